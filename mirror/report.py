@@ -1,0 +1,105 @@
+"""What happened, as values: the ledger's side of ``status``, ``watch`` and the end of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+RunState = Literal["open", "done", "failed", "cancelled"]
+"""``done``: every tag is current or updated; ``failed``: ended, and some tags failed."""
+TagState = Literal["pending", "current", "updated", "failed", "superseded", "held", "waiting", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Bytes and blobs by how they came to be in a target."""
+
+    copied_bytes: int = 0
+    mounted_bytes: int = 0
+    present_bytes: int = 0
+    copied_blobs: int = 0
+    mounted_blobs: int = 0
+    present_blobs: int = 0
+
+    def __add__(self, other: Moved) -> Moved:
+        return Moved(*(a + b for a, b in zip(_values(self), _values(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """One tag in one target."""
+
+    repository: str
+    region: str
+    state: TagState
+    reason: str = ""
+    previous: str | None = None
+    """The digest the tag had before this run moved it."""
+    moved: Moved = field(default_factory=Moved)
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """One tag of a run; ``state`` is the worst of its targets'."""
+
+    tag: str
+    digest: str | None
+    state: TagState
+    reason: str
+    targets: tuple[TargetReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionReport:
+    """How far one region is; ``planned_bytes`` grows while graphs are walked."""
+
+    region: str
+    tags_landed: int = 0
+    tags_flipped: int = 0
+    planned_bytes: int = 0
+    moved: Moved = field(default_factory=Moved)
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """One run, without its tags (they may be many: see :meth:`mirror.ledger.Ledger.tag_reports`)."""
+
+    run: str
+    mirror: str
+    lane: str
+    state: RunState
+    source: str
+    started_s: float
+    """Unix time."""
+    finished_s: float | None
+    listed: bool
+    """Whether every tag of the run is known; until then ``tags`` grows."""
+    tags: int
+    states: dict[str, int]
+    """Concluded tags by TagState; ``pending`` for the rest."""
+    regions: tuple[RegionReport, ...]
+    error: str = ""
+    """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
+
+    @property
+    def ended(self) -> bool:
+        return self.state != "open"
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+Tags = Iterator[TagReport]
+
+
+def _values(moved: Moved) -> tuple[int, ...]:
+    return (
+        moved.copied_bytes,
+        moved.mounted_bytes,
+        moved.present_bytes,
+        moved.copied_blobs,
+        moved.mounted_blobs,
+        moved.present_blobs,
+    )

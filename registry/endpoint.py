@@ -1,0 +1,48 @@
+"""Where and how one registry is reached: plain values, handed in by whoever composes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from registry.reference import DOCKER_HUB, is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds of silence that end an exchange; none is a limit on the whole transfer."""
+
+    connect_s: float = 10.0
+    read_s: float = 60.0
+    commit_s: float = 300.0
+    """For the answer to an upload's PUT: a registry commits after the last byte."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One registry: ``host`` as in references, and the terms on which to talk to it."""
+
+    host: str
+    plain_http: bool | None = None
+    """None: plain for loopback hosts, as docker does, else HTTPS."""
+    ca_file: str | None = None
+    client_cert: tuple[str, str] | None = None
+    """Files of a client certificate and its key, in PEM."""
+    proxy: str | None = None
+    token_hosts: tuple[str, ...] = ()
+    """Hosts that may issue this registry's tokens although they are of another site."""
+    upload_hosts: tuple[str, ...] = ()
+    """Other hosts that upload and download locations may name; never with credentials."""
+    max_connections: int = 16
+    transport: Literal["direct", "httpx"] = "direct"
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+    @property
+    def is_plain(self) -> bool:
+        return is_loopback(self.host) if self.plain_http is None else self.plain_http
+
+    @property
+    def base_url(self) -> str:
+        """Scheme and API host, without a path: Docker Hub's API has a host of its own."""
+        api_host = "registry-1.docker.io" if self.host == DOCKER_HUB else self.host
+        return f"{'http' if self.is_plain else 'https'}://{api_host}"
