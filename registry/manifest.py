@@ -20,7 +20,7 @@ from registry.descriptor import (
 
 MAX_MANIFEST_BYTES = 4 * 2**20  # distribution-spec 1.1, "Pushing Manifests": 4 MiB must be accepted
 MAX_CHILDREN = 1000
-ACCEPT = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST))
+ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
 
 
 class ManifestError(ValueError):

@@ -1,4 +1,4 @@
-"""The seam between the engine and the wire: what the engine asks of a repository, whether behind HTTP or in a folder.
+"""The seam between engine and wire: a repository, whether behind HTTP or in a folder.
 
 ``registry.client.RemoteRepository`` and ``registry.layout.LayoutRepository`` satisfy it. Every method
 is one exchange, sent once: retrying is the caller's business. All raise :mod:`registry.errors`.
