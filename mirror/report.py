@@ -34,6 +34,8 @@ class TargetReport:
     region: str
     state: TagState
     reason: str = ""
+    kind: str = ""
+    """The error's class in :mod:`registry.errors` (``Unauthorized``, ``NotFound``, ...), where one failed."""
     previous: str | None = None
     """The digest the tag had before this run moved it."""
     moved: Moved = field(default_factory=Moved)
@@ -81,6 +83,7 @@ class RunReport:
     regions: tuple[RegionReport, ...]
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
+    error_kind: str = ""
 
     @property
     def ended(self) -> bool:

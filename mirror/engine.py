@@ -1,0 +1,95 @@
+"""What every step of the engine works with: composed once per process, handed to each step."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mirror.ledger import Ledger
+from mirror.ledger.content import Memory
+from mirror.retry import Patience
+from registry.repository import Repository
+
+
+class Cancelled(Exception):
+    """The run was cancelled while a step of it was at work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one task does at a time; bytes."""
+
+    copy_threads: int = 6
+    haul_bytes: int = 256 * 2**20
+    tee_bytes: int = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The ledger, the way to a repository, and the terms of work."""
+
+    ledger: Ledger
+    open_repository: Callable[[str], Repository]
+    """From ``host/repository`` or ``oci:DIR``."""
+    patience: Patience = field(default_factory=Patience)
+    limits: Limits = field(default_factory=Limits)
+    memory: Memory = field(default_factory=Memory)
+
+
+FLUSH_S = 0.3
+
+
+class Progress:
+    """Counts of one batch in one region, kept in the ledger a few times a second while work goes on.
+
+    Each flush also says that the batch moves, so that the sweeper lets it be, and learns whether the run
+    was cancelled.
+    """
+
+    def __init__(
+        self, ledger: Ledger, batch: str, region: str, heard: Callable[[dict[str, int]], None] | None = None
+    ) -> None:
+        """``heard`` is told the totals so far whenever they are written (for task events)."""
+        self._ledger, self._batch, self._region, self._heard = ledger, batch, region, heard
+        self._run = ledger.batches.run_of(batch)
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._totals: Counter[str] = Counter()
+        self._flushed = 0.0
+        self.cancelled = False
+
+    def add(self, **counts: int) -> None:
+        """Count; writes at most every FLUSH_S seconds.
+
+        Raises:
+            Cancelled: the run was.
+        """
+        due: Counter[str] | None = None
+        with self._lock:
+            self._counts.update(counts)
+            if time.monotonic() - self._flushed >= FLUSH_S:
+                due, self._counts, self._flushed = self._counts, Counter(), time.monotonic()
+        if due is not None:
+            self._write(due)
+        self.check()
+
+    def flush(self) -> None:
+        """Write what was counted, now."""
+        with self._lock:
+            due, self._counts = self._counts, Counter()
+        self._write(due)
+
+    def check(self) -> None:
+        """Raise Cancelled if the run was, as far as the last flush knows."""
+        if self.cancelled:
+            raise Cancelled(self._run)
+
+    def _write(self, counts: Counter[str]) -> None:
+        self._totals.update(counts)
+        self.cancelled = self._ledger.batches.count(self._run, self._region, counts)
+        self._ledger.batches.touch(self._batch)
+        if self._heard:
+            self._heard(dict(self._totals))

@@ -1,0 +1,244 @@
+"""Land: make every target of a region hold all content of a batch: blobs first, then manifests by digest.
+
+No tag moves here. Every function may run twice, at any moment, anywhere (G6): each looks at what is
+there before it does anything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from mirror.associates import associates, digest_tags_of
+from mirror.engine import Cancelled, Engine, Progress
+from mirror.graph import GraphError
+from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, Resolved
+from mirror.seal import seal
+from mirror.stage import Stage
+from mirror.transfer import Busy, Carrier
+from registry.descriptor import Descriptor
+from registry.errors import NotFound, RegistryError
+from registry.repository import Repository
+
+LAND = "land"
+BUSY_WAIT_S = 0.05
+MAX_BUSY_WAIT_S = 1.0
+
+Heard = Callable[[dict[str, int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One blob and the targets (by the spec's names) that may miss it."""
+
+    blob: Descriptor
+    targets: tuple[str, ...]
+
+
+def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard | None = None) -> list[str]:
+    """Land the batch in the region's targets; returns the digests to haul as tasks of their own.
+
+    With ``hauls`` False every blob is brought here and now. What fails is recorded by tag and target,
+    never raised: only the ledger's own failures rise. Whoever settles the last thing due, this call or
+    the last haul, puts the manifests.
+    """
+    ledger, progress = engine.ledger.batches, Progress(engine.ledger, batch, region, heard)
+    stage = Stage.open(engine, batch, region, progress)
+    if hauls:
+        ledger.due(batch, region, LAND)
+    else:
+        ledger.due_alone(batch, region, LAND)
+    sent: list[str] = []
+    try:
+        progress.flush()
+        progress.check()
+        outcomes = _look(stage)
+        works = _survey(stage, outcomes)
+        own, far = _split(works, engine.limits.haul_bytes if hauls else None)
+        sent = [work.blob.digest for work in far if ledger.due(batch, region, work.blob.digest, _note(work))]
+        ledger.add_placed(batch, region, _carry(stage, own))
+    except Cancelled:
+        _cancel(stage)
+    _settle(stage, LAND)
+    return sent
+
+
+def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard | None = None) -> None:
+    """Bring one large blob to the region's targets; a blob that is not due any more is left alone."""
+    progress = Progress(engine.ledger, batch, region, heard)
+    stage = Stage.open(engine, batch, region, progress)
+    note = engine.ledger.batches.due_document(batch, region, digest)
+    if note is None:
+        return
+    work = Work(Descriptor.parse(note["blob"]), tuple(note["targets"]))
+    try:
+        engine.ledger.batches.add_placed(batch, region, _carry(stage, [work]))
+    except Cancelled:
+        _cancel(stage)
+    _settle(stage, digest)
+
+
+def _settle(stage: Stage, item: str) -> None:
+    ledger = stage.engine.ledger.batches
+    if ledger.settle(stage.batch, stage.region, item):
+        seal(stage)
+        ledger.region_done(stage.batch, stage.region, "landed")
+    stage.progress.flush()
+
+
+def _look(stage: Stage) -> Outcomes:
+    """HEAD every tag in every target: equal is current; the rest is missing, with what was there before."""
+
+    def look(tag: str, wanted: Descriptor, target: Repository) -> Outcome:
+        try:
+            held = stage.engine.patience.attempt(lambda: target.resolve(tag))
+        except NotFound:
+            return Outcome("missing")
+        except RegistryError as error:
+            return Outcome.failed(error)
+        if held.digest == wanted.digest:
+            return Outcome("current", previous=held.digest)
+        return Outcome("missing", previous=held.digest)
+
+    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+        asked = {
+            (one.tag, name): pool.submit(look, one.tag, wanted, target)
+            for one, wanted, name, target in stage.pairs
+        }
+        outcomes = {pair: answer.result() for pair, answer in asked.items()}
+    stage.engine.ledger.batches.record(stage.batch, outcomes)
+    return outcomes
+
+
+def _survey(stage: Stage, outcomes: Outcomes) -> list[Work]:
+    """Walk the graph of every tag that is missing somewhere: each blob once, with the targets to look at."""
+    blobs: dict[str, Descriptor] = {}
+    wanted: dict[str, dict[str, None]] = {}
+    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+        surveyed = pool.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
+        for one, found in surveyed:
+            if isinstance(found, Exception):
+                _fail(stage, one, found, outcomes)
+                continue
+            for blob, targets in found:
+                blobs[blob.digest] = blob
+                wanted.setdefault(blob.digest, {}).update(dict.fromkeys(targets))
+    works = [Work(blob, tuple(wanted[digest])) for digest, blob in blobs.items()]
+    stage.progress.add(planned_bytes=sum(work.blob.size * len(work.targets) for work in works))
+    return sorted(works, key=lambda work: (-work.blob.size, work.blob.digest))
+
+
+def _survey_tag(
+    stage: Stage, one: Resolved, outcomes: Outcomes
+) -> list[tuple[Descriptor, list[str]]] | RegistryError | GraphError:
+    """The blobs of one tag and of what is associated with it, with the targets that may miss them."""
+    if one.descriptor is None:
+        return []
+    digest = one.descriptor.digest
+    missing = [name for name in stage.targets if outcomes[one.tag, name].state == "missing"]
+    alive = [name for name in stage.targets if outcomes[one.tag, name].state != "failed"]
+    try:
+        found = [(blob, missing) for blob in stage.graph(digest).blobs] if missing else []
+        if stage.spec.referrers and alive and _worth_asking(stage, digest, moved=bool(missing)):
+            for associate in _associates(stage, one.tag, digest, moved=bool(missing)):
+                found += [(blob, alive) for blob in stage.graph(associate).blobs]
+    except (RegistryError, GraphError) as error:
+        return error
+    return found
+
+
+def _worth_asking(stage: Stage, digest: str, *, moved: bool) -> bool:
+    """An unchanged tag is asked for new signatures only where that is known to be of use or is free."""
+    listed = stage.engine.ledger.digest_tags(stage.run, digest_tags_of(digest))
+    return moved or bool(listed) or stage.engine.ledger.content.has_referrers(stage.source.host)
+
+
+def _associates(stage: Stage, tag: str, digest: str, *, moved: bool) -> list[str]:
+    """Note in the ledger what travels with the tag; returns the digests."""
+    manifests = stage.graph(digest).manifests if moved else ()
+    digests = [digest, *(manifest.digest for manifest in manifests if manifest.digest != digest)]
+    names = [name for one in digests for name in digest_tags_of(one)]
+    listed = stage.engine.ledger.digest_tags(stage.run, names)
+    found = associates(stage.engine, stage.source, digests, listed)
+    stage.engine.ledger.batches.add_associates(stage.batch, tag, found)
+    return [one.descriptor.digest for one in found]
+
+
+def _split(works: list[Work], haul_bytes: int | None) -> tuple[list[Work], list[Work]]:
+    """What this task carries, and what travels as tasks of its own: never everything."""
+    far = [work for work in works if haul_bytes is not None and work.blob.size > haul_bytes]
+    own = [work for work in works if work not in far]
+    return (own, far) if own else (far[:1], far[1:])
+
+
+def _note(work: Work) -> dict[str, object]:
+    return {"blob": work.blob.document(), "targets": work.targets}
+
+
+def _carry(stage: Stage, works: Iterable[Work]) -> Placed:
+    """Bring all blobs, several at a time; one that another worker is bringing is come back to later."""
+    todo = deque((work, 0) for work in works)
+    placed: Placed = {}
+    carrier = stage.carrier()
+
+    def carry() -> None:
+        while todo:
+            try:
+                work, tries = todo.popleft()
+            except IndexError:
+                return
+            try:
+                placed.update(_place(stage, carrier, work))
+            except Busy:
+                todo.append((work, tries + 1))
+                threading.Event().wait(min(MAX_BUSY_WAIT_S, BUSY_WAIT_S * 2**tries))
+
+    with ThreadPoolExecutor(max(1, min(stage.engine.limits.copy_threads, len(todo)))) as pool:
+        for done in [pool.submit(carry) for _ in range(stage.engine.limits.copy_threads)]:
+            done.result()
+    return placed
+
+
+def _place(stage: Stage, carrier: Carrier, work: Work) -> Placed:
+    stage.progress.check()
+    placed = carrier.place(work.blob, stage.source, [stage.targets[name] for name in work.targets])
+    result = {(work.blob.digest, name): placing for name, placing in placed.items()}
+    stage.progress.add(**_counts(work.blob, result.values()))
+    return result
+
+
+def _counts(blob: Descriptor, placings: Iterable[Placing]) -> dict[str, int]:
+    """Blobs and bytes by how they came; copied bytes were counted as they flowed."""
+    counts: dict[str, int] = {}
+    for placing in placings:
+        if placing.how == "failed":
+            continue
+        counts[f"{placing.how}_blobs"] = counts.get(f"{placing.how}_blobs", 0) + 1
+        if placing.how != "copied":
+            counts[f"{placing.how}_bytes"] = counts.get(f"{placing.how}_bytes", 0) + blob.size
+    return counts
+
+
+def _fail(stage: Stage, one: Resolved, error: Exception, outcomes: Outcomes) -> None:
+    """The tag cannot be landed anywhere in this region: its graph is not to be had."""
+    failed = {
+        (one.tag, name): Outcome.failed(error, outcomes[one.tag, name].previous)
+        for name in stage.targets
+        if outcomes[one.tag, name].state in {"missing", "current"}
+    }
+    outcomes.update(failed)
+    stage.engine.ledger.batches.record(stage.batch, failed)
+
+
+def _cancel(stage: Stage) -> None:
+    """The run was cancelled: what has not landed will not."""
+    known = stage.engine.ledger.batches.outcomes(stage.batch)
+    ended = {
+        (one.tag, name): Outcome("cancelled", "the run was cancelled")
+        for one, _, name, _ in stage.pairs
+        if (one.tag, name) not in known or known[one.tag, name].state == "missing"
+    }
+    stage.engine.ledger.batches.record(stage.batch, ended)

@@ -1,0 +1,254 @@
+"""The ledger: Sealift's own keys in Redis, the truth about runs; Celery only carries messages.
+
+This package is the only place that knows the keys. Its parts: runs (here), batches and what became of
+their tags (:mod:`mirror.ledger.batches`), content that is known to be somewhere
+(:mod:`mirror.ledger.content`). A step that advances a state is one Lua script (:mod:`.scripts`), so every
+step may be asked for twice.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+
+from mirror.ledger import scripts
+from mirror.ledger.batches import Batches
+from mirror.ledger.content import Content
+from mirror.ledger.keys import Client, Keys
+from mirror.report import Moved, RegionReport, RunReport, TagReport
+from mirror.spec import Lane, MirrorSpec
+
+__all__ = ["Ledger", "UnknownRun"]
+
+KEEP_S = 30 * 86400
+"""How long an ended run can be looked up."""
+HEARTBEAT_S = 60
+"""A worker not heard of for this long is not counted as living."""
+_EPOCH = 1_700_000_000
+
+
+class UnknownRun(LookupError):
+    """No run of that name is in the ledger; ``args[0]`` is the name."""
+
+    def __str__(self) -> str:
+        return f"no run {self.args[0]!r} in the ledger; `sealift runs` lists them"
+
+
+class Ledger:
+    """Runs, and through ``batches`` and ``content`` everything below them."""
+
+    def __init__(self, client: Client, prefix: str = "sealift:") -> None:
+        """``client`` must decode no responses; ``prefix`` separates fleets that share a server."""
+        self._redis = client
+        self.keys = Keys(prefix)
+        self.batches = Batches(client, self.keys)
+        self.content = Content(client, self.keys)
+        script = client.register_script
+        self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
+        self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
+
+    def ping(self) -> None:
+        """Raise redis.RedisError where the server does not answer."""
+        self._redis.ping()
+
+    # -- a run's life ------------------------------------------------------------------------------
+
+    def create_run(self, spec: MirrorSpec, lane: Lane) -> str:
+        """Write an open run, before any message about it is sent; returns its id (sorts by time)."""
+        run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
+        fields = {
+            "spec": json.dumps(spec.document()),
+            "lane": lane,
+            "mirror": spec.name,
+            "source": spec.source,
+        }
+        flat = [part for pair in fields.items() for part in pair]
+        self._create([self.keys.run(run), self.keys.runs, self.keys.open, self.keys.generation], [run, *flat])
+        return run
+
+    def spec(self, run: str) -> MirrorSpec:
+        """What the run is about; UnknownRun."""
+        (document,) = self._fields(run, "spec")
+        return MirrorSpec.parse(json.loads(document))
+
+    def lane(self, run: str) -> Lane:
+        (lane,) = self._fields(run, "lane")
+        return "backfill" if lane == "backfill" else "release"
+
+    def generation(self, run: str) -> int:
+        """A later run's is higher: the newest run wins at the flip (G5)."""
+        (generation,) = self._fields(run, "generation")
+        return int(generation)
+
+    def cursor(self, run: str) -> tuple[str, bool]:
+        """The last tag listed (empty at first), and whether the listing is over."""
+        cursor, listed = self._fields(run, "cursor", "listed")
+        return cursor, listed == "1"
+
+    def add_batches(
+        self,
+        run: str,
+        cursor: str,
+        following: str,
+        batches: Sequence[Sequence[tuple[str, str]]],
+        *,
+        listed: bool,
+    ) -> bool:
+        """Append batches of (target tag, source ref) pairs and move the cursor, in one step.
+
+        False, and nothing is changed, where the cursor is not at ``cursor`` any more (another enumeration
+        of this run was faster) or the run is not open.
+        """
+        flat = [part for tags in batches for part in (json.dumps(list(tags)), len(tags))]
+        return bool(
+            self._add(
+                [self.keys.run(run), self.keys.queue(run), self.keys.open],
+                [run, cursor, following, int(listed), self.keys.batch_root, *flat],
+            )
+        )
+
+    def open_window(self, run: str, window: int) -> list[str]:
+        """Set further batches going, up to ``window`` in flight; returns those to resolve now."""
+        opened = self._open(
+            [self.keys.queue(run), self.keys.flight(run), self.keys.open, self.keys.run(run)],
+            [window, self.keys.batch_root],
+        )
+        return [batch.decode() for batch in opened]
+
+    def fail_run(self, run: str, error: str, kind: str) -> bool:
+        """End an open run as a whole, with the reason."""
+        return bool(self._fail([self.keys.run(run), self.keys.open], [run, "failed", error, kind]))
+
+    def cancel_run(self, run: str) -> bool:
+        """End an open run: nothing further is started, nothing further is flipped."""
+        self._fields(run, "state")
+        ended = bool(self._fail([self.keys.run(run), self.keys.open], [run, "cancelled", "", ""]))
+        self._redis.delete(self.keys.queue(run))
+        return ended
+
+    def is_cancelled(self, run: str) -> bool:
+        return self._fields(run, "state")[0] == "cancelled"
+
+    def stalled(self, older_than_s: float) -> list[str]:
+        """Runs (while listing) and batches that have not moved for that long, longest first.
+
+        A batch's id holds a dot, a run's does not.
+        """
+        seconds, micros = self._redis.time()
+        due = self._redis.zrangebyscore(
+            self.keys.open, "-inf", seconds + micros / 1e6 - older_than_s, start=0, num=200
+        )
+        return [member.decode() for member in due]
+
+    def sweeping(self, lease_s: float) -> bool:
+        """Whether this caller may sweep now: one in ``lease_s`` may."""
+        return bool(self._redis.set(self.keys.sweeper, "1", nx=True, px=max(1, int(lease_s * 1000))))
+
+    def add_digest_tags(self, run: str, tags: Sequence[str]) -> None:
+        """Digest tags (``sha256-….sig``) that the source's listing showed."""
+        self._redis.hset(self.keys.run(run), "digest_tags_listed", "1")
+        if tags:
+            self._redis.sadd(self.keys.digest_tags(run), *tags)
+            self._redis.expire(self.keys.digest_tags(run), KEEP_S)
+
+    def digest_tags(self, run: str, names: Sequence[str]) -> frozenset[str] | None:
+        """Those of ``names`` that were listed; None where this run has no listing."""
+        if not self._redis.hexists(self.keys.run(run), "digest_tags_listed"):
+            return None
+        if not names:
+            return frozenset()
+        known = self._redis.smismember(self.keys.digest_tags(run), list(names))
+        return frozenset(name for name, there in zip(names, known, strict=True) if there)
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def beat(self, region: str, worker: str) -> None:
+        """Say that a worker of a region lives."""
+        self._redis.zadd(self.keys.workers, {f"{region}\n{worker}": time.time()})
+        self._redis.zremrangebyscore(self.keys.workers, "-inf", time.time() - 10 * HEARTBEAT_S)
+
+    def leave(self, region: str, worker: str) -> None:
+        """Say that a worker is gone."""
+        self._redis.zrem(self.keys.workers, f"{region}\n{worker}")
+
+    def live_regions(self) -> set[str]:
+        """Regions with a worker that was heard of in the last minute."""
+        members = self._redis.zrangebyscore(self.keys.workers, time.time() - HEARTBEAT_S, "+inf")
+        return {member.decode().partition("\n")[0] for member in members}
+
+    # -- reports -----------------------------------------------------------------------------------
+
+    def run_report(self, run: str) -> RunReport:
+        """The run as a value, without its tags; UnknownRun."""
+        row = {k.decode(): v.decode() for k, v in self._redis.hgetall(self.keys.run(run)).items()}
+        if not row:
+            raise UnknownRun(run)
+        spec = MirrorSpec.parse(json.loads(row["spec"]))
+        states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
+        tags = int(row["tags"])
+        if pending := tags - sum(states.values()):
+            states["pending"] = pending
+        return RunReport(
+            run=run,
+            mirror=spec.name,
+            lane=row["lane"],
+            state=row["state"],
+            source=spec.source,
+            started_s=float(row["started"]),
+            finished_s=float(row["finished"]) if "finished" in row else None,
+            listed=row["listed"] == "1",
+            tags=tags,
+            states=states,
+            regions=self._regions(run, spec),
+            error=row.get("error", ""),
+            error_kind=row.get("error_kind", ""),
+        )
+
+    def runs(self, limit: int = 20) -> list[RunReport]:
+        """The last runs, newest first."""
+        self._redis.zremrangebyscore(self.keys.runs, "-inf", time.time() - KEEP_S)
+        ids = [member.decode() for member in self._redis.zrevrange(self.keys.runs, 0, limit - 1)]
+        return [self.run_report(run) for run in ids if self._redis.exists(self.keys.run(run))]
+
+    def tag_reports(self, run: str) -> Iterator[TagReport]:
+        """Every tag of the run in the order of the listing, read batch by batch; UnknownRun."""
+        (count,) = self._fields(run, "batches")
+        spec = self.spec(run)
+        for index in range(int(count)):
+            yield from self.batches.tag_reports(f"{run}.{index}", spec)
+
+    def _regions(self, run: str, spec: MirrorSpec) -> tuple[RegionReport, ...]:
+        row = {k.decode(): int(v) for k, v in self._redis.hgetall(self.keys.progress(run)).items()}
+
+        def of(region: str) -> RegionReport:
+            count = {name: row.get(f"{region}\n{name}", 0) for name in PROGRESS_FIELDS}
+            return RegionReport(
+                region=region,
+                tags_landed=count.pop("tags_landed"),
+                tags_flipped=count.pop("tags_flipped"),
+                planned_bytes=count.pop("planned_bytes"),
+                moved=Moved(**count),
+            )
+
+        return tuple(of(region) for region in spec.regions)
+
+    def _fields(self, run: str, *names: str) -> list[str]:
+        values = self._redis.hmget(self.keys.run(run), list(names))
+        if values[0] is None:
+            raise UnknownRun(run)
+        return [value.decode() if value is not None else "" for value in values]
+
+
+PROGRESS_FIELDS = (
+    "tags_landed",
+    "tags_flipped",
+    "planned_bytes",
+    "copied_bytes",
+    "mounted_bytes",
+    "present_bytes",
+    "copied_blobs",
+    "mounted_blobs",
+    "present_blobs",
+)

@@ -1,0 +1,300 @@
+"""Batches: up to some dozens of tags that travel together, and what became of each in each target."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mirror.ledger import scripts
+from mirror.ledger.keys import Client, Keys
+from mirror.report import Moved, TagReport, TagState, TargetReport
+from mirror.spec import MirrorSpec, Target
+from registry.descriptor import Descriptor
+
+BatchState = Literal["queued", "resolving", "landing", "flipping", "returning", "concluded"]
+OutcomeState = Literal[
+    "current", "missing", "landed", "updated", "returned", "split", "failed", "superseded", "cancelled"
+]
+KEEP_S = 7 * 86400
+"""How long the tags of a concluded batch can be looked up."""
+
+_WORST: tuple[TagState, ...] = (
+    "failed", "held", "waiting", "pending", "cancelled", "superseded", "updated", "current",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A tag and what it was when the batch was resolved, or why it could not be."""
+
+    tag: str
+    ref: str
+    """What names it at the source: a tag or a digest."""
+    descriptor: Descriptor | None = None
+    reason: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One tag in one target; ``previous`` is the journal: the digest the tag had before, None if new."""
+
+    state: OutcomeState
+    reason: str = ""
+    kind: str = ""
+    previous: str | None = None
+    moved: Moved = field(default_factory=Moved)
+
+    @classmethod
+    def failed(cls, error: Exception, previous: str | None = None) -> Outcome:
+        return cls("failed", str(error), type(error).__name__, previous)
+
+
+@dataclass(frozen=True, slots=True)
+class Associate:
+    """A manifest about ``subject``; ``tag`` names a digest tag (``sha256-….sig``), empty for a referrer."""
+
+    subject: str
+    descriptor: Descriptor
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """One blob in one target: how it came to be there, or why it could not."""
+
+    how: Literal["copied", "mounted", "present", "failed"]
+    reason: str = ""
+    kind: str = ""
+
+    @classmethod
+    def failed(cls, error: Exception) -> Placing:
+        return cls("failed", str(error), type(error).__name__)
+
+
+Placed = dict[tuple[str, str], Placing]
+"""By (digest, target repository)."""
+Outcomes = dict[tuple[str, str], Outcome]
+"""By (tag, target repository)."""
+
+
+class Batches:
+    """The ledger's batches. A step that was already taken is refused, not repeated."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._redis = client
+        self._keys = keys
+        script = client.register_script
+        self._advance, self._touch = script(scripts.ADVANCE), script(scripts.TOUCH)
+        self._conclude, self._settle = script(scripts.CONCLUDE), script(scripts.SETTLE)
+        self._claim = script(scripts.CLAIM)
+
+    @staticmethod
+    def run_of(batch: str) -> str:
+        return batch.rpartition(".")[0]
+
+    def state(self, batch: str) -> BatchState:
+        value: bytes | None = self._redis.hget(self._keys.batch(batch), "state")
+        return value.decode() if value else "concluded"  # type: ignore[return-value]  # scripts write only these
+
+    def advance(self, batch: str, expected: BatchState, state: BatchState) -> bool:
+        """Move the batch on, if it is where the caller believes it to be."""
+        return bool(self._advance([self._keys.batch(batch), self._keys.open], [batch, expected, state]))
+
+    def touch(self, member: str) -> None:
+        """Say that a batch (or a run that is being listed) moves, so that the sweeper lets it be."""
+        self._touch([self._keys.open], [member])
+
+    def swept(self, batch: str) -> int:
+        """Count that the sweeper sent the batch on; returns how often it has."""
+        return int(self._redis.hincrby(self._keys.batch(batch), "attempts", 1))
+
+    # -- resolve -----------------------------------------------------------------------------------
+
+    def tags(self, batch: str) -> list[tuple[str, str]]:
+        """The (target tag, source ref) pairs of the batch."""
+        value = self._redis.hget(self._keys.batch(batch), "tags")
+        return [(tag, ref) for tag, ref in json.loads(value)] if value else []
+
+    def set_resolved(self, batch: str, resolved: list[Resolved]) -> None:
+        """What the tags are for the whole life of this batch; the first answer stays."""
+        pipe = self._redis.pipeline()
+        for one in resolved:
+            document = one.descriptor.document() if one.descriptor else None
+            value = json.dumps({"ref": one.ref, "at": document, "reason": one.reason, "kind": one.kind})
+            pipe.hsetnx(self._keys.tags(batch), one.tag, value)
+        pipe.execute()
+
+    def resolved(self, batch: str) -> list[Resolved]:
+        """In the order of the batch."""
+        rows = self._redis.hgetall(self._keys.tags(batch))
+        return [_resolved(tag, ref, rows.get(tag.encode())) for tag, ref in self.tags(batch)]
+
+    # -- land --------------------------------------------------------------------------------------
+
+    def due(self, batch: str, region: str, item: str, document: Mapping[str, Any] | None = None) -> bool:
+        """Add something that must be done before the region's manifests go in; False if it was due."""
+        key = self._keys.due(batch, region)
+        added = bool(self._redis.hsetnx(key, item, json.dumps(document or {})))
+        self._redis.expire(key, KEEP_S)
+        return added
+
+    def due_alone(self, batch: str, region: str, item: str) -> None:
+        """Make ``item`` the only thing due: its caller does all the rest itself."""
+        pipe = self._redis.pipeline()
+        pipe.delete(self._keys.due(batch, region))
+        pipe.hset(self._keys.due(batch, region), item, "{}")
+        pipe.expire(self._keys.due(batch, region), KEEP_S)
+        pipe.execute()
+
+    def due_document(self, batch: str, region: str, item: str) -> dict[str, Any] | None:
+        """What was said of the item when it became due; None once it is done."""
+        value = self._redis.hget(self._keys.due(batch, region), item)
+        return dict(json.loads(value)) if value else None
+
+    def settle(self, batch: str, region: str, item: str) -> bool:
+        """Strike ``item`` off; whether nothing is due any more, so that the caller puts the manifests."""
+        return int(self._settle([self._keys.due(batch, region)], [item])) == 0
+
+    def add_placed(self, batch: str, region: str, placed: Placed) -> None:
+        """What became of blobs in targets, for whoever puts the manifests."""
+        if placed:
+            key = self._keys.placed(batch, region)
+            rows = {
+                f"{digest}\n{target}": json.dumps(asdict(one)) for (digest, target), one in placed.items()
+            }
+            self._redis.hset(key, mapping=rows)
+            self._redis.expire(key, KEEP_S)
+
+    def placed(self, batch: str, region: str) -> Placed:
+        rows = self._redis.hgetall(self._keys.placed(batch, region))
+        return {_pair(key): Placing(**json.loads(value)) for key, value in rows.items()}
+
+    def region_done(self, batch: str, region: str, step: Literal["landed", "flipped", "returned"]) -> None:
+        self._redis.hset(self._keys.batch(batch), f"{step}:{region}", "1")
+
+    def regions_done(self, batch: str, step: Literal["landed", "flipped", "returned"]) -> set[str]:
+        names = self._redis.hkeys(self._keys.batch(batch))
+        return {name.decode().partition(":")[2] for name in names if name.decode().startswith(f"{step}:")}
+
+    def ask_for(self, batch: str, task: str) -> None:
+        """Note that ``task`` came by before everything it needs was done: whoever is last sends it again."""
+        self._redis.hset(self._keys.batch(batch), f"asked:{task}", "1")
+
+    def asked_for(self, batch: str, task: str) -> bool:
+        return bool(self._redis.hexists(self._keys.batch(batch), f"asked:{task}"))
+
+    # -- outcomes ----------------------------------------------------------------------------------
+
+    def record(self, batch: str, outcomes: Mapping[tuple[str, str], Outcome]) -> None:
+        """Write what became of tags in targets; a later word replaces an earlier one."""
+        if outcomes:
+            rows = {f"{tag}\n{target}": json.dumps(asdict(one)) for (tag, target), one in outcomes.items()}
+            self._redis.hset(self._keys.outcomes(batch), mapping=rows)
+
+    def outcomes(self, batch: str) -> Outcomes:
+        rows = self._redis.hgetall(self._keys.outcomes(batch))
+        return {_pair(key): _outcome(json.loads(value)) for key, value in rows.items()}
+
+    def add_associates(self, batch: str, tag: str, associates: Sequence[Associate]) -> None:
+        """What travels with ``tag`` in every target; the first answer stays."""
+        value = json.dumps([[one.subject, one.descriptor.document(), one.tag] for one in associates])
+        self._redis.hsetnx(self._keys.associates(batch), tag, value)
+
+    def associates(self, batch: str) -> dict[str, list[Associate]]:
+        """By the tag they travel with; a tag without any is left out."""
+        rows = self._redis.hgetall(self._keys.associates(batch))
+        parsed = {
+            tag.decode(): [
+                Associate(subject, Descriptor.parse(at), name) for subject, at, name in json.loads(row)
+            ]
+            for tag, row in rows.items()
+        }
+        return {tag: found for tag, found in parsed.items() if found}
+
+    def claim(self, repository: str, tag: str, generation: int) -> bool:
+        """Whether no newer run has claimed this tag of this target (G5); claims it."""
+        return bool(self._claim([self._keys.newest(repository)], [tag, generation]))
+
+    # -- conclude ----------------------------------------------------------------------------------
+
+    def conclude(self, batch: str, expected: BatchState, spec: MirrorSpec) -> bool:
+        """Close the batch and count its tags, once; ends the run with its last batch."""
+        run = self.run_of(batch)
+        counts = Counter(report.state for report in self.tag_reports(batch, spec))
+        flat = [part for pair in counts.items() for part in pair]
+        done = self._conclude(
+            [self._keys.batch(batch), self._keys.run(run), self._keys.flight(run), self._keys.open],
+            [batch, run, expected, *flat],
+        )
+        if done:
+            self._expire(batch, spec)
+        return bool(done)
+
+    def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:
+        """Every tag of the batch, as far as it is known."""
+        outcomes = self.outcomes(batch)
+        for one in self.resolved(batch):
+            targets = tuple(_target_report(one, target, outcomes) for target in spec.targets)
+            state = min((target.state for target in targets), key=_WORST.index)
+            reason = next((t.reason for t in targets if t.state == state and t.reason), "")
+            digest = one.descriptor.digest if one.descriptor else None
+            yield TagReport(one.tag, digest, state, reason, targets)
+
+    def count(self, run: str, region: str, counts: Mapping[str, int]) -> bool:
+        """Add to a region's progress; whether the run was cancelled meanwhile."""
+        pipe = self._redis.pipeline(transaction=False)
+        for name, number in counts.items():
+            pipe.hincrby(self._keys.progress(run), f"{region}\n{name}", number)
+        pipe.hget(self._keys.run(run), "state")
+        return bool(pipe.execute()[-1] == b"cancelled")
+
+    def _expire(self, batch: str, spec: MirrorSpec) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
+            pipe.expire(key(batch), KEEP_S)
+        for region in spec.regions:
+            pipe.delete(self._keys.due(batch, region), self._keys.placed(batch, region))
+        pipe.execute()
+
+
+def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetReport:
+    outcome = outcomes.get((one.tag, target.repository))
+    if outcome is None:
+        state: TagState = "failed" if one.reason else "pending"
+        return TargetReport(target.repository, target.region, state, one.reason, one.kind)
+    shown: dict[str, TagState] = {
+        "missing": "pending",
+        "landed": "pending",
+        "returned": "failed",
+        "split": "failed",
+    }
+    return TargetReport(
+        repository=target.repository,
+        region=target.region,
+        state=shown.get(outcome.state, outcome.state),  # type: ignore[arg-type]  # the rest are TagStates
+        reason=outcome.reason,
+        kind=outcome.kind,
+        previous=outcome.previous,
+        moved=outcome.moved,
+    )
+
+
+def _resolved(tag: str, ref: str, row: bytes | None) -> Resolved:
+    if row is None:
+        return Resolved(tag, ref)
+    value = json.loads(row)
+    at = Descriptor.parse(value["at"]) if value["at"] else None
+    return Resolved(tag, ref, at, value["reason"], value["kind"])
+
+
+def _pair(key: bytes) -> tuple[str, str]:
+    tag, _, target = key.decode().partition("\n")
+    return tag, target
+
+
+def _outcome(document: dict[str, Any]) -> Outcome:
+    return Outcome(**{**document, "moved": Moved(**document["moved"])})

@@ -1,0 +1,79 @@
+"""The names of every Redis key that holds Sealift's own truth (docs/architecture.md lists them)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Client = Any
+"""A ``redis.Redis`` that decodes no replies. redis-py types each reply as a union over all its modes; the
+ledger's own methods state the types instead."""
+
+
+class Keys:
+    """Key names below one fleet's prefix."""
+
+    def __init__(self, prefix: str) -> None:
+        self.root = f"{prefix}ledger:"
+        self.runs = f"{self.root}runs"
+        self.open = f"{self.root}open"
+        self.generation = f"{self.root}generation"
+        self.workers = f"{self.root}workers"
+        self.sweeper = f"{self.root}sweeper"
+
+    def run(self, run: str) -> str:
+        return f"{self.root}run:{run}"
+
+    def queue(self, run: str) -> str:
+        return f"{self.root}run:{run}:queue"
+
+    def flight(self, run: str) -> str:
+        return f"{self.root}run:{run}:flight"
+
+    def progress(self, run: str) -> str:
+        return f"{self.root}run:{run}:progress"
+
+    def digest_tags(self, run: str) -> str:
+        return f"{self.root}run:{run}:digest-tags"
+
+    @property
+    def batch_root(self) -> str:
+        return f"{self.root}batch:"
+
+    def batch(self, batch: str) -> str:
+        return f"{self.batch_root}{batch}"
+
+    def tags(self, batch: str) -> str:
+        return f"{self.batch_root}{batch}:tags"
+
+    def outcomes(self, batch: str) -> str:
+        return f"{self.batch_root}{batch}:outcomes"
+
+    def associates(self, batch: str) -> str:
+        return f"{self.batch_root}{batch}:associates"
+
+    def due(self, batch: str, region: str) -> str:
+        return f"{self.batch_root}{batch}:due:{region}"
+
+    def placed(self, batch: str, region: str) -> str:
+        return f"{self.batch_root}{batch}:placed:{region}"
+
+    def manifest(self, digest: str) -> str:
+        return f"{self.root}manifest:{digest}"
+
+    def holder(self, host: str, digest: str) -> str:
+        return f"{self.root}holder:{host}:{digest}"
+
+    def present(self, host: str, repository: str, digest: str) -> str:
+        return f"{self.root}present:{host}/{repository}:{digest}"
+
+    def lease(self, place: str, digest: str) -> str:
+        return f"{self.root}lease:{place}:{digest}"
+
+    def newest(self, repository: str) -> str:
+        return f"{self.root}newest:{repository}"
+
+    def referrers_api(self, host: str) -> str:
+        return f"{self.root}referrers-api:{host}"
+
+    def referrers(self, repository: str, digest: str) -> str:
+        return f"{self.root}referrers:{repository}:{digest}"

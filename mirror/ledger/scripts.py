@@ -1,0 +1,155 @@
+"""The ledger's compare-and-set steps, each one Lua script and so one indivisible change.
+
+The server's clock is used throughout: the clocks of a fleet's machines differ.
+"""
+
+from __future__ import annotations
+
+_NOW = """
+local t = redis.call('TIME')
+local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
+"""
+
+ADVANCE = (
+    _NOW
+    + """
+-- KEYS batch, open; ARGV batch id, expected state, new state
+if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'state', ARGV[3])
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+return 1
+"""
+)
+
+TOUCH = (
+    _NOW
+    + """
+-- KEYS open; ARGV member: only what is still open is touched
+redis.call('ZADD', KEYS[1], 'XX', now, ARGV[1])
+return 1
+"""
+)
+
+CREATE_RUN = (
+    _NOW
+    + """
+-- KEYS run, runs, open, generation; ARGV run id, field, value, ...
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now), 'listed', '0', 'cursor', '',
+  'batches', '0', 'concluded', '0', 'tags', '0', 'generation', redis.call('INCR', KEYS[4]))
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+return 1
+"""
+)
+
+# Ends the run when everything is listed and every batch is concluded.
+_END_RUN = """
+local function end_run(run_key, open_key, run_id)
+  local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error')
+  if r[1] ~= '1' or r[2] ~= r[3] or r[4] ~= 'open' then return 0 end
+  local state = 'done'
+  if (r[5] and r[5] ~= '0') or (r[6] and r[6] ~= '') then state = 'failed' end
+  redis.call('HSET', run_key, 'state', state, 'finished', tostring(now))
+  redis.call('ZREM', open_key, run_id)
+  return 1
+end
+"""
+
+ADD_BATCHES = (
+    _NOW
+    + _END_RUN
+    + """
+-- KEYS run, queue, open; ARGV run id, expected cursor, new cursor, listed, batch root, (tags JSON, count) ...
+if redis.call('HGET', KEYS[1], 'cursor') ~= ARGV[2] then return 0 end
+if redis.call('HGET', KEYS[1], 'listed') == '1' then return 0 end
+if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
+for i = 6, #ARGV, 2 do
+  local index = redis.call('HINCRBY', KEYS[1], 'batches', 1) - 1
+  local id = ARGV[1] .. '.' .. index
+  redis.call('HSET', ARGV[5] .. id, 'run', ARGV[1], 'state', 'queued', 'tags', ARGV[i], 'attempts', '0')
+  redis.call('RPUSH', KEYS[2], id)
+  redis.call('HINCRBY', KEYS[1], 'tags', ARGV[i + 1])
+end
+redis.call('HSET', KEYS[1], 'cursor', ARGV[3], 'listed', ARGV[4])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+end_run(KEYS[1], KEYS[3], ARGV[1])
+return 1
+"""
+)
+
+OPEN_WINDOW = (
+    _NOW
+    + """
+-- KEYS queue, flight, open, run; ARGV window, batch root
+local opened = {}
+if redis.call('HGET', KEYS[4], 'state') ~= 'open' then return opened end
+while redis.call('SCARD', KEYS[2]) < tonumber(ARGV[1]) do
+  local id = redis.call('LPOP', KEYS[1])
+  if not id then break end
+  redis.call('SADD', KEYS[2], id)
+  redis.call('HSET', ARGV[2] .. id, 'state', 'resolving')
+  redis.call('ZADD', KEYS[3], now, id)
+  table.insert(opened, id)
+end
+return opened
+"""
+)
+
+CONCLUDE = (
+    _NOW
+    + _END_RUN
+    + """
+-- KEYS batch, run, flight, open; ARGV batch id, run id, expected state, (tag state, count) ...
+if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
+redis.call('HSET', KEYS[1], 'state', 'concluded')
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('SREM', KEYS[3], ARGV[1])
+for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+redis.call('HINCRBY', KEYS[2], 'concluded', 1)
+end_run(KEYS[2], KEYS[4], ARGV[2])
+return 1
+"""
+)
+
+FAIL_RUN = (
+    _NOW
+    + """
+-- KEYS run, open; ARGV run id, new state, error, error kind
+if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', ARGV[4],
+  'finished', tostring(now))
+redis.call('ZREM', KEYS[2], ARGV[1])
+return 1
+"""
+)
+
+# Newest wins (G5): a tag's last generation in a target only grows.
+CLAIM = """
+-- KEYS newest; ARGV tag, generation
+local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
+if last > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+"""
+
+SETTLE = """
+-- KEYS due; ARGV item: how many items are still due once this one is done; -1 if it was not due any more
+local removed = redis.call('HDEL', KEYS[1], ARGV[1])
+local left = redis.call('HLEN', KEYS[1])
+if removed == 0 and left > 0 then return -1 end
+return left
+"""
+
+RELEASE = """
+-- KEYS lease; ARGV token
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0
+"""
+
+RENEW = """
+-- KEYS lease; ARGV token, milliseconds
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+return 0
+"""

@@ -1,0 +1,45 @@
+"""The one place where anything is tried again: transient faults, with growing waits, inside a budget."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from registry.errors import Throttled, Transient
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long one exchange is tried; waits double from ``first_wait_s``, with jitter."""
+
+    attempts: int = 5
+    budget_s: float = 60.0
+    first_wait_s: float = 0.25
+    wait: Callable[[float], None] = time.sleep
+
+    def attempt(self, action: Callable[[], T]) -> T:
+        """Return what ``action`` returns; its last Transient once attempts or budget are used up.
+
+        Anything but Transient rises at once. A registry that asks for more patience than the budget has
+        is not asked again.
+        """
+        deadline = time.monotonic() + self.budget_s
+        for attempt in range(self.attempts):
+            try:
+                return action()
+            except Transient as error:
+                pause = self._pause(attempt, error)
+                if attempt + 1 == self.attempts or time.monotonic() + pause > deadline:
+                    raise
+                self.wait(pause)
+        raise ValueError("attempts must be positive")
+
+    def _pause(self, attempt: int, error: Transient) -> float:
+        backoff: float = self.first_wait_s * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
+        asked = error.retry_after_s if isinstance(error, Throttled) else None
+        return max(backoff, asked or 0.0)

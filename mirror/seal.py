@@ -1,0 +1,160 @@
+"""Seal: with every blob in place, put a batch's manifests by digest, children before parents.
+
+After it a target holds everything of each tag that is recorded as landed (G1); no tag has moved.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from mirror.graph import Graph, GraphError
+from mirror.ledger.batches import Associate, Outcome, Outcomes, Placed, Placing
+from mirror.report import Moved
+from mirror.stage import Stage
+from mirror.transfer import path_of
+from registry.descriptor import Descriptor
+from registry.errors import Refused, RegistryError
+from registry.manifest import Manifest
+from registry.repository import Repository
+
+CONTENT_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
+"""A registry says that it lacks what we believed it to have (distribution-spec 1.1, error codes)."""
+
+
+def seal(stage: Stage) -> None:
+    """Put the manifests of every tag whose blobs are all there; record what landed and what failed."""
+    known = stage.engine.ledger.batches.outcomes(stage.batch)
+    placed = stage.engine.ledger.batches.placed(stage.batch, stage.region)
+    associates = stage.engine.ledger.batches.associates(stage.batch)
+    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+        sealed = {
+            (one.tag, name): pool.submit(
+                _seal_tag,
+                stage,
+                wanted.digest,
+                target,
+                known[one.tag, name],
+                placed,
+                associates.get(one.tag, []),
+            )
+            for one, wanted, name, target in stage.pairs
+            if (one.tag, name) in known and _open(known[one.tag, name], one.tag in associates)
+        }
+        outcomes = {pair: answer.result() for pair, answer in sealed.items()}
+    outcomes |= _accounts(stage, outcomes, placed)
+    stage.engine.ledger.batches.record(stage.batch, outcomes)
+    landed = sum(outcome.state == "landed" for outcome in outcomes.values())
+    stage.engine.ledger.batches.count(stage.run, stage.region, {"tags_landed": landed})
+
+
+def _open(outcome: Outcome, has_associates: bool) -> bool:  # noqa: FBT001 - a fact about the tag, not a switch
+    return outcome.state == "missing" or (outcome.state == "current" and has_associates)
+
+
+def _seal_tag(
+    stage: Stage,
+    digest: str,
+    target: Repository,
+    outcome: Outcome,
+    placed: Placed,
+    associates: list[Associate],
+) -> Outcome:
+    """One tag in one target: its own graph where it is missing, then what is associated with it."""
+    try:
+        if outcome.state == "missing":
+            _put_graph(stage, target, stage.graph(digest), placed)
+        for associate in associates:
+            graph = stage.graph(associate.descriptor.digest)
+            indexed = _put_graph(stage, target, graph, placed)
+            if not indexed and not associate.tag:
+                _list_referrer(stage, target, associate.subject, graph.root)
+    except (RegistryError, GraphError) as error:
+        return Outcome.failed(error, outcome.previous)
+    except _BlobMissing as missing:
+        return Outcome("failed", missing.placing.reason, missing.placing.kind, outcome.previous)
+    return replace(outcome, state="landed") if outcome.state == "missing" else outcome
+
+
+class _BlobMissing(Exception):
+    def __init__(self, placing: Placing) -> None:
+        super().__init__(placing)
+        self.placing = placing
+
+
+def _put_graph(stage: Stage, target: Repository, graph: Graph, placed: Placed) -> bool:
+    """Put all manifests, the root last; returns whether the registry indexes the root's subject itself.
+
+    A registry that turns out to lack blobs it was believed to have is given them, once.
+    """
+    for blob in graph.blobs:
+        placing = placed.get((blob.digest, target.name))
+        if placing is not None and placing.how == "failed":
+            raise _BlobMissing(placing)
+    try:
+        return _put_manifests(stage, target, graph, believe=True)
+    except Refused as error:
+        if error.code not in CONTENT_UNKNOWN:
+            raise
+        _heal(stage, target, graph)
+        return _put_manifests(stage, target, graph, believe=False)
+
+
+def _put_manifests(stage: Stage, target: Repository, graph: Graph, *, believe: bool) -> bool:
+    content, place = stage.engine.ledger.content, path_of(target)
+    children = [manifest.digest for manifest in graph.manifests if manifest is not graph.root]
+    here = content.known(target.host, place, children)[0] if believe else set()
+    indexed = True
+    for manifest in graph.manifests:
+        if manifest.digest in here:
+            continue
+        indexed = _put(stage, target, manifest)
+        content.saw(target.host, place, manifest.digest, stage.engine.memory)
+    return indexed
+
+
+def _put(stage: Stage, target: Repository, manifest: Manifest) -> bool:
+    return stage.engine.patience.attempt(lambda: target.put_manifest(manifest.digest, manifest))
+
+
+def _heal(stage: Stage, target: Repository, graph: Graph) -> None:
+    """Forget what was believed of this target and look at every blob anew."""
+    digests = [*(blob.digest for blob in graph.blobs), *(manifest.digest for manifest in graph.manifests)]
+    stage.engine.ledger.content.forget(target.host, path_of(target), digests)
+    carrier = stage.carrier()
+    for blob in graph.blobs:
+        placing = carrier.place_patiently(blob, stage.source, [target])[target.name]
+        if placing.how == "failed":
+            raise _BlobMissing(placing)
+
+
+def _list_referrer(stage: Stage, target: Repository, subject: str, referrer: Manifest) -> None:
+    """Merge into the tag-schema index, one worker at a time (distribution-spec 1.1 leaves a race here)."""
+    with stage.engine.ledger.content.turn(f"referrers {target.name}", subject):
+        stage.engine.patience.attempt(lambda: target.add_referrer(subject, referrer.descriptor))
+
+
+def _accounts(stage: Stage, outcomes: Outcomes, placed: Placed) -> Outcomes:
+    """Say for each tag and target what came how; a blob counts for the first tag that needs it."""
+    accounted: Outcomes = {}
+    counted: set[tuple[str, str]] = set()
+    for (tag, name), outcome in outcomes.items():
+        if outcome.state != "landed":
+            continue
+        digest = next(one.descriptor.digest for one in stage.tags if one.tag == tag and one.descriptor)
+        moved = Moved()
+        for blob in stage.graph(digest).blobs:
+            placing = placed.get((blob.digest, name), Placing("present"))
+            first = (blob.digest, name) not in counted
+            counted.add((blob.digest, name))
+            moved += _moved(blob, placing.how if first else "present")
+        accounted[tag, name] = replace(outcome, moved=moved)
+    return accounted
+
+
+def _moved(blob: Descriptor, how: str) -> Moved:
+    if how == "copied":
+        return Moved(copied_bytes=blob.size, copied_blobs=1)
+    if how == "mounted":
+        return Moved(mounted_bytes=blob.size, mounted_blobs=1)
+    return Moved(present_bytes=blob.size, present_blobs=1)

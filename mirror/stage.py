@@ -1,0 +1,78 @@
+"""One batch in one region: what every region-side step looks at, read from the ledger once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mirror.engine import Engine, Progress
+from mirror.graph import Graph
+from mirror.ledger.batches import Resolved
+from mirror.manifests import Manifests
+from mirror.spec import MirrorSpec
+from mirror.transfer import Carrier
+from registry.descriptor import Descriptor
+from registry.repository import Repository
+
+
+@dataclass(slots=True)
+class Stage:
+    """Where a step takes place; graphs are walked once and kept for as long as the step lasts."""
+
+    engine: Engine
+    batch: str
+    region: str
+    spec: MirrorSpec
+    source: Repository
+    targets: dict[str, Repository]
+    """By the name the spec uses."""
+    tags: list[Resolved]
+    """Those that were resolved."""
+    progress: Progress
+    _graphs: dict[str, Graph] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, engine: Engine, batch: str, region: str, progress: Progress) -> Stage:
+        run = engine.ledger.batches.run_of(batch)
+        spec = engine.ledger.spec(run)
+        return cls(
+            engine=engine,
+            batch=batch,
+            region=region,
+            spec=spec,
+            source=engine.open_repository(spec.source),
+            targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
+            tags=[one for one in engine.ledger.batches.resolved(batch) if one.descriptor],
+            progress=progress,
+        )
+
+    @property
+    def run(self) -> str:
+        return self.engine.ledger.batches.run_of(self.batch)
+
+    @property
+    def pairs(self) -> Iterator[tuple[Resolved, Descriptor, str, Repository]]:
+        """Every resolved tag in every target of the region."""
+        for one in self.tags:
+            if one.descriptor:
+                for name, target in self.targets.items():
+                    yield one, one.descriptor, name, target
+
+    def graph(self, digest: str) -> Graph:
+        """What the digest reaches, narrowed to the mirror's platforms; RegistryError or GraphError."""
+        if digest not in self._graphs:
+            graph = Manifests(self.engine, self.source).graph(digest, self.spec.platforms)
+            with self._lock:
+                self._graphs[digest] = graph
+        return self._graphs[digest]
+
+    def carrier(self) -> Carrier:
+        return Carrier(
+            content=self.engine.ledger.content,
+            patience=self.engine.patience,
+            memory=self.engine.memory,
+            tee_bytes=self.engine.limits.tee_bytes,
+            moved=lambda count: self.progress.add(copied_bytes=count),
+        )
