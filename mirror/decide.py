@@ -55,6 +55,18 @@ def conclude(engine: Engine, batch: str) -> Step:
     return "nothing"
 
 
+def give_up(engine: Engine, batch: str, reason: str) -> Step:
+    """Close a batch that stopped moving too often: what has not ended fails with the reason."""
+    ledger = engine.ledger.batches
+    spec = engine.ledger.spec(ledger.run_of(batch))
+    open_ = {pair: one for pair, one in _completed(ledger, batch, spec).items() if one.state == "landed"}
+    ledger.record(
+        batch,
+        {pair: replace(one, state="failed", reason=reason, kind="Stuck") for pair, one in open_.items()},
+    )
+    return "concluded" if ledger.conclude(batch, ledger.state(batch), spec) else "nothing"
+
+
 def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
     """Tags that moved in one target and failed for good in another, with the failure."""
     moved = {tag for (tag, _), outcome in outcomes.items() if outcome.state == "updated"}

@@ -233,11 +233,24 @@ def _fail(stage: Stage, one: Resolved, error: Exception, outcomes: Outcomes) -> 
     stage.engine.ledger.batches.record(stage.batch, failed)
 
 
+def give_up(engine: Engine, batch: str, region: str, error: Exception) -> None:
+    """End a region's landing after a fault nobody foresaw: what has not landed fails with it, by name."""
+    stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
+    _end_missing(stage, Outcome.failed(error))
+    engine.ledger.batches.due_alone(batch, region, LAND)
+    engine.ledger.batches.settle(batch, region, LAND)
+    engine.ledger.batches.region_done(batch, region, "landed")
+
+
 def _cancel(stage: Stage) -> None:
     """The run was cancelled: what has not landed will not."""
+    _end_missing(stage, Outcome("cancelled", "the run was cancelled"))
+
+
+def _end_missing(stage: Stage, outcome: Outcome) -> None:
     known = stage.engine.ledger.batches.outcomes(stage.batch)
     ended = {
-        (one.tag, name): Outcome("cancelled", "the run was cancelled")
+        (one.tag, name): outcome
         for one, _, name, _ in stage.pairs
         if (one.tag, name) not in known or known[one.tag, name].state == "missing"
     }

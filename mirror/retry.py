@@ -33,13 +33,14 @@ class Patience:
             try:
                 return action()
             except Transient as error:
-                pause = self._pause(attempt, error)
+                pause = self.pause(attempt, error)
                 if attempt + 1 == self.attempts or time.monotonic() + pause > deadline:
                     raise
                 self.wait(pause)
         raise ValueError("attempts must be positive")
 
-    def _pause(self, attempt: int, error: Transient) -> float:
+    def pause(self, attempt: int, error: Transient) -> float:
+        """Seconds to wait after the failed attempt of that number, counted from 0."""
         backoff: float = self.first_wait_s * 2**attempt * random.uniform(0.5, 1.0)  # noqa: S311 - not a secret
         asked = error.retry_after_s if isinstance(error, Throttled) else None
         return max(backoff, asked or 0.0)

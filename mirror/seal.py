@@ -97,7 +97,17 @@ def _put_graph(stage: Stage, target: Repository, graph: Graph, placed: Placed) -
         if error.code not in CONTENT_UNKNOWN:
             raise
         _heal(stage, target, graph)
+    try:
         return _put_manifests(stage, target, graph, believe=False)
+    except Refused as error:
+        if error.code in CONTENT_UNKNOWN and graph.left_out:
+            raise _sparse(error) from error
+        raise
+
+
+def _sparse(error: Refused) -> Refused:
+    reason = "refuses an index without all its platforms: drop `platforms` for this mirror"
+    return Refused(error.end, error.what, f"{reason} ({error.reason})", error.status, error.code)
 
 
 def _put_manifests(stage: Stage, target: Repository, graph: Graph, *, believe: bool) -> bool:

@@ -20,6 +20,7 @@ from registry.descriptor import (
 
 MAX_MANIFEST_BYTES = 4 * 2**20  # distribution-spec 1.1, "Pushing Manifests": 4 MiB must be accepted
 MAX_CHILDREN = 1000
+SCHEMA_1 = "Docker schema 1: rebuild or re-push the image with a tool made after 2017"
 ACCEPT = f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
 
 
@@ -105,14 +106,14 @@ def _document(content: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ManifestError("not a JSON object")
     if document.get("schemaVersion") == 1 or "fsLayers" in document:
-        raise SchemaOneError("Docker schema 1: rebuild or re-push the image with a tool made after 2017")
+        raise SchemaOneError(SCHEMA_1)
     return document
 
 
 def _media_type(document: dict[str, Any], content_type: str) -> str:
     """The one media type that Content-Type and body agree on."""
     if content_type in SCHEMA1_TYPES:
-        raise SchemaOneError("Docker schema 1: rebuild or re-push the image with a tool made after 2017")
+        raise SchemaOneError(SCHEMA_1)
     if "manifests" in document and ("layers" in document or "config" in document):
         raise ManifestError("both an index and an image manifest")
     claimed = document.get("mediaType")

@@ -1,0 +1,90 @@
+"""Grammars of single values of the fleet file; each check returns its value or raises ValueError.
+
+Texts say what is wrong and what to do, and never repeat a value that may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+REGION_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
+MIRROR_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
+PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?"
+CONTROL = "control"
+"""The queue of the tasks that belong to no region."""
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_REDIS_SCHEMES = ("redis://", "rediss://", "redis+socket://", "unix://")
+
+
+def matching(grammar: str, expected: str) -> Callable[[str], str]:
+    """A check that the whole value is of ``grammar``."""
+    pattern = re.compile(grammar)
+
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{value!r} is not allowed; use {expected}")
+        return value
+
+    return check
+
+
+def not_control(region: str) -> str:
+    if region == CONTROL:
+        raise ValueError(f"{CONTROL!r} is the name of Sealift's own queue; choose another region name")
+    return region
+
+
+def check_username(value: str) -> str:
+    return _checked_source(value) if is_indirect(value) else value
+
+
+def check_secret(value: str) -> str:
+    """Only where a secret is kept may stand in the file, never the secret."""
+    if not is_indirect(value):
+        raise ValueError("a secret must not stand in this file; write env:NAME or file:PATH")
+    return _checked_source(value)
+
+
+def check_redis_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if is_indirect(text):
+        _checked_source(text)
+    elif not text.startswith(_REDIS_SCHEMES):
+        raise ValueError(
+            "not a Redis URL; write redis://HOST:PORT/DB, rediss://…, redis+socket://… or env:NAME"
+        )
+    return value
+
+
+def check_proxy(value: str) -> str:
+    if is_indirect(value):
+        return _checked_source(value)
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        known = False
+    if "@" in value:
+        raise ValueError("a proxy with an account must not stand in this file; write env:NAME")
+    if not known:
+        raise ValueError("not a proxy; write http://HOST:PORT, https://HOST:PORT or env:NAME")
+    return value
+
+
+def is_indirect(value: str) -> bool:
+    """Whether ``value`` names where the value is kept: ``env:NAME`` or ``file:PATH``."""
+    return value.startswith(("env:", "file:"))
+
+
+def _checked_source(value: str) -> str:
+    kind, _, rest = value.partition(":")
+    if kind == "env" and not _VARIABLE.fullmatch(rest):
+        raise ValueError("env: must be followed by the name of an environment variable")
+    if not rest:
+        raise ValueError("file: must be followed by the path of a file")
+    return value

@@ -1,0 +1,62 @@
+"""Values that the fleet file only points at: ``env:NAME`` and ``file:PATH``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from config.checks import is_indirect
+from config.fleet import Fleet
+from config.lines import Path as Where
+from config.problems import FleetError, Problem
+
+
+def check_environment(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """Every variable and file that the fleet file names and this process lacks, in the file's order."""
+    found = [
+        fleet.problem(where, fault)
+        for where, value in _indirect(fleet)
+        if (fault := _fault(value, fleet, environ))
+    ]
+    return sorted(found, key=lambda problem: problem.line)
+
+
+def redis_url_of(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> SecretStr | None:
+    """The fleet file's ``redis_url``, looked up where it is kept. FleetError if that is missing."""
+    if fleet.redis_url is None:
+        return None
+    return SecretStr(looked_up(fleet, ("redis_url",), fleet.redis_url.get_secret_value(), environ))
+
+
+def looked_up(fleet: Fleet, where: Where, value: str, environ: Mapping[str, str] = os.environ) -> str:
+    """What ``value``, which stands at ``where``, points at; itself if it is the value. Raises FleetError."""
+    if not is_indirect(value):
+        return value
+    if fault := _fault(value, fleet, environ):
+        raise FleetError((fleet.problem(where, fault),))
+    kind, _, rest = value.partition(":")
+    return environ[rest] if kind == "env" else Path(fleet.resolve(rest)).read_text(encoding="utf-8").strip()
+
+
+def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
+    if fleet.redis_url is not None:
+        yield ("redis_url",), fleet.redis_url.get_secret_value()
+    for host, registry in fleet.registries.items():
+        for key in ("username", "password", "proxy"):
+            if value := getattr(registry, key):
+                yield ("registries", host, key), value
+
+
+def _fault(value: str, fleet: Fleet, environ: Mapping[str, str]) -> str:
+    """What keeps ``value`` from being looked up; empty if nothing does."""
+    kind, _, rest = value.partition(":")
+    if not is_indirect(value):
+        return ""
+    if kind == "env":
+        state = "is empty" if rest in environ else "is not set"
+        return "" if environ.get(rest) else f"the environment variable {rest} {state}; export it"
+    path = fleet.resolve(rest)
+    return "" if os.access(path, os.R_OK) else f"the file {path} cannot be read; create it or name another"

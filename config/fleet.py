@@ -1,0 +1,269 @@
+"""The fleet file (``sealift.yaml``) as frozen models; every error names file, line and key.
+
+Here: structure, types, names. What needs the grammar of references and tag patterns is checked by
+``tasks.terms.check_fleet``, with the lines that a Fleet remembers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PositiveInt,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from config.checks import (
+    MIRROR_NAME,
+    PLATFORM,
+    REGION_NAME,
+    check_proxy,
+    check_redis_url,
+    check_secret,
+    check_username,
+    matching,
+    not_control,
+)
+from config.cron import check_cron
+from config.lines import Lines, YamlProblem, read_yaml
+from config.problems import FleetError, Problem, explain
+
+DEFAULT_REGION = "local"
+
+RegionName = Annotated[
+    str,
+    AfterValidator(matching(REGION_NAME, "small letters, digits and '-', at most 63, no '-' in front")),
+    AfterValidator(not_control),
+    Field(json_schema_extra={"pattern": f"^{REGION_NAME}$"}),
+]
+MirrorName = Annotated[
+    str,
+    AfterValidator(matching(MIRROR_NAME, "small letters, digits, '.', '_' and '-', at most 100")),
+    Field(json_schema_extra={"pattern": f"^{MIRROR_NAME}$"}),
+]
+PlatformName = Annotated[
+    str,
+    AfterValidator(matching(PLATFORM, "os/architecture or os/architecture/variant, as linux/arm64")),
+    Field(json_schema_extra={"pattern": f"^{PLATFORM}$"}),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class RegistryConfig(_Model):
+    """One registry: who we are there, and how it is reached."""
+
+    username: Annotated[str, AfterValidator(check_username)] | None = Field(
+        default=None, description="The account: a text, env:NAME or file:PATH."
+    )
+    password: Annotated[str, AfterValidator(check_secret)] | None = Field(
+        default=None,
+        description="Its password or token: env:NAME or file:PATH, never the secret itself. Unset: docker's "
+        "config.json and credential helpers are read.",
+    )
+    plain_http: bool | None = Field(
+        default=None, description="HTTP without TLS; unset: only for loopback hosts, as docker does."
+    )
+    ca_file: str | None = Field(
+        default=None, description="PEM file of the authorities to trust, beside the system's."
+    )
+    client_cert: str | None = Field(default=None, description="PEM file of a client certificate.")
+    client_key: str | None = Field(default=None, description="PEM file of its key.")
+    proxy: Annotated[str, AfterValidator(check_proxy)] | None = Field(
+        default=None,
+        description="http:// or https:// proxy, or env:NAME; a proxy with a password only as env:NAME.",
+    )
+    token_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts of other sites that may issue this registry's tokens."
+    )
+    upload_hosts: tuple[str, ...] = Field(
+        default=(), description="Other hosts that upload and download locations may name."
+    )
+    max_concurrency: PositiveInt = Field(default=16, le=1000, description="Requests at a time, per process.")
+    requests_per_minute: PositiveInt | None = Field(
+        default=None, description="Most requests of the whole fleet in a minute; unset: no limit of our own."
+    )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        for one, other in (("username", "password"), ("client_cert", "client_key")):
+            if (getattr(self, one) is None) != (getattr(self, other) is None):
+                given, lacking = (one, other) if getattr(self, one) is not None else (other, one)
+                raise ValueError(f"{given} without {lacking}; give both or neither")
+        return self
+
+
+class TargetConfig(_Model):
+    """One repository to write, and the region whose workers write it."""
+
+    repository: str = Field(description="host/repository, or oci:DIR for an image layout folder.")
+    region: RegionName = Field(default=DEFAULT_REGION, description="The region whose workers write it.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
+
+
+class TagRules(_Model):
+    """Which tags of the source: any include, no exclude, then the newest."""
+
+    include: tuple[str, ...] = Field(default=("*",), description="Patterns, one of which a tag must match.")
+    exclude: tuple[str, ...] = Field(default=(), description="Patterns, none of which a tag may match.")
+    newest: PositiveInt | None = Field(default=None, description="Only so many of the newest; unset: all.")
+    newest_by: Literal["semver", "created"] = Field(default="semver", description="What makes a tag newer.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        patterns = {"type": "array", "items": {"type": "string"}}
+        return {"anyOf": [patterns, handler.resolve_ref_schema(handler(core))]}
+
+
+def _target(value: object) -> object:
+    return {"repository": value} if isinstance(value, str) else value
+
+
+def _tags(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError(f"must be a list or a mapping; write [{value}]")  # noqa: TRY004 - pydantic's protocol
+    return {"include": value} if isinstance(value, list) else value
+
+
+class Mirror(_Model):
+    """A source repository, its targets, which tags, on what terms."""
+
+    name: MirrorName = Field(description="Names the mirror in commands and reports; once in the file.")
+    source: str = Field(description="host/repository to read, without tag; or oci:DIR.")
+    targets: tuple[Annotated[TargetConfig, BeforeValidator(_target)], ...] = Field(
+        min_length=1,
+        description="Repositories to write: each a text (region local), or region and repository.",
+    )
+    tags: Annotated[TagRules, BeforeValidator(_tags)] = Field(
+        default_factory=TagRules, description="A list of patterns, or include, exclude, newest, newest_by."
+    )
+    platforms: tuple[PlatformName, ...] = Field(
+        default=(), description="Which images of an index are copied; empty: all. The index keeps its digest."
+    )
+    referrers: bool = Field(
+        default=True, description="Whether signatures, attestations and SBOMs are copied too."
+    )
+    finalize: Literal["all", "each"] = Field(
+        default="all",
+        description="all: no target's tag moves before every target holds everything; each: on its own.",
+    )
+    schedule: Annotated[str, AfterValidator(check_cron)] | None = Field(
+        default=None, description="When beat runs it: five cron fields, in UTC; unset: only when asked."
+    )
+    lane: Literal["release", "backfill"] = Field(
+        default="release", description="The lane of its scheduled runs: backfill gives way to release."
+    )
+
+
+class Fleet(_Model):
+    """The whole file; remembers on which line everything stands."""
+
+    redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = Field(
+        default=None,
+        description="Broker, results and ledger, or env:NAME, or file:PATH; SEALIFT_REDIS_URL goes first. "
+        "Unset: an embedded server.",
+    )
+    registries: dict[str, RegistryConfig] = Field(
+        default_factory=dict, description="Registries by host, as references name them."
+    )
+    mirrors: tuple[Mirror, ...] = Field(default=(), description="What to keep identical.")
+    _path: Path = PrivateAttr(Path("sealift.yaml"))
+    _lines: Lines = PrivateAttr(default_factory=Lines)
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def line_of(self, *where: str | int) -> str:
+        """``FILE:LINE`` of a key; of what is around it if the file leaves it out."""
+        return f"{self._path}:{self._lines.of(where)}"
+
+    def has(self, *where: str | int) -> bool:
+        """Whether the file itself has this key or list item."""
+        return where in self._lines.known
+
+    def problem(self, where: tuple[str | int, ...], text: str) -> Problem:
+        return Problem(str(self._path), self._lines.of(where), where, text)
+
+    def mirror(self, name: str) -> Mirror:
+        """FleetError, with the nearest name, if there is none."""
+        for mirror in self.mirrors:
+            if mirror.name == name:
+                return mirror
+        names = ", ".join(mirror.name for mirror in self.mirrors) or "none"
+        raise FleetError((self.problem(("mirrors",), f"there is no mirror {name!r}; there is: {names}"),))
+
+    def resolve(self, path: str) -> str:
+        """A path of the file as an absolute one: relative paths start at the file's own folder.
+
+        Links stay links: Kubernetes swaps secrets by moving one.
+        """
+        return str(self._path.absolute().parent / Path(path).expanduser())
+
+
+def load_fleet(path: Path) -> Fleet:
+    """Read and check the fleet file. Raises FleetError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        reason = "there is no such file; write one, or name it with SEALIFT_FLEET_FILE"
+        raise FleetError((Problem(str(path), 0, (), reason),)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise FleetError((Problem(str(path), 0, (), f"cannot be read: {why}"),)) from error
+    return parse_fleet(text, path)
+
+
+def parse_fleet(text: str, path: Path = Path("sealift.yaml")) -> Fleet:
+    """The fleet that ``text`` describes; ``path`` is for messages and relative paths. Raises FleetError."""
+    try:
+        document, lines = read_yaml(text)
+    except YamlProblem as problem:
+        raise FleetError((Problem(str(path), problem.line, problem.where, problem.text),)) from problem
+    try:
+        fleet = Fleet.model_validate({} if document is None else document)
+    except ValidationError as error:
+        # Not `from error`: pydantic's own text may show values, and one of them may be a password.
+        raise FleetError(explain(error, Fleet, str(path), lines)) from None
+    fleet._path, fleet._lines = path, lines  # noqa: SLF001 - set once, at birth
+    _refuse_twins(fleet)
+    return fleet
+
+
+def _refuse_twins(fleet: Fleet) -> None:
+    first: dict[str, int] = {}
+    twins: list[Problem] = []
+    for place, mirror in enumerate(fleet.mirrors):
+        if mirror.name in first:
+            at = fleet.line_of("mirrors", first[mirror.name], "name")
+            text = f"{mirror.name!r} is the name of another mirror too ({at}); give each its own"
+            twins.append(fleet.problem(("mirrors", place, "name"), text))
+        first.setdefault(mirror.name, place)
+    if twins:
+        raise FleetError(tuple(twins))
+
+
+def fleet_schema() -> dict[str, Any]:
+    """The fleet file as JSON Schema, for editors (``sealift config schema``)."""
+    schema = Fleet.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "Sealift fleet file",
+    }

@@ -1,0 +1,83 @@
+"""Enumerate: which tags a run is about, cut into batches while the source is being listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mirror.created import created_in
+from mirror.engine import Engine
+from mirror.plan import cut
+from mirror.retry import Patience
+from mirror.select import Selection, is_digest_tag
+from mirror.spec import MirrorSpec
+from registry.errors import RegistryError, Transient
+from registry.repository import Repository
+
+
+def enumerate_tags(engine: Engine, run: str, batch_tags: int, grown: Callable[[], None]) -> None:
+    """Write the run's batches to the ledger, page by page; ``grown`` is called after each.
+
+    The cursor is in the ledger: called again, it goes on where it stopped. A source that cannot be listed
+    fails the run with the reason; nothing is raised for it.
+    """
+    try:
+        _enumerate(engine, run, batch_tags, grown)
+    except RegistryError as error:
+        engine.ledger.fail_run(run, str(error), type(error).__name__)
+
+
+def _enumerate(engine: Engine, run: str, batch_tags: int, grown: Callable[[], None]) -> None:
+    spec = engine.ledger.spec(run)
+    cursor, listed = engine.ledger.cursor(run)
+    if listed:
+        grown()
+        return
+    for following, pairs, over in _portions(engine, run, spec, cursor):
+        batches = list(cut(pairs, batch_tags))
+        if not engine.ledger.add_batches(run, cursor, following, batches, listed=over):
+            return  # another enumeration of this run was faster, or the run has ended
+        cursor = following
+        grown()
+
+
+def _portions(
+    engine: Engine, run: str, spec: MirrorSpec, cursor: str
+) -> Iterator[tuple[str, Sequence[tuple[str, str]], bool]]:
+    """(new cursor, (target tag, source ref) pairs, whether that was all)."""
+    selection = Selection.of(spec)
+    exact = selection.literals()
+    if spec.refs or exact is not None:
+        yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
+        return
+    source = engine.open_repository(spec.source)
+    pages = _pages(source, engine.patience, cursor)
+    if not selection.streamable:
+        tags = [tag for page in pages for tag in page]
+        engine.ledger.add_digest_tags(run, [tag for tag in tags if is_digest_tag(tag)])
+        with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
+            chosen = selection.choose(tags, created_in(source), pool.map).kept
+        yield "", [(tag, tag) for tag in chosen], True
+        return
+    for page in pages:
+        engine.ledger.add_digest_tags(run, [tag for tag in page if is_digest_tag(tag)])
+        cursor = page[-1] if page else cursor
+        yield cursor, [(tag, tag) for tag in selection.choose(page).kept], False
+    yield cursor, [], True
+
+
+def _pages(source: Repository, patience: Patience, last: str) -> Iterator[list[str]]:
+    """The source's pages; after a transient fault the listing goes on behind the last tag seen."""
+    failures = 0
+    while True:
+        try:
+            for page in source.tags(last or None):
+                yield page
+                last, failures = page[-1] if page else last, 0
+        except Transient as error:
+            failures += 1
+            if failures >= patience.attempts:
+                raise
+            patience.wait(patience.pause(failures, error))
+        else:
+            return

@@ -1,0 +1,64 @@
+"""The repositories of one process: opened by name, with one Registry per host behind them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from registry.client import RemoteRepository
+from registry.credentials import CredentialSource
+from registry.endpoint import Endpoint
+from registry.exchange import Observer, Registry
+from registry.layout import LayoutRepository
+from registry.reference import Reference
+from registry.repository import Repository
+
+
+class Connections:
+    """Opens repositories; connections to a host are shared and made when first needed. Thread-safe.
+
+    Nothing is connected before the first exchange, so it may be made before a fork; use it after only.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint] | Callable[[str], Endpoint],
+        credentials: CredentialSource,
+        observer: Observer | None = None,
+    ) -> None:
+        """A host that the mapping ``endpoints`` leaves out is reached on the usual terms."""
+        self._endpoints = endpoints
+        self._credentials = credentials
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._registries: dict[str, Registry] = {}
+
+    def open(self, reference: Reference | str) -> Repository:
+        """The repository that ``reference`` is in, whatever its tag or digest.
+
+        Raises MalformedReference for a text that is no reference.
+        """
+        if isinstance(reference, str):
+            reference = Reference.parse(reference)
+        if reference.is_layout:
+            return LayoutRepository(reference.repository)
+        return RemoteRepository(self.registry(reference.host), reference.repository)
+
+    def registry(self, host: str) -> Registry:
+        """The Registry of ``host``, as references name it."""
+        with self._lock:
+            if host not in self._registries:
+                self._registries[host] = Registry(self._endpoint(host), self._credentials, self._observer)
+            return self._registries[host]
+
+    def close(self) -> None:
+        """Close what is idle, and what is in use when its exchange ends; what is opened later is new."""
+        with self._lock:
+            registries, self._registries = self._registries, {}
+        for registry in registries.values():
+            registry.close()
+
+    def _endpoint(self, host: str) -> Endpoint:
+        if callable(self._endpoints):
+            return self._endpoints(host)
+        return self._endpoints.get(host) or Endpoint(host)

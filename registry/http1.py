@@ -1,0 +1,272 @@
+"""One HTTP/1.1 connection over a blocking socket: a request out, its answer's head in, the body by blocks.
+
+The parser is the standard library's ``http.client``; what it lets pass and a mirror must not (a head or a
+body cut short, conflicting lengths, heads without end) is refused around it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import select
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import httpx
+
+from registry.repository import BLOCK
+
+MAX_HEAD_BYTES = 100 * 1024
+"""As httpcore: status line and headers together, interim answers included."""
+_MAX_FRAMING_BYTES = 8 * BLOCK
+"""Chunk sizes and trailers around one block of a chunked body."""
+_EARLY_ANSWER_S = 5.0
+_ILLEGAL = re.compile(rb"[\r\n\0]")
+
+Origin = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Seconds of silence allowed in each phase; None waits for ever. As httpx's ``timeout`` extension."""
+
+    connect: float | None
+    read: float | None
+    write: float | None
+    pool: float | None
+
+    @classmethod
+    def of(cls, request: httpx.Request) -> Phases:
+        given = request.extensions.get("timeout") or {}
+        return cls(*(given.get(phase) for phase in ("connect", "read", "write", "pool")))
+
+
+class NoAnswer(Exception):
+    """The connection was dead before the first byte of an answer; ``error`` is what the caller is told."""
+
+    def __init__(self, error: httpx.TransportError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Unsent(Exception):
+    """The peer took no more of the request; it may have answered early."""
+
+    def __init__(self, error: httpx.TransportError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class _Reader(io.BufferedReader):
+    """Takes the end of the stream for what it is, where ``http.client`` takes it for the end of the head."""
+
+    budget = MAX_HEAD_BYTES
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        self.budget -= len(line)
+        if self.budget < 0:
+            raise http.client.HTTPException("the head or the framing of the answer has no end")
+        if not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
+            raise http.client.HTTPException("the answer was cut short")
+        return line
+
+
+class Connection:
+    """A connected socket to ``origin``; used by one thread at a time."""
+
+    def __init__(self, origin: Origin, sock: socket.socket) -> None:
+        self.origin = origin
+        self.idle_since = 0.0
+        self._sock = sock
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def rest(self) -> None:
+        self.idle_since = time.monotonic()
+
+    def is_usable(self, max_idle_s: float) -> bool:
+        """Whether nothing came while it was idle: neither the peer's goodbye nor bytes nobody asked for."""
+        if time.monotonic() - self.idle_since > max_idle_s:
+            return False
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return False
+        poller = select.poll()
+        poller.register(self._sock, select.POLLIN)
+        return not poller.poll(0)
+
+    def exchange(self, request: httpx.Request, length: int, timeouts: Phases) -> http.client.HTTPResponse:
+        """Send ``request`` with its ``length`` bytes of body; return the answer, its body still unread.
+
+        Whatever the body's iterator raises propagates unchanged. Raises NoAnswer or httpx.TransportError; the
+        connection is then good for nothing.
+        """
+        self._sock.settimeout(timeouts.write)
+        try:
+            self._send(request_head(request))
+            for block in _counted(request, length):
+                self._send(block)
+        except _Unsent as unsent:
+            return self._early_answer(request.method, unsent.error)
+        return self._answer(request.method, timeouts.read)
+
+    def _send(self, data: bytes | memoryview) -> None:
+        try:
+            self._sock.sendall(data)
+        except TimeoutError as error:
+            raise _Unsent(httpx.WriteTimeout("the server takes no more bytes")) from error
+        except OSError as error:
+            raise _Unsent(httpx.WriteError(f"the connection broke while sending: {error}")) from error
+
+    def _early_answer(self, method: str, unsent: httpx.TransportError) -> http.client.HTTPResponse:
+        """A server that refuses an upload answers and hangs up: its answer says more than a broken pipe."""
+        try:
+            response = self._answer(method, _EARLY_ANSWER_S)
+        except NoAnswer as error:
+            raise NoAnswer(unsent) from error
+        except httpx.TransportError as error:
+            raise unsent from error
+        response.will_close = True
+        return response
+
+    def _answer(self, method: str, timeout_s: float | None) -> http.client.HTTPResponse:
+        self._sock.settimeout(timeout_s)
+        response = http.client.HTTPResponse(self._sock, method=method)
+        response.fp.close()
+        response.fp = reader = _Reader(self._sock.makefile("rb", buffering=0))
+        try:
+            if not reader.peek(1):
+                raise NoAnswer(httpx.RemoteProtocolError("the server hung up without an answer"))
+        except TimeoutError as error:
+            raise httpx.ReadTimeout("no answer in time") from error
+        except OSError as error:
+            raise NoAnswer(httpx.ReadError(f"the connection broke before an answer: {error}")) from error
+        _translated(response.begin)
+        _check(response)
+        return response
+
+
+class Body(httpx.SyncByteStream):
+    """The body of one answer, once; ``done`` is told, once, whether the connection can be used again."""
+
+    def __init__(
+        self, response: http.client.HTTPResponse, *, reuse: bool, done: Callable[[bool], None]
+    ) -> None:
+        """With ``reuse`` every block is a view of one buffer, which the next block overwrites."""
+        self._response = response
+        self._reuse = reuse
+        self._done = done
+        self._is_open = True
+        self._finish_if_read()
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Blocks of at most BLOCK bytes; httpx.ReadError or its kin where the body is cut short."""
+        length = self._response.length
+        view = memoryview(bytearray(BLOCK if length is None else min(BLOCK, length)))
+        while self._is_open and (count := self._fill(view)):
+            self._finish_if_read()
+            block = view[:count]
+            # httpx types a block as bytes; only callers that asked for views get one.
+            yield block if self._reuse else bytes(block)  # type: ignore[misc]
+        self._finish(reusable=not self._response.will_close)
+
+    def close(self) -> None:
+        self._finish(reusable=False)
+
+    def _fill(self, view: memoryview) -> int:
+        response = self._response
+        wanted = 1 if response.length is None else min(len(view), response.length)
+        if isinstance(response.fp, _Reader):
+            response.fp.budget = _MAX_FRAMING_BYTES
+        try:
+            count = _translated(lambda: response.readinto(view))
+        except BaseException:
+            self._finish(reusable=False)
+            raise
+        if response.length is not None and count < wanted:
+            self._finish(reusable=False)
+            raise httpx.RemoteProtocolError("the body was cut short")
+        return count
+
+    def _finish_if_read(self) -> None:
+        """Give the connection back with the last byte: who holds the last block may be busy with it."""
+        if self._response.length == 0:
+            self._finish(reusable=not self._response.will_close)
+
+    def _finish(self, *, reusable: bool) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._response.close()
+            self._done(reusable)
+
+
+def body_length(request: httpx.Request) -> int:
+    """Content-Length, 0 where there is none: this transport sends no chunked bodies."""
+    if "transfer-encoding" in request.headers:
+        raise httpx.LocalProtocolError("a request body needs a Content-Length")
+    return int(request.headers.get("content-length", "0"))
+
+
+def request_head(request: httpx.Request) -> bytes:
+    """The request line and headers as bytes; httpx.LocalProtocolError where a value would break out."""
+    lines = [
+        b"%s %s HTTP/1.1" % (request.method.encode("ascii"), request.url.raw_path),
+        *(b"%s: %s" % pair for pair in request.headers.raw),
+    ]
+    if any(_ILLEGAL.search(line) for line in lines):
+        raise httpx.LocalProtocolError("a header with a line break")
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _counted(request: httpx.Request, length: int) -> Iterator[memoryview]:
+    """The body in blocks a timeout can be set on; httpx.LocalProtocolError unless it has ``length`` bytes."""
+    stream = request.stream
+    assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 - a type that httpx.Request cannot express
+    left = length
+    for chunk in stream:
+        left -= len(chunk)
+        if left < 0:
+            raise httpx.LocalProtocolError("the body is longer than its Content-Length")
+        view = memoryview(chunk)
+        for start in range(0, len(view), BLOCK):
+            yield view[start : start + BLOCK]
+    if left:
+        raise httpx.LocalProtocolError("the body is shorter than its Content-Length")
+
+
+def _translated(read: Callable[[], int | None]) -> int:
+    """Run ``read``; its failures as httpx spells them."""
+    try:
+        return read() or 0
+    except TimeoutError as error:
+        raise httpx.ReadTimeout("silence in the middle of an answer") from error
+    except OSError as error:
+        raise httpx.ReadError(f"the connection broke in the middle of an answer: {error}") from error
+    except (http.client.HTTPException, ValueError) as error:
+        raise httpx.RemoteProtocolError(f"malformed answer: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, http.client.IncompleteRead):
+        return "cut short"
+    return str(error)[:200] or type(error).__name__
+
+
+def _check(response: http.client.HTTPResponse) -> None:
+    """Refuse what two readers could read in two ways, and interim answers that the parser takes for final."""
+    headers = response.headers
+    lengths = set(headers.get_all("content-length") or ())
+    coding = (headers.get("transfer-encoding") or "chunked").strip().lower()
+    if response.status < 200:
+        raise httpx.RemoteProtocolError(f"unexpected interim answer {response.status}")
+    if any(type(defect).__name__ == "MissingHeaderBodySeparatorDefect" for defect in headers.defects):
+        raise httpx.RemoteProtocolError("malformed header")
+    if len(lengths) > 1 or not all(text.isascii() and text.isdigit() for text in lengths):
+        raise httpx.RemoteProtocolError("malformed Content-Length")
+    if coding != "chunked":
+        raise httpx.RemoteProtocolError("a transfer coding that was not asked for")

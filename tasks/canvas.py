@@ -1,0 +1,108 @@
+"""The run as Celery sees it: which task is sent where, with what as its title; chords and their bodies.
+
+Messages carry ids only. Titles are for people who watch Flower; no code reads them.
+"""
+
+from __future__ import annotations
+
+from celery import Signature, chord, signature
+
+from mirror.ledger import Ledger
+from mirror.spec import Lane, MirrorSpec
+
+CONTROL_QUEUE = "control"
+PRIORITY: dict[Lane, int] = {"release": 0, "backfill": 9}
+"""0 is the highest on Redis; the two steps of ``priority_steps``."""
+
+
+def send_enumerate(ledger: Ledger, run: str) -> None:
+    spec = ledger.spec(run)
+    _control("enumerate", [run], f"enumerate · {spec.name} at {spec.source}", ledger.lane(run)).delay()
+
+
+def send_sweep() -> None:
+    _control("sweep", [], "sweep", "release").delay()
+
+
+def send_resolve(ledger: Ledger, batch: str) -> None:
+    _batch_task(ledger, "resolve", batch).delay()
+
+
+def send_finalize(ledger: Ledger, batch: str) -> None:
+    _batch_task(ledger, "finalize", batch).delay()
+
+
+def send_conclude(ledger: Ledger, batch: str) -> None:
+    _batch_task(ledger, "conclude", batch).delay()
+
+
+def send_land(ledger: Ledger, batch: str, region: str) -> None:
+    """Alone, outside any chord: it hauls nothing and asks for the finalizer itself."""
+    _region_task(ledger, "land", batch, region).delay()
+
+
+def send_flip(ledger: Ledger, batch: str, region: str) -> None:
+    _region_task(ledger, "flip", batch, region).delay()
+
+
+def send_unflip(ledger: Ledger, batch: str, region: str) -> None:
+    _region_task(ledger, "unflip", batch, region).delay()
+
+
+def land_everywhere(ledger: Ledger, batch: str) -> None:
+    """``chord(land per region) → finalize``."""
+    _in_every_region(ledger, "land", batch, "finalize")
+
+
+def flip_everywhere(ledger: Ledger, batch: str) -> None:
+    """``chord(flip per region) → conclude``."""
+    _in_every_region(ledger, "flip", batch, "conclude")
+
+
+def unflip_everywhere(ledger: Ledger, batch: str) -> None:
+    """``chord(unflip per region) → conclude``."""
+    _in_every_region(ledger, "unflip", batch, "conclude")
+
+
+def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
+    """One large blob as a task of its own, to be added to the chord of its ``land``."""
+    spec = ledger.spec(ledger.batches.run_of(batch))
+    title = f"haul · {spec.name} {digest[:19]}… → {region}"
+    return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
+
+
+def title(spec: MirrorSpec, tags: list[str]) -> str:
+    """``explorer v0.8…v0.9 (12 tags)``."""
+    if len(tags) == 1:
+        return f"{spec.name} {tags[0]}"
+    return f"{spec.name} {tags[0]}…{tags[-1]} ({len(tags)} tags)" if tags else spec.name
+
+
+def _in_every_region(ledger: Ledger, header: str, batch: str, body: str) -> None:
+    spec = ledger.spec(ledger.batches.run_of(batch))
+    chord(
+        [_region_task(ledger, header, batch, region) for region in spec.regions],
+        _batch_task(ledger, body, batch),
+    ).apply_async()
+
+
+def _batch_task(ledger: Ledger, name: str, batch: str) -> Signature:
+    run = ledger.batches.run_of(batch)
+    tags = [tag for tag, _ in ledger.batches.tags(batch)]
+    return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", ledger.lane(run))
+
+
+def _region_task(ledger: Ledger, name: str, batch: str, region: str) -> Signature:
+    run = ledger.batches.run_of(batch)
+    tags = [tag for tag, _ in ledger.batches.tags(batch)]
+    shown = f"{name} · {title(ledger.spec(run), tags)} → {region}"
+    return _task(name, [batch, region], region, shown, ledger.lane(run))
+
+
+def _control(name: str, args: list[str], shown: str, lane: Lane) -> Signature:
+    return _task(name, args, CONTROL_QUEUE, shown, lane)
+
+
+def _task(name: str, args: list[str], queue: str, shown: str, lane: Lane) -> Signature:
+    options = {"queue": queue, "priority": PRIORITY[lane], "argsrepr": shown, "kwargsrepr": "{}"}
+    return signature(f"sealift.{name}", args=args, options=options, immutable=True)

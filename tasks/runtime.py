@@ -1,0 +1,133 @@
+"""What one process works with, composed here and nowhere else: settings, fleet file, Redis, registries."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import redis
+from registry.connections import Connections
+
+from config.environment import redis_url_of
+from config.fleet import Fleet, load_fleet
+from config.settings import Settings
+from mirror.engine import Engine, Limits
+from mirror.ledger import Ledger
+from mirror.ledger.content import Memory
+from mirror.retry import Patience
+from registry.credentials import ChainedCredentials, CredentialSource, ExplicitCredentials
+from registry.docker_config import DockerConfig, docker_config_files
+from registry.redact import redacted
+from tasks.terms import credential_entries, endpoint_of
+
+
+class BrokerUnreachable(Exception):
+    """Redis does not answer; the text names the place (never the password) and what to do."""
+
+
+class NoBroker(Exception):
+    """No Redis URL is configured: a worker needs one; commands start an embedded server instead."""
+
+
+@dataclass(slots=True)
+class Runtime:
+    """One process's tools. Made after fork: connections must not be shared between processes."""
+
+    settings: Settings
+    fleet: Fleet
+    ledger: Ledger
+    connections: Connections
+    engine: Engine
+
+    def close(self) -> None:
+        self.connections.close()
+
+
+_made: dict[int, Runtime] = {}
+_making = threading.Lock()
+
+
+def runtime() -> Runtime:
+    """This process's runtime, made at the first call from the environment.
+
+    Raises:
+        FleetError: the fleet file is wrong.
+        NoBroker: neither SEALIFT_REDIS_URL nor the fleet file names a Redis.
+        BrokerUnreachable: it does not answer.
+    """
+    with _making:
+        pid = os.getpid()
+        if pid not in _made:
+            _made[pid] = compose(Settings())
+        return _made[pid]
+
+
+def compose(settings: Settings) -> Runtime:
+    """Everything one process needs, from its settings."""
+    fleet = fleet_of(settings)
+    url = redis_url(settings, fleet)
+    ledger = Ledger(connect(url), settings.redis_prefix)
+    connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials_of(fleet))
+    engine = Engine(
+        ledger=ledger,
+        open_repository=connections.open,
+        patience=Patience(settings.attempts, settings.retry_budget_s),
+        limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
+        memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),
+    )
+    return Runtime(settings, fleet, ledger, connections, engine)
+
+
+def fleet_of(settings: Settings) -> Fleet:
+    """The fleet file, or an empty fleet where the default file is absent."""
+    if not settings.fleet_file.exists() and "fleet_file" not in settings.model_fields_set:
+        return Fleet()
+    return load_fleet(Path(settings.fleet_file))
+
+
+def regions_of(fleet: Fleet) -> tuple[str, ...]:
+    """Every region that a mirror's target is in, once."""
+    return tuple(dict.fromkeys(target.region for mirror in fleet.mirrors for target in mirror.targets))
+
+
+def redis_url(settings: Settings, fleet: Fleet) -> str:
+    """The environment's URL, else the fleet file's; NoBroker."""
+    if settings.redis_url is not None:
+        return settings.redis_url.get_secret_value()
+    named = redis_url_of(fleet)
+    if named is not None:
+        return named.get_secret_value()
+    raise NoBroker("no Redis: set SEALIFT_REDIS_URL or redis_url in the fleet file")
+
+
+def credentials_of(fleet: Fleet) -> CredentialSource:
+    """The fleet file's accounts first, then what docker and podman know."""
+    files = [DockerConfig(path) for path in docker_config_files()]
+    return ChainedCredentials([ExplicitCredentials(credential_entries(fleet)), *files])
+
+
+def connect(url: str) -> redis.Redis:
+    """A client of the ledger's Redis that was seen to answer; BrokerUnreachable."""
+    client = redis.Redis.from_url(
+        ledger_url(url), socket_connect_timeout=5, socket_timeout=30, health_check_interval=25
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise BrokerUnreachable(
+            f"Redis at {redacted(url)} does not answer ({redacted(str(error))}); "
+            "check SEALIFT_REDIS_URL and that the server runs"
+        ) from error
+    return client
+
+
+def ledger_url(url: str) -> str:
+    """Celery's ``redis+socket://PATH?virtual_host=N`` as redis-py spells it; other URLs as they are."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis+socket":
+        return url
+    database = parse_qs(parts.query).get("virtual_host", ["0"])[0]
+    return f"unix://{parts.path}?db={database}"

@@ -1,0 +1,153 @@
+"""The tasks: each decodes, delegates to the engine, sends what follows. Delivery policy is the app's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import redis
+from celery import Task, shared_task
+
+from mirror import decide
+from mirror.flip import flip, unflip
+from mirror.land import give_up, haul, land
+from mirror.listing import enumerate_tags
+from mirror.resolve import resolve
+from tasks import canvas
+from tasks.runtime import Runtime, runtime
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_S = 2.0
+"""How often a task says in Flower how far it is."""
+
+
+@shared_task(name="sealift.enumerate")
+def enumerate_task(run: str) -> None:
+    rt = runtime()
+    enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: open_window(rt, run))
+
+
+@shared_task(name="sealift.resolve")
+def resolve_task(batch: str) -> None:
+    """HEAD the batch's tags at the source, then let every region land them."""
+    rt = runtime()
+    resolved = resolve(rt.engine, batch)
+    if not rt.ledger.batches.advance(batch, "resolving", "landing"):
+        return  # resolved before: whatever was lost since then is the sweeper's
+    if any(one.descriptor for one in resolved):
+        canvas.land_everywhere(rt.ledger, batch)
+        return
+    for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
+        rt.ledger.batches.region_done(batch, region, "landed")
+    finalize_batch(rt, batch)
+
+
+@shared_task(name="sealift.land", bind=True)
+def land_task(self: Task[..., None], batch: str, region: str) -> None:
+    """Land the batch in one region; blobs too large for this task join its chord as hauls."""
+    rt, chorded = runtime(), bool(self.request.chord)
+    try:
+        digests = land(rt.engine, batch, region, hauls=chorded, heard=_heard(self))
+    except redis.RedisError:
+        raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
+    except Exception as error:
+        logger.exception("landing batch %s in %s failed", batch, region)
+        give_up(rt.engine, batch, region, error)
+        digests = []
+    for digest in digests:
+        self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
+    _ask_for_finalize(rt, batch, chorded=chorded)
+
+
+@shared_task(name="sealift.haul", bind=True)
+def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> None:
+    rt = runtime()
+    try:
+        haul(rt.engine, batch, region, digest, heard=_heard(self))
+    except redis.RedisError:
+        raise
+    except Exception as error:
+        logger.exception("hauling %s for batch %s to %s failed", digest, batch, region)
+        give_up(rt.engine, batch, region, error)
+    _ask_for_finalize(rt, batch, chorded=True)
+
+
+@shared_task(name="sealift.finalize")
+def finalize_task(batch: str) -> None:
+    finalize_batch(runtime(), batch)
+
+
+@shared_task(name="sealift.flip", bind=True)
+def flip_task(self: Task[..., None], batch: str, region: str) -> None:
+    rt = runtime()
+    flip(rt.engine, batch, region, _heard(self))
+    _ask_for_conclude(rt, batch, "flipped", chorded=bool(self.request.chord))
+
+
+@shared_task(name="sealift.unflip", bind=True)
+def unflip_task(self: Task[..., None], batch: str, region: str) -> None:
+    rt = runtime()
+    unflip(rt.engine, batch, region)
+    _ask_for_conclude(rt, batch, "returned", chorded=bool(self.request.chord))
+
+
+@shared_task(name="sealift.conclude")
+def conclude_task(batch: str) -> None:
+    conclude_batch(runtime(), batch)
+
+
+def finalize_batch(rt: Runtime, batch: str) -> None:
+    """Take the step that the ledger's facts allow, and send what follows from it."""
+    step = decide.finalize(rt.engine, batch)
+    if step == "flip":
+        canvas.flip_everywhere(rt.ledger, batch)
+    elif step == "concluded":
+        open_window(rt, rt.ledger.batches.run_of(batch))
+
+
+def conclude_batch(rt: Runtime, batch: str) -> None:
+    """Close the batch, or send it back where its flip ended half way."""
+    step = decide.conclude(rt.engine, batch)
+    if step == "return":
+        canvas.unflip_everywhere(rt.ledger, batch)
+    elif step == "concluded":
+        open_window(rt, rt.ledger.batches.run_of(batch))
+
+
+def open_window(rt: Runtime, run: str) -> None:
+    """Send the batches for which there is room now."""
+    for batch in rt.ledger.open_window(run, rt.settings.window_batches):
+        canvas.send_resolve(rt.ledger, batch)
+
+
+def _ask_for_finalize(rt: Runtime, batch: str, *, chorded: bool) -> None:
+    """A chord sends its body itself; without one, or where the body came too early, the last region does."""
+    if not chorded or rt.ledger.batches.asked_for(batch, "finalize"):
+        spec = rt.ledger.spec(rt.ledger.batches.run_of(batch))
+        if rt.ledger.batches.regions_done(batch, "landed") >= set(spec.regions):
+            canvas.send_finalize(rt.ledger, batch)
+
+
+def _ask_for_conclude(
+    rt: Runtime, batch: str, step: Literal["flipped", "returned"], *, chorded: bool
+) -> None:
+    if not chorded or rt.ledger.batches.asked_for(batch, "conclude"):
+        spec = rt.ledger.spec(rt.ledger.batches.run_of(batch))
+        if rt.ledger.batches.regions_done(batch, step) >= set(spec.regions):
+            canvas.send_conclude(rt.ledger, batch)
+
+
+def _heard(task: Task[..., None]) -> Callable[[dict[str, int]], None]:
+    """Tell Flower how far the task is, every few seconds."""
+    said = [time.monotonic()]
+
+    def heard(totals: dict[str, int]) -> None:
+        if time.monotonic() - said[0] >= PROGRESS_S:
+            said[0] = time.monotonic()
+            fields: dict[str, Any] = dict(totals)
+            task.send_event("task-progress", **fields)
+
+    return heard

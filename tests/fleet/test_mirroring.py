@@ -1,0 +1,271 @@
+"""What arrives, by whom it is judged (skopeo), and what it costs (the registries' own access logs)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mirror.report import RunReport
+from registry.descriptor import OCI_LAYER, digest_of
+from registry.images import (
+    LINUX_ARM64,
+    Blob,
+    Image,
+    Index,
+    build_artifact,
+    build_image,
+    build_index,
+    build_layer,
+    build_signature,
+    random_layer,
+    signature_tag,
+)
+from tests.fleet.conftest import World
+from tests.support import skopeo
+from tests.support.pushing import ask, blob_exists, push, put_referrers
+from tests.support.registries import DockerRegistry, Request
+
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
+
+
+def two_platforms(text: bytes, *, docker: bool = False) -> Index:
+    amd64 = build_image({"etc/motd": text}, docker=docker)
+    arm64 = build_image({"etc/motd": text[::-1]}, docker=docker, platform=LINUX_ARM64)
+    return build_index([amd64, arm64], docker=docker)
+
+
+KINDS: dict[str, Image | Index] = {
+    "single": build_image({"etc/motd": b"one platform", "bin/tool": b"#!/bin/sh\n"}),
+    "index": two_platforms(b"two platforms"),
+    "nested": build_index([two_platforms(b"below another index"), build_image({"a": b"beside it"})]),
+    "docker": build_image({"etc/motd": b"schema 2"}, docker=True),
+    "docker-list": two_platforms(b"schema 2 twice", docker=True),
+    "artifact": build_artifact({"chart.tgz": b"chart"}, artifact_type="application/vnd.example.chart"),
+    "no-layers": build_image({}),
+    "empty-layer": build_image({}, layers=[build_layer({})]),
+    "zero-bytes": build_image({"a": b"b"}, layers=[Blob.of(b"", OCI_LAYER, digest_of(b""))]),
+    "same-layer-twice": build_image({"a": b"c"}, layers=[build_layer({"d": b"e"})] * 2),
+    "large": build_image({}, layers=[random_layer(9 * 2**20, seed=1), random_layer(2**20, seed=2)]),
+}
+
+
+@pytest.fixture(scope="module")
+def everything(world: World) -> RunReport:
+    """One run over a repository that holds one tag of every kind."""
+    for tag, content in KINDS.items():
+        push(f"{world.source.host}/library/everything", content, tag)
+    return world.run("library/everything", include=("*",))
+
+
+def test_a_run_over_every_kind_of_content_succeeds(world: World, everything: RunReport) -> None:
+    assert everything.state == "done", world.fleet.tags(everything.run)
+    assert everything.states == {"updated": len(KINDS)}
+
+
+@pytest.mark.parametrize("region", ["us", "eu"])
+@pytest.mark.parametrize("tag", KINDS)
+def test_every_kind_of_content_arrives_whole_and_with_its_digest(
+    world: World, everything: RunReport, tag: str, region: str, tmp_path: Path
+) -> None:
+    name = f"{world.targets[region].host}/library/everything:{tag}"
+
+    assert skopeo.raw_manifest(name) == KINDS[tag].manifest.content
+    skopeo.pull(name, tmp_path / "image")
+
+
+def test_an_image_can_be_read_by_its_platform(world: World, everything: RunReport) -> None:
+    name = f"{world.eu.host}/library/everything:index"
+
+    assert skopeo.inspect(name, "--override-arch=arm64")["Architecture"] == "arm64"
+    assert skopeo.inspect(name, "--override-arch=amd64")["Architecture"] == "amd64"
+
+
+# -- what a run costs --------------------------------------------------------------------------------
+
+
+def on_manifests(registry: DockerRegistry) -> list[Request]:
+    return [request for request in registry.requests() if "/manifests/" in request.path]
+
+
+def test_an_unchanged_run_costs_one_head_for_each_tag_and_registry(world: World) -> None:
+    tags = [f"1.{number}" for number in range(5)]
+    for tag in tags:
+        push(f"{world.source.host}/team/quiet", build_image({"version": tag.encode()}), tag)
+    assert world.run("team/quiet").states == {"updated": 5}
+    world.forget_requests()
+
+    assert world.run("team/quiet").states == {"current": 5}
+
+    expected = {("HEAD", f"/v2/team/quiet/manifests/{tag}", 200) for tag in tags}
+    for registry in (world.source, world.us, world.eu):
+        asked = [(one.method, one.path, one.status) for one in registry.requests() if one.path != "/v2/"]
+        lists = [one for one in asked if one[1].startswith("/v2/team/quiet/tags/list")]
+        heads = [one for one in asked if one not in lists]
+        assert len(lists) == (1 if registry is world.source else 0), asked
+        assert set(heads) == expected, asked
+        assert len(heads) == len(tags), asked
+
+
+def test_a_blob_shared_by_many_repositories_is_sent_once_and_mounted_elsewhere(world: World) -> None:
+    base = build_image({}, layers=[random_layer(300_000, seed=3)])
+    shared = base.layers[0].descriptor.digest
+    repositories = [f"team/app-{number}" for number in range(5)]
+    for name in repositories:
+        push(f"{world.source.host}/{name}", build_image({"name": name.encode()}, base=base), "1")
+    world.forget_requests()
+
+    for name in repositories:
+        assert world.run(name, include=("1",)).state == "done"
+
+    for registry in (world.us, world.eu):
+        asked = registry.requests()
+        sent = [one for one in asked if one.method == "PUT" and shared in unquoted(one.path)]
+        mounted = [one for one in asked if f"mount={shared}" in unquoted(one.path) and one.status == 201]
+        assert len(sent) == 1, asked
+        assert len(mounted) == len(repositories) - 1, asked
+        assert all(blob_exists(f"{registry.host}/{name}", shared) for name in repositories)
+
+
+def test_the_source_sends_each_manifest_and_layer_once_for_each_region(world: World) -> None:
+    image = two_platforms(b"read once")
+    push(f"{world.source.host}/team/frugal", image, "1")
+    world.forget_requests()
+
+    assert world.run("team/frugal", include=("1",)).state == "done"
+
+    read = [one.path for one in world.source.requests() if one.method == "GET" and one.path != "/v2/"]
+    manifests = [path for path in read if "/manifests/sha256:" in path]
+    blobs = [path for path in read if "/blobs/" in path]
+    assert len(blobs) == len(set(blobs)) * len(world.targets)
+    assert len(manifests) <= 3 * len(world.targets)
+
+
+def test_a_tag_is_the_last_thing_that_is_written(world: World) -> None:
+    push(f"{world.source.host}/team/order", two_platforms(b"children before parents"), "1")
+    world.forget_requests()
+    assert world.run("team/order", include=("1",)).state == "done"
+
+    for registry in (world.us, world.eu):
+        written = [one.path for one in registry.requests() if one.method == "PUT"]
+        manifests = [path for path in written if "/manifests/" in path]
+        assert written[-1] == manifests[-1] == "/v2/team/order/manifests/1"
+        assert not any("/blobs/" in path for path in written[written.index(manifests[0]) :])
+
+
+# -- selection and platforms -------------------------------------------------------------------------
+
+
+def test_a_missing_tag_fails_by_name_while_the_others_land(world: World) -> None:
+    for tag in ("1", "2"):
+        push(f"{world.source.host}/team/gaps", build_image({"version": tag.encode()}), tag)
+
+    report = world.run("team/gaps", refs=(("1", "1"), ("gone", "gone"), ("2", "2")))
+
+    assert report.state == "failed"
+    assert report.states == {"updated": 2, "failed": 1}
+    failed = world.fleet.tags(report.run)["gone"]
+    assert failed.state == "failed"
+    assert world.source.host in failed.reason
+    assert "gone" in failed.reason
+    for registry in (world.us, world.eu):
+        assert sorted(skopeo.tags(f"{registry.host}/team/gaps")) == ["1", "2"]
+
+
+def test_only_selected_tags_travel(world: World) -> None:
+    for tag in ("1.0.0", "1.2.0", "2.0.0", "2.1.0-dev", "latest"):
+        push(f"{world.source.host}/team/choosy", build_image({"version": tag.encode()}), tag)
+
+    report = world.run("team/choosy", include=("semver:>=1.1", "latest"), exclude=("*-dev",))
+
+    assert report.state == "done"
+    assert sorted(skopeo.tags(f"{world.us.host}/team/choosy")) == ["1.2.0", "2.0.0", "latest"]
+
+
+def test_an_exact_reference_may_take_another_name(world: World) -> None:
+    image = build_image({"etc/motd": b"renamed"})
+    digest = push(f"{world.source.host}/team/named", image, "nightly")
+
+    assert world.run("team/named", refs=(("stable", digest),)).state == "done"
+
+    assert skopeo.tags(f"{world.eu.host}/team/named") == ["stable"]
+    assert skopeo.digest(f"{world.eu.host}/team/named:stable") == digest
+
+
+def test_a_moved_tag_is_moved_after_it(world: World) -> None:
+    first, second = build_image({"version": b"1"}), build_image({"version": b"2"})
+    push(f"{world.source.host}/team/moving", first, "latest")
+    world.run("team/moving")
+    push(f"{world.source.host}/team/moving", second, "latest")
+
+    report = world.run("team/moving")
+
+    for target in world.fleet.tags(report.run)["latest"].targets:
+        assert (target.state, target.previous) == ("updated", first.digest)
+        assert skopeo.digest(f"{target.repository}:latest") == second.digest
+
+
+def test_a_tag_that_a_registry_refuses_fails_by_name_and_moves_nowhere(world: World) -> None:
+    """This registry takes no index without all of its children, so it takes no subset of platforms."""
+    push(f"{world.source.host}/team/subset", two_platforms(b"only one of them"), "1")
+
+    report = world.run("team/subset", include=("1",), platforms=("linux/amd64",))
+
+    assert report.states == {"failed": 1}
+    (tag,) = world.fleet.tags(report.run).values()
+    assert "MANIFEST_BLOB_UNKNOWN" in tag.reason
+    assert world.us.host in tag.reason or world.eu.host in tag.reason
+    assert not skopeo.exists(f"{world.us.host}/team/subset:1")
+    assert not skopeo.exists(f"{world.eu.host}/team/subset:1")
+
+
+# -- what belongs to an image ------------------------------------------------------------------------
+
+
+def test_what_says_something_about_an_image_travels_with_it(world: World) -> None:
+    name = "team/signed"
+    image = build_image({"etc/motd": b"signed"})
+    digest = push(f"{world.source.host}/{name}", image, "1")
+    sbom = build_artifact({"sbom.json": b"{}"}, artifact_type="application/spdx+json", subject=image)
+    push(f"{world.source.host}/{name}", sbom)
+    fallback = put_referrers(f"{world.source.host}/{name}", digest, [sbom])
+    signature = build_signature(image)
+    push(f"{world.source.host}/{name}", signature, signature_tag(digest))
+
+    report = world.run(name, include=("1",))
+
+    assert report.state == "done"
+    for registry in (world.us, world.eu):
+        target = f"{registry.host}/{name}"
+        assert skopeo.digest(f"{target}:{signature_tag(digest)}") == signature.digest
+        assert skopeo.raw_manifest(f"{target}@{sbom.digest}") == sbom.manifest.content
+        listed = json.loads(skopeo.raw_manifest(f"{target}:{fallback}"))["manifests"]
+        assert [(one["digest"], one["artifactType"]) for one in listed] == [
+            (sbom.digest, "application/spdx+json")
+        ]
+
+
+def test_without_referrers_only_the_image_travels(world: World) -> None:
+    name = "team/bare"
+    image = build_image({"etc/motd": b"unsigned"})
+    digest = push(f"{world.source.host}/{name}", image, "1")
+    push(f"{world.source.host}/{name}", build_signature(image), signature_tag(digest))
+
+    assert world.run(name, include=("1",), referrers=False).state == "done"
+
+    assert skopeo.tags(f"{world.us.host}/{name}") == ["1"]
+
+
+def test_nothing_but_reads_reaches_the_source(world: World) -> None:
+    push(f"{world.source.host}/team/readonly", build_image({"a": b"b"}), "1")
+    world.forget_requests()
+
+    assert world.run("team/readonly").state == "done"
+
+    assert set(world.source.counts()) <= {"GET", "HEAD"}
+    assert ask(world.source.host, "GET", "/v2/team/readonly/tags/list").status == 200
+
+
+def unquoted(path: str) -> str:
+    return path.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/")

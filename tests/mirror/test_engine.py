@@ -1,0 +1,394 @@
+"""The engine from listing to flip, against in-memory registries over real HTTP and a real Valkey."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from mirror.engine import Engine, Limits
+from mirror.spec import MirrorSpec, Target
+from registry.descriptor import Platform
+from registry.images import (
+    Image,
+    build_artifact,
+    build_image,
+    build_index,
+    build_signature,
+    random_layer,
+    signature_tag,
+)
+from registry.memory import ErrorReply, MemoryRegistry
+from tests.support.engine import Drive, engine_on, only
+from tests.support.valkey import ValkeyServer
+
+AMD = Platform("linux", "amd64")
+ARM = Platform("linux", "arm64")
+
+
+@dataclass
+class World:
+    """A source and a target in each of two regions."""
+
+    engine: Engine
+    source: MemoryRegistry
+    us: MemoryRegistry
+    eu: MemoryRegistry
+
+    @property
+    def spec(self) -> MirrorSpec:
+        return MirrorSpec(
+            "app",
+            f"{self.source.host}/team/app",
+            (Target(f"{self.us.host}/copy/app", "us"), Target(f"{self.eu.host}/copy/app", "eu")),
+        )
+
+    def drive(self, spec: MirrorSpec | None = None) -> Drive:
+        return Drive(self.engine, spec or self.spec)
+
+    def where(self, tag: str) -> list[str | None]:
+        return [registry.tag("copy/app", tag) for registry in (self.us, self.eu)]
+
+
+@pytest.fixture
+def world(valkey: ValkeyServer) -> Iterator[World]:
+    with (
+        MemoryRegistry() as source,
+        MemoryRegistry() as us,
+        MemoryRegistry() as eu,
+        engine_on(valkey, Limits(copy_threads=3, haul_bytes=200_000, tee_bytes=50_000)) as engine,
+    ):
+        yield World(engine, source, us, eu)
+
+
+def image(text: str, platform: Platform = AMD) -> Image:
+    return build_image({"app.txt": text.encode()}, platform=platform)
+
+
+def test_every_tag_lands_everywhere_with_its_digest(world: World) -> None:
+    both = build_index([image("one"), image("one", ARM)])
+    world.source.hold("team/app", both, "1.0")
+    world.source.hold("team/app", image("two"), "2.0")
+
+    run = world.drive().all()
+
+    assert (run.report.state, run.report.states) == ("done", {"updated": 2})
+    assert world.where("1.0") == [both.digest] * 2
+    assert world.where("2.0") == [image("two").digest] * 2
+    assert all(registry.open_sessions == 0 for registry in (world.us, world.eu))
+
+
+def test_an_unchanged_run_costs_one_head_per_tag_and_registry(world: World) -> None:
+    for tag in ("1.0", "1.1"):
+        world.source.hold("team/app", image(tag), tag)
+    spec = only(world.spec, "1.0", "1.1")
+    Drive(world.engine, spec).all()
+    for registry in (world.source, world.us, world.eu):
+        registry.forget_requests()
+
+    run = Drive(world.engine, spec).all()
+
+    assert run.report.states == {"current": 2}
+    for registry in (world.source, world.us, world.eu):
+        assert sorted((one.method, one.path.rsplit("/", 1)[1]) for one in registry.requests) == [
+            ("HEAD", "1.0"),
+            ("HEAD", "1.1"),
+        ]
+
+
+def test_no_tag_moves_before_every_region_has_landed(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    run = world.drive()
+    run.resolve()
+    run.land("us")
+
+    assert run.finalize() == ["wait"]
+    assert world.where("1.0") == [None, None]
+    assert world.us.manifests("copy/app")
+
+    run.land("eu")
+    assert run.finalize() == ["flip"]
+    run.flip()
+    run.conclude()
+    assert world.where("1.0") == [image("new").digest] * 2
+
+
+def test_a_tag_that_cannot_land_in_one_target_moves_in_none_and_says_why(world: World) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    world.drive().all()
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _deny_manifests
+
+    run = world.drive().all()
+
+    assert world.where("1.0") == [image("old").digest] * 2
+    assert run.report.state == "failed"
+    us, eu = run.tags["1.0"].targets
+    assert (eu.state, eu.kind) == ("failed", "Denied")
+    assert "quota exceeded" in eu.reason
+    assert us.state == "failed"
+    assert "not moved, because" in us.reason
+    assert world.eu.host in us.reason
+
+
+def test_targets_move_on_their_own_where_the_mirror_says_so(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _deny_manifests
+    spec = MirrorSpec("app", world.spec.source, world.spec.targets, finalize="each")
+
+    run = Drive(world.engine, spec).all()
+
+    assert run.states("1.0") == ["updated", "failed"]
+    assert world.where("1.0") == [image("new").digest, None]
+
+
+def test_a_tag_that_fails_fails_alone(world: World) -> None:
+    world.source.hold("team/app", image("good"), "good")
+    run = Drive(world.engine, only(world.spec, "good", "missing")).all()
+
+    assert run.report.states == {"updated": 1, "failed": 1}
+    assert run.tags["missing"].targets[0].kind == "NotFound"
+    assert "missing" in run.tags["missing"].reason
+
+
+def test_a_move_that_fails_half_way_is_taken_back(world: World) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    world.drive().all()
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _immutable_tags
+
+    run = world.drive().all()
+
+    assert world.where("1.0") == [image("old").digest] * 2
+    us, eu = run.tags["1.0"].targets
+    assert (us.state, eu.state) == ("failed", "failed")
+    assert "went back to" in us.reason
+    assert "immutable" in eu.reason
+
+
+def test_a_new_tag_that_fails_half_way_is_removed_again(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _immutable_tags
+
+    run = world.drive().all()
+
+    assert world.where("1.0") == [None, None]
+    assert "removed again" in run.tags["1.0"].targets[0].reason
+
+
+def test_a_new_tag_stays_split_where_the_registry_cannot_delete(world: World, valkey: ValkeyServer) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _immutable_tags
+    with MemoryRegistry(deletes=False) as us:
+        target = Target(f"{us.host}/copy/app", "us")
+        run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1]))).all()
+
+        assert us.tag("copy/app", "1.0") == image("new").digest
+        assert "could not be taken back" in run.tags["1.0"].targets[0].reason
+
+
+def test_an_older_run_never_overwrites_a_newer_one(world: World) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    older = world.drive()
+    older.resolve()
+    world.source.hold("team/app", image("new"), "1.0")
+    world.drive().all()
+
+    older.land()
+    older.finalize()
+    older.flip()
+    older.conclude()
+
+    assert older.states("1.0") == ["superseded", "superseded"]
+    assert world.where("1.0") == [image("new").digest] * 2
+
+
+def test_a_blob_goes_to_a_registry_once_and_is_mounted_from_then_on(world: World) -> None:
+    layer = random_layer(100_000)
+    for name in ("a", "b", "c"):
+        world.source.hold(f"team/{name}", build_image({"name": name.encode()}, layers=[layer]), "1.0")
+
+    for name in ("a", "b", "c"):
+        targets = tuple(Target(f"{registry.host}/copy/{name}", "all") for registry in (world.us, world.eu))
+        Drive(world.engine, MirrorSpec(name, f"{world.source.host}/team/{name}", targets)).all()
+
+    path = f"/v2/team/a/blobs/{layer.descriptor.digest}"
+    assert [one.path for one in world.source.requests if layer.descriptor.digest in one.path] == [path]
+    for registry in (world.us, world.eu):
+        assert all(registry.holds_blob(f"copy/{name}", layer.descriptor.digest) for name in "abc")
+        sent = [
+            one for one in registry.requests if one.method == "PUT" and layer.descriptor.digest in one.path
+        ]
+        assert len(sent) == 1
+
+
+def test_large_blobs_travel_as_tasks_of_their_own(world: World) -> None:
+    layers = [random_layer(300_000, seed) for seed in range(3)]
+    big = build_image({"app": b"x"}, layers=layers)
+    world.source.hold("team/app", big, "1.0")
+
+    run = world.drive()
+    run.resolve()
+    run.land(hauls=True)
+    run.finalize()
+    run.flip()
+    run.conclude()
+
+    assert run.report.state == "done"
+    assert world.where("1.0") == [big.digest] * 2
+    moved = run.tags["1.0"].targets[0].moved
+    assert moved.copied_bytes == sum(blob.descriptor.size for blob in big.blobs)
+
+
+def test_manifests_wait_for_the_last_haul(world: World) -> None:
+    from mirror.land import haul, land
+
+    big = build_image({"app": b"x"}, layers=[random_layer(300_000, seed) for seed in range(2)])
+    world.source.hold("team/app", big, "1.0")
+    run = world.drive()
+    run.resolve()
+    (batch,) = run.batches
+
+    first, second = land(world.engine, batch, "us", hauls=True)
+    haul(world.engine, batch, "us", first)
+    assert not world.us.manifests("copy/app")
+    haul(world.engine, batch, "us", second)
+    assert big.digest in world.us.manifests("copy/app")
+
+
+def test_a_source_that_lies_about_its_bytes_leaves_no_tag_behind(world: World) -> None:
+    lying = build_image({"app": b"true"})
+    world.source.hold("team/app", lying, "1.0")
+    layer = lying.layers[0].descriptor
+    world.source.blobs[layer.digest] = b"!" * layer.size
+
+    run = world.drive().all()
+
+    assert world.where("1.0") == [None, None]
+    assert run.tags["1.0"].targets[0].kind == "DigestMismatch"
+    assert world.source.host in run.tags["1.0"].reason
+    assert world.us.open_sessions == 0
+
+
+def test_a_registry_that_lost_a_blob_it_was_believed_to_have_is_given_it_again(world: World) -> None:
+    layer = random_layer(60_000)
+    world.source.hold("team/app", build_image({"a": b"1"}, layers=[layer]), "1.0")
+    world.drive().all()
+    del world.us.blobs[layer.descriptor.digest]
+    second = build_image({"a": b"2"}, layers=[layer])
+    world.source.hold("team/app", second, "2.0")
+
+    run = world.drive().all()
+
+    assert run.states("2.0") == ["updated", "updated"]
+    assert world.us.holds_blob("copy/app", layer.descriptor.digest)
+
+
+def test_signatures_and_sboms_travel_with_their_image(world: World) -> None:
+    app = build_index([image("one"), image("one", ARM)])
+    sbom = build_artifact({"sbom.json": b"{}"}, artifact_type="application/spdx+json", subject=app)
+    signed_sbom = build_artifact({"s": b"sig"}, artifact_type="application/sig", subject=sbom)
+    world.source.hold("team/app", app, "1.0")
+    for artifact in (sbom, signed_sbom):
+        world.source.hold("team/app", artifact)
+    signature = build_signature(app)
+    world.source.hold("team/app", signature, signature_tag(app.digest))
+
+    run = world.drive().all()
+
+    assert run.report.states == {"updated": 1}
+    assert world.where(signature_tag(app.digest)) == [signature.digest] * 2
+    for registry in (world.us, world.eu):
+        assert {sbom.digest, signed_sbom.digest} <= set(registry.manifests("copy/app"))
+
+
+def test_a_signature_that_comes_later_is_brought_although_the_tag_is_current(world: World) -> None:
+    app = image("one")
+    world.source.hold("team/app", app, "1.0")
+    world.drive().all()
+    signature = build_signature(app)
+    world.source.hold("team/app", signature, signature_tag(app.digest))
+
+    run = world.drive().all()
+
+    assert run.states("1.0") == ["current", "current"]
+    assert world.where(signature_tag(app.digest)) == [signature.digest] * 2
+
+
+def test_referrers_go_into_the_tag_schema_where_a_target_has_no_api(world: World) -> None:
+    app = image("one")
+    sbom = build_artifact({"sbom.json": b"{}"}, artifact_type="application/spdx+json", subject=app)
+    world.source.hold("team/app", app, "1.0")
+    world.source.hold("team/app", sbom)
+    with MemoryRegistry(referrers=False) as plain:
+        world.drive(MirrorSpec("app", world.spec.source, (Target(f"{plain.host}/copy/app"),))).all()
+
+        (listed,) = world.engine.open_repository(f"{plain.host}/copy/app").referrers(app.digest)
+        assert (listed.digest, listed.artifact_type) == (sbom.digest, "application/spdx+json")
+
+
+def test_a_platform_subset_keeps_the_digest_of_the_index(world: World) -> None:
+    amd, arm = image("one"), image("one", ARM)
+    both = build_index([amd, arm])
+    world.source.hold("team/app", both, "1.0")
+    spec = MirrorSpec("app", world.spec.source, world.spec.targets, platforms=("linux/arm64",))
+
+    Drive(world.engine, spec).all()
+
+    assert world.where("1.0") == [both.digest] * 2
+    assert arm.digest in world.us.manifests("copy/app")
+    assert amd.digest not in world.us.manifests("copy/app")
+
+
+def test_a_registry_that_refuses_a_sparse_index_fails_that_tag_with_that_reason(world: World) -> None:
+    world.source.hold("team/app", build_index([image("one"), image("one", ARM)]), "1.0")
+    with MemoryRegistry(sparse_index=False) as strict:
+        target = Target(f"{strict.host}/copy/app")
+        spec = MirrorSpec("app", world.spec.source, (target,), platforms=("linux/arm64",))
+        run = world.drive(spec).all()
+
+        assert run.states("1.0") == ["failed"]
+        assert "platforms" in run.tags["1.0"].reason
+
+
+def test_a_cancelled_run_moves_nothing_and_says_so(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    run = world.drive()
+    run.resolve()
+    world.engine.ledger.cancel_run(run.run)
+    run.land()
+    run.finalize()
+
+    assert world.where("1.0") == [None, None]
+    assert run.states("1.0") == ["cancelled", "cancelled"]
+    assert run.report.state == "cancelled"
+
+
+def test_a_source_that_cannot_be_listed_fails_the_run_with_the_reason(world: World) -> None:
+    run = world.drive(MirrorSpec("nope", f"{world.source.host}/no/such", world.spec.targets))
+
+    assert run.report.state == "failed"
+    assert run.report.error_kind == "NotFound"
+    assert "no/such" in run.report.error
+
+
+def test_every_step_may_run_twice(world: World) -> None:
+    world.source.hold("team/app", image("one"), "1.0")
+    run = world.drive()
+    for step in (run.resolve, run.land, run.finalize, run.flip, run.conclude):
+        step()
+        step()
+
+    assert run.report.states == {"updated": 1}
+    assert world.where("1.0") == [image("one").digest] * 2
+
+
+def _deny_manifests(method: str, path: str) -> None:
+    if method == "PUT" and "/manifests/" in path:
+        raise ErrorReply(403, "DENIED", "quota exceeded")
+
+
+def _immutable_tags(method: str, path: str) -> None:
+    if method == "PUT" and path.endswith("/manifests/1.0"):
+        raise ErrorReply(400, "TAG_INVALID", "tag is immutable")

@@ -1,0 +1,176 @@
+"""The ledger: every step is taken once, however often it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mirror.ledger import Ledger, UnknownRun
+from mirror.ledger.batches import Outcome, Placing, Resolved
+from mirror.report import Moved
+from mirror.spec import MirrorSpec, Target
+from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
+from tests.support.valkey import ValkeyServer
+
+SPEC = MirrorSpec(
+    "app", "src.example/app", (Target("us.example/app", "us"), Target("eu.example/app", "eu")), referrers=False
+)
+
+
+@pytest.fixture
+def ledger(valkey: ValkeyServer) -> Iterator[Ledger]:
+    with valkey.client() as client:
+        yield Ledger(client, "test:")
+
+
+def open_batch(ledger: Ledger, *tags: str) -> tuple[str, str]:
+    run = ledger.create_run(SPEC, "release")
+    assert ledger.add_batches(run, "", "", [[(tag, tag) for tag in tags]], listed=True)
+    (batch,) = ledger.open_window(run, 1)
+    at = Descriptor(OCI_MANIFEST, digest_of(b"m"), 1)
+    ledger.batches.set_resolved(batch, [Resolved(tag, tag, at) for tag in tags])
+    return run, batch
+
+
+def test_a_new_run_reads_back_as_it_was_written(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "backfill")
+
+    report = ledger.run_report(run)
+    assert (report.mirror, report.state, report.lane, report.tags) == ("app", "open", "backfill", 0)
+    assert ledger.spec(run) == SPEC
+    assert [one.run for one in ledger.runs()] == [run]
+
+
+def test_a_run_that_does_not_exist_is_named(ledger: Ledger) -> None:
+    with pytest.raises(UnknownRun, match="'nope'"):
+        ledger.run_report("nope")
+
+
+def test_a_later_run_has_the_higher_generation(ledger: Ledger) -> None:
+    first, second = ledger.create_run(SPEC, "release"), ledger.create_run(SPEC, "release")
+
+    assert ledger.generation(first) < ledger.generation(second)
+
+
+def test_two_enumerations_of_one_run_write_its_batches_once(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+    page = [[("a", "a"), ("b", "b")]]
+
+    assert ledger.add_batches(run, "", "b", page, listed=False)
+    assert not ledger.add_batches(run, "", "b", page, listed=False)
+    assert ledger.run_report(run).tags == 2
+
+
+def test_no_more_batches_are_in_flight_than_the_window_has_room_for(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+    ledger.add_batches(run, "", "", [[(tag, tag)] for tag in "abcde"], listed=True)
+
+    assert ledger.open_window(run, 2) == [f"{run}.0", f"{run}.1"]
+    assert ledger.open_window(run, 2) == []
+    for state in ("resolving", "landing"):
+        ledger.batches.advance(f"{run}.0", state, "landing")  # type: ignore[arg-type]
+    ledger.batches.conclude(f"{run}.0", "landing", SPEC)
+    assert ledger.open_window(run, 2) == [f"{run}.2"]
+
+
+def test_a_step_is_taken_once(ledger: Ledger) -> None:
+    _, batch = open_batch(ledger, "1.0")
+
+    assert ledger.batches.advance(batch, "resolving", "landing")
+    assert not ledger.batches.advance(batch, "resolving", "landing")
+    assert ledger.batches.state(batch) == "landing"
+
+
+def test_a_run_ends_with_its_last_batch_and_is_counted_once(ledger: Ledger) -> None:
+    run, batch = open_batch(ledger, "1.0", "1.1")
+    ledger.batches.advance(batch, "resolving", "landing")
+    for target in SPEC.targets:
+        ledger.batches.record(batch, {("1.0", target.repository): Outcome("current")})
+        ledger.batches.record(batch, {("1.1", target.repository): Outcome("failed", "quota", "Refused")})
+
+    assert ledger.batches.conclude(batch, "landing", SPEC)
+    assert not ledger.batches.conclude(batch, "landing", SPEC)
+
+    report = ledger.run_report(run)
+    assert (report.state, report.states) == ("failed", {"current": 1, "failed": 1})
+    assert report.finished_s is not None
+    assert ledger.stalled(0) == []
+
+
+def test_a_run_without_any_tag_is_done_when_its_listing_is(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+
+    ledger.add_batches(run, "", "", [], listed=True)
+    assert ledger.run_report(run).state == "done"
+
+
+def test_what_is_due_is_over_when_its_last_item_is_settled(ledger: Ledger) -> None:
+    _, batch = open_batch(ledger, "1.0")
+    assert ledger.batches.due(batch, "eu", "land")
+    assert ledger.batches.due(batch, "eu", "sha256:x", {"size": 1})
+    assert not ledger.batches.due(batch, "eu", "sha256:x")
+
+    assert not ledger.batches.settle(batch, "eu", "land")
+    assert not ledger.batches.settle(batch, "eu", "land")
+    assert ledger.batches.settle(batch, "eu", "sha256:x")
+
+
+def test_what_became_of_blobs_and_tags_reads_back(ledger: Ledger) -> None:
+    _, batch = open_batch(ledger, "1.0")
+    outcome = Outcome("landed", previous=digest_of(b"old"), moved=Moved(copied_bytes=3, copied_blobs=1))
+    ledger.batches.record(batch, {("1.0", "eu.example/app"): outcome})
+    ledger.batches.add_placed(batch, "eu", {(digest_of(b"b"), "eu.example/app"): Placing("mounted")})
+
+    assert ledger.batches.outcomes(batch) == {("1.0", "eu.example/app"): outcome}
+    assert ledger.batches.placed(batch, "eu") == {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
+
+
+def test_a_newer_run_keeps_an_older_one_from_moving_its_tags(ledger: Ledger) -> None:
+    assert ledger.batches.claim("eu.example/app", "latest", 7)
+    assert ledger.batches.claim("eu.example/app", "latest", 7)
+    assert not ledger.batches.claim("eu.example/app", "latest", 6)
+    assert ledger.batches.claim("eu.example/app", "latest", 8)
+
+
+def test_one_worker_at_a_time_has_the_lease_of_a_blob(ledger: Ledger) -> None:
+    lease = ledger.content.lease("eu.example", "sha256:x")
+    assert lease
+    assert ledger.content.lease("eu.example", "sha256:x") is None
+    assert ledger.content.lease("us.example", "sha256:x") is not None
+
+    ledger.content.release(lease)
+    again = ledger.content.lease("eu.example", "sha256:x")
+    assert again
+    ledger.content.release(lease)
+    assert ledger.content.lease("eu.example", "sha256:x") is None
+
+
+def test_a_cancelled_run_opens_nothing_further(ledger: Ledger) -> None:
+    run, batch = open_batch(ledger, "1.0")
+
+    assert ledger.cancel_run(run)
+    assert not ledger.cancel_run(run)
+    assert ledger.open_window(run, 5) == []
+    assert ledger.batches.count(run, "eu", {"copied_bytes": 1})
+    assert ledger.batches.state(batch) == "resolving"
+
+
+def test_the_worst_target_says_how_a_tag_is(ledger: Ledger) -> None:
+    run, batch = open_batch(ledger, "1.0")
+    ledger.batches.record(batch, {("1.0", "us.example/app"): Outcome("updated")})
+    (tag,) = ledger.tag_reports(run)
+    assert (tag.state, [target.state for target in tag.targets]) == ("pending", ["updated", "pending"])
+
+    ledger.batches.record(batch, {("1.0", "eu.example/app"): Outcome("failed", "no right", "Denied")})
+    (tag,) = ledger.tag_reports(run)
+    assert (tag.state, tag.reason, tag.targets[1].kind) == ("failed", "no right", "Denied")
+
+
+def test_only_what_is_open_and_has_not_moved_is_stalled(ledger: Ledger) -> None:
+    run, batch = open_batch(ledger, "1.0")
+
+    assert set(ledger.stalled(0)) == {run, batch}
+    assert ledger.stalled(60) == []
+    ledger.batches.touch("no-such-batch")
+    assert "no-such-batch" not in ledger.stalled(0)

@@ -1,0 +1,101 @@
+"""The engine without Celery: the canvas' steps, one after the other, against registries in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from mirror import decide
+from mirror.engine import Engine, Limits
+from mirror.flip import flip, unflip
+from mirror.land import haul, land
+from mirror.ledger import Ledger
+from mirror.listing import enumerate_tags
+from mirror.report import RunReport, TagReport
+from mirror.resolve import resolve
+from mirror.retry import Patience
+from mirror.spec import MirrorSpec
+from registry.connections import Connections
+from registry.credentials import ChainedCredentials
+from registry.endpoint import Endpoint, Timeouts
+from tests.support.valkey import ValkeyServer
+
+QUICK = Patience(attempts=3, budget_s=10.0, first_wait_s=0.01)
+TIMEOUTS = Timeouts(connect_s=2.0, read_s=10.0, commit_s=10.0)
+
+
+@contextmanager
+def engine_on(valkey: ValkeyServer, limits: Limits | None = None) -> Iterator[Engine]:
+    """An engine whose registries are on loopback and open to anybody."""
+    connections = Connections(lambda host: Endpoint(host, timeouts=TIMEOUTS), ChainedCredentials(()))
+    with valkey.client() as client:
+        yield Engine(Ledger(client, "test:"), connections.open, QUICK, limits or Limits(copy_threads=3))
+    connections.close()
+
+
+class Drive:
+    """One run, step by step, in the order a fleet would take them."""
+
+    def __init__(self, engine: Engine, spec: MirrorSpec, batch_tags: int = 32) -> None:
+        self.engine, self.spec = engine, spec
+        self.run = engine.ledger.create_run(spec, "release")
+        self.batches: list[str] = []
+        enumerate_tags(engine, self.run, batch_tags, self._open)
+
+    def _open(self) -> None:
+        self.batches += self.engine.ledger.open_window(self.run, 1000)
+
+    def resolve(self) -> None:
+        for batch in self.batches:
+            resolve(self.engine, batch)
+            self.engine.ledger.batches.advance(batch, "resolving", "landing")
+
+    def land(self, *regions: str, hauls: bool = False) -> None:
+        for batch in self.batches:
+            for region in regions or self.spec.regions:
+                for digest in land(self.engine, batch, region, hauls=hauls):
+                    haul(self.engine, batch, region, digest)
+
+    def finalize(self) -> list[decide.Step]:
+        return [decide.finalize(self.engine, batch) for batch in self.batches]
+
+    def flip(self, *regions: str) -> None:
+        for batch in self.batches:
+            if self.engine.ledger.batches.state(batch) == "flipping":
+                for region in regions or self.spec.regions:
+                    flip(self.engine, batch, region)
+
+    def conclude(self) -> list[decide.Step]:
+        steps = [decide.conclude(self.engine, batch) for batch in self.batches]
+        for batch, step in zip(self.batches, steps, strict=True):
+            if step == "return":
+                for region in self.spec.regions:
+                    unflip(self.engine, batch, region)
+                decide.conclude(self.engine, batch)
+        return steps
+
+    def all(self, *, hauls: bool = False) -> Drive:
+        for step in (self.resolve, lambda: self.land(hauls=hauls), self.finalize, self.flip, self.conclude):
+            step()
+        return self
+
+    @property
+    def report(self) -> RunReport:
+        return self.engine.ledger.run_report(self.run)
+
+    @property
+    def tags(self) -> dict[str, TagReport]:
+        return {one.tag: one for one in self.engine.ledger.tag_reports(self.run)}
+
+    def states(self, tag: str) -> list[str]:
+        """The tag's state in each target, in the spec's order."""
+        return [target.state for target in self.tags[tag].targets]
+
+
+Driver = Callable[[MirrorSpec], Drive]
+
+
+def only(spec: MirrorSpec, *tags: str) -> MirrorSpec:
+    """The same mirror for exactly these tags: nothing is listed."""
+    return replace(spec, refs=tuple((tag, tag) for tag in tags))

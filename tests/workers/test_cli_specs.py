@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirror.spec import Target
+from registry.reference import MalformedReference
+from workers.cli.specs import Terms, spec_from
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+def test_without_a_tag_latest_is_taken_and_said() -> None:
+    spec, note = spec_from("alpine", ["eu=registry.eu.example/alpine"], Terms())
+
+    assert spec.refs == (("latest", "latest"),)
+    assert spec.source == "docker.io/library/alpine"
+    assert spec.name == "library/alpine"
+    assert spec.targets == (Target("registry.eu.example/alpine", "eu"),)
+    assert '"latest"' in note
+
+
+def test_one_tag_keeps_its_name_unless_the_targets_give_another() -> None:
+    kept, note = spec_from("ghcr.io/a/b:1.0", ["localhost:5000/b"], Terms())
+    renamed, _ = spec_from("ghcr.io/a/b:1.0", ["localhost:5000/b:prod", "ghcr.io/c/b:prod"], Terms())
+
+    assert kept.refs == (("1.0", "1.0"),)
+    assert not note
+    assert renamed.refs == (("prod", "1.0"),)
+
+
+def test_a_digest_is_mirrored_under_the_tag_that_the_target_gives() -> None:
+    spec, _ = spec_from(f"ghcr.io/a/b@{DIGEST}", ["localhost:5000/b:1.0"], Terms())
+
+    assert spec.refs == (("1.0", DIGEST),)
+
+
+def test_patterns_select_the_source_s_tags_by_their_own_names() -> None:
+    spec, note = spec_from("ghcr.io/a/b", ["localhost:5000/b"], Terms(tags=("semver:>=1",), newest=5))
+
+    assert (spec.refs, spec.include, spec.newest, note) == ((), ("semver:>=1",), 5, "")
+
+
+def test_a_layout_folder_is_named_from_the_root_and_may_hold_an_equals_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    spec, _ = spec_from("oci:in:1.0", ["oci:a=b"], Terms())
+
+    assert spec.source == f"oci:{tmp_path / 'in'}"
+    assert spec.targets == (Target(f"oci:{tmp_path / 'a=b'}", "local"),)
+    assert spec.name == "in"
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "terms", "says"),
+    [
+        ("UPPER/case", ["localhost:5000/b"], Terms(), "lower case"),
+        ("https://ghcr.io/a/b", ["localhost:5000/b"], Terms(), "without the scheme"),
+        ("alpine:3", ["docker.io/library/alpine"], Terms(), "the source itself"),
+        ("alpine", ["library/alpine"], Terms(tags=("*",)), "the source itself"),
+        ("alpine:3", ["localhost:5000/b"], Terms(tags=("*",)), "names one image already"),
+        ("alpine", ["localhost:5000/b:1"], Terms(tags=("*",)), "tags keep their names"),
+        ("alpine:3", ["localhost:5000/b:1", "localhost:5001/b:2"], Terms(), "different tags (1, 2)"),
+        (f"alpine@{DIGEST}", ["localhost:5000/b"], Terms(), "give each target one"),
+        ("alpine", [f"localhost:5000/b@{DIGEST}"], Terms(), "its digest follows from the source"),
+        ("alpine", ["Eu=localhost:5000/b"], Terms(), "not a region's name"),
+        ("alpine", ["control=localhost:5000/b"], Terms(), "Sealift's own queue"),
+        ("alpine", ["localhost:5000/b"], Terms(tags=("semver:>=x",)), "semver:>=x"),
+        ("alpine", ["localhost:5000/b"], Terms(platforms=("amd64",)), "not a platform"),
+    ],
+)
+def test_bad_input_is_refused_with_a_text_that_names_it(
+    source: str, to: list[str], terms: Terms, says: str
+) -> None:
+    with pytest.raises(MalformedReference) as caught:
+        spec_from(source, to, terms)
+
+    assert says in str(caught.value)
+
+
+def test_a_tag_may_be_mirrored_to_another_tag_of_its_own_repository() -> None:
+    spec, _ = spec_from("localhost:5000/a:1", ["localhost:5000/a:stable"], Terms())
+
+    assert spec.refs == (("stable", "1"),)
+
+
+def test_a_target_that_is_named_twice_is_written_once() -> None:
+    spec, _ = spec_from("alpine", ["localhost:5000/a", "localhost:5000/a"], Terms())
+
+    assert spec.targets == (Target("localhost:5000/a"),)

@@ -1,0 +1,59 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from workers.cli import configuring, demo, mirroring, options, runs, serving
+from workers.cli.session import Session, take_options
+
+app = typer.Typer(
+    name="sealift",
+    help="Keep container images identical in several registries.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_PANELS = {
+    "Mirror": (mirroring.mirror, mirroring.sync, mirroring.plan),
+    "Runs": (runs.runs, runs.status, runs.watch, runs.retry, runs.cancel),
+    "Fleet": (serving.worker, serving.up, serving.registry, demo.demo),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(configuring.config, name="config", rich_help_panel="Fleet")
+
+
+def release() -> str:
+    """The installed version."""
+    try:
+        return version("sealift")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def print_version(wanted: bool) -> None:  # noqa: FBT001 -- Typer's protocol
+    if wanted:
+        print(f"sealift {release()}")  # noqa: T201 -- a command line prints
+        raise typer.Exit
+
+
+@app.callback()
+def sealift(
+    context: typer.Context,
+    *,
+    state_dir: options.StateDir = None,
+    fleet_file: options.FleetFile = None,
+    verbose: options.Verbose = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Keep container images identical in several registries."""
+    del show_version
+    Session.of(context).verbose = verbose
+    take_options(state_dir, fleet_file)

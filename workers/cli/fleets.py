@@ -1,0 +1,202 @@
+"""The fleet that a command talks to: one that runs elsewhere, one that ``up`` runs here, or its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from queue import Empty, SimpleQueue
+from time import monotonic
+from types import FrameType
+from typing import TYPE_CHECKING, Literal
+
+from workers.cli.exits import Exit, Stop
+from workers.cli.session import Session
+from workers.cli.text import counted, listed
+
+if TYPE_CHECKING:
+    from tasks.runtime import Runtime
+    from workers.embedded import EmbeddedFleet
+    from workers.supervisor import Death
+
+WORKER_PATIENCE_S = 10.0
+SERVER_PATIENCE_S = 10.0
+URL_VARIABLE = "SEALIFT_REDIS_URL"
+Kind = Literal["external", "joined", "embedded"]
+
+
+@dataclass
+class Engine:
+    """A fleet in reach: its runtime, and what a waiting command has to do for it meanwhile."""
+
+    session: Session
+    kind: Kind
+    embedded: EmbeddedFleet | None = None
+    served: tuple[str, ...] = ()
+    """Regions that are known to have a worker, or to get one in a moment."""
+    deaths: SimpleQueue[Death] = field(default_factory=SimpleQueue)
+    _swept: float = field(default_factory=monotonic)
+
+    @cached_property
+    def rt(self) -> Runtime:
+        import_module("workers.app")  # producers send by the app that it sets up
+        from tasks.runtime import runtime
+
+        return runtime()
+
+    @property
+    def outlives_command(self) -> bool:
+        return self.kind != "embedded"
+
+    def tick(self) -> None:
+        """What falls due while one waits: the sweep of a fleet without beat, the news of dead workers."""
+        self.report_deaths()
+        interval_s = self.rt.settings.sweep_interval_s
+        if monotonic() - self._swept >= interval_s:
+            self.sweep()
+
+    def sweep(self) -> None:
+        from tasks import producer
+
+        self._swept = monotonic()
+        producer.sweep(self.rt)
+
+    def report_deaths(self) -> None:
+        """Say each once; a worker that cannot live ends the command."""
+        while True:
+            try:
+                death = self.deaths.get_nowait()
+            except Empty:
+                return
+            if death.hopeless:
+                raise Stop(f"{death}; it died again and again, giving up", Exit.FAILED)
+            self.session.console.say(f"{death}; starting it again")
+
+    def need(self, regions: Iterable[str], *, wait: bool) -> None:
+        """See to it that every region has a worker.
+
+        On a fleet of others, a run that is waited for would wait for ever without one: Stop. A run that
+        is only enqueued may find its workers later: a warning.
+        """
+        wanted = list(dict.fromkeys(regions))
+        if self.embedded is not None:
+            self.embedded.serve(wanted, self.session.settings.worker_processes)
+            return
+        missing = self._missing(wanted, WORKER_PATIENCE_S if wait else 0.0)
+        if not missing:
+            return
+        line = (
+            f"no worker serves {listed(missing)}: start one with "
+            f"`sealift worker --region {missing[0]}`, or check the region's name"
+        )
+        if wait:
+            raise Stop(line, Exit.CONFIGURATION)
+        self.session.console.say(f"warning: {line}")
+
+    def resume(self) -> None:
+        """Let runs go on that an earlier command on this state folder left open."""
+        if self.embedded is None:
+            return
+        ledger = self.rt.ledger
+        left = [report for report in ledger.runs() if not report.ended]
+        if not left:
+            return
+        self.need((region for report in left for region in ledger.spec(report.run).regions), wait=False)
+        names = listed([f"{report.run} ({report.mirror})" for report in left])
+        goes = "goes on" if len(left) == 1 else "go on"
+        self.session.console.say(f"{counted(len(left), 'earlier run')} {goes} beside this: {names}")
+        self.sweep()
+
+    def _missing(self, wanted: list[str], patience_s: float) -> list[str]:
+        """Those without a worker; one that is just starting is given a moment to be heard of."""
+        deadline = monotonic() + patience_s
+        told = False
+        while True:
+            alive = self.rt.ledger.live_regions() | set(self.served)
+            missing = [region for region in wanted if region not in alive]
+            if not missing or monotonic() >= deadline:
+                return missing
+            if not told:
+                told = True
+                self.session.console.say(f"waiting for a worker of {listed(missing)}")
+            threading.Event().wait(0.25)
+
+
+@contextmanager
+def engine(session: Session, regions: Iterable[str] = (), *, workers: bool = True) -> Iterator[Engine]:
+    """The fleet for one command; with ``workers`` an embedded one begins to serve ``regions`` at once."""
+    before = os.environ.get(URL_VARIABLE)
+    opened = _reach(session) or _embed(session, regions, workers=workers)
+    try:
+        yield opened
+    finally:
+        _restore(before)
+        with _hurrying(opened.embedded):
+            if "rt" in vars(opened):
+                opened.rt.close()
+            if opened.embedded is not None:
+                opened.embedded.close()
+
+
+def _reach(session: Session) -> Engine | None:
+    """A fleet that runs already."""
+    if session.is_external:
+        return Engine(session, "external")
+    card = session.state.joinable()
+    if card is None:
+        return None
+    from workers.server import await_server, socket_of
+
+    await_server(socket_of(card.url), SERVER_PATIENCE_S)
+    os.environ[URL_VARIABLE] = card.url
+    return Engine(session, "joined", served=card.regions)
+
+
+def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine:
+    from workers.embedded import EmbeddedFleet
+
+    deaths: SimpleQueue[Death] = SimpleQueue()
+    fleet = EmbeddedFleet(session.state, deaths.put)
+    opened = Engine(session, "embedded", fleet, deaths=deaths)
+    try:
+        fleet.open()
+        if workers:
+            fleet.serve(regions, session.settings.worker_processes)
+        os.environ[URL_VARIABLE] = fleet.url
+        import_module("workers.app")  # the slow imports of a command, while its server starts
+
+        fleet.await_server()
+    except BaseException:
+        fleet.close()
+        raise
+    return opened
+
+
+def _restore(url: str | None) -> None:
+    os.environ.pop(URL_VARIABLE, None)
+    if url is not None:
+        os.environ[URL_VARIABLE] = url
+
+
+@contextmanager
+def _hurrying(fleet: EmbeddedFleet | None) -> Iterator[None]:
+    """While a fleet is being stopped, another Ctrl-C makes it quick and never leaves half of it running."""
+    if fleet is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def hurry(_signum: int, _frame: FrameType | None) -> None:
+        fleet.hurry.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, hurry) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

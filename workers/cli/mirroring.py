@@ -1,0 +1,207 @@
+"""``mirror``, ``sync`` and ``plan``: what sets runs going, or says what they would do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+from mirror.spec import Finalize, Lane, MirrorSpec
+from workers.cli import options
+from workers.cli.exits import Exit, Stop
+from workers.cli.fleets import Engine, engine
+from workers.cli.session import Session
+from workers.cli.specs import Terms, spec_from
+from workers.cli.text import counted, listed
+
+
+def mirror(
+    context: typer.Context,
+    *,
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="Repository, repo:tag, repo@digest or oci:DIR.")
+    ],
+    to: options.To,
+    tags: options.Tags = None,
+    exclude: options.Exclude = None,
+    newest: options.Newest = None,
+    platform: options.Platforms = None,
+    referrers: options.Referrers = True,
+    finalize: Annotated[Finalize, typer.Option(help="Targets move together, or each on its own.")] = "all",
+    lane: Annotated[Lane, typer.Option(help="Someone waits, or this may take its time.")] = "release",
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Mirror one image or repository now.
+
+    Without a Redis URL a fleet is started for it on this machine and stopped afterwards.
+    """
+    session = Session.of(context)
+    session.console.json = json
+    terms = Terms(tuple(tags or ()), tuple(exclude or ()), newest, tuple(platform or ()), referrers, finalize)
+    spec, note = spec_from(source, to, terms)
+    if note:
+        session.console.say(note)
+    return run_all(session, [spec], lane, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def sync(
+    context: typer.Context,
+    *,
+    mirrors: Annotated[
+        list[str] | None, typer.Argument(metavar="[MIRROR]...", help="Names; none: all.")
+    ] = None,
+    lane: Annotated[Lane, typer.Option(help="Someone waits, or this may take its time.")] = "release",
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Run mirrors of the fleet file."""
+    session = Session.of(context)
+    session.console.json = json
+    specs = named_specs(session, mirrors or [])
+    return run_all(session, specs, lane, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def plan(
+    context: typer.Context,
+    *,
+    mirrors: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[MIRROR]... | SOURCE", help="Names; none: all. Or one SOURCE with --to."),
+    ] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="[REGION=]TARGET", help="As for mirror.")
+    ] = None,
+    tags: options.Tags = None,
+    exclude: options.Exclude = None,
+    newest: options.Newest = None,
+    platform: options.Platforms = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Say what a run would do: reads the registries, writes nothing."""
+    session = Session.of(context)
+    session.console.json = json
+    names = mirrors or []
+    if to:
+        if len(names) != 1:
+            raise Stop("plan … --to takes exactly one SOURCE", Exit.USAGE)
+        terms = Terms(tuple(tags or ()), tuple(exclude or ()), newest, tuple(platform or ()))
+        spec, note = spec_from(names[0], to, terms)
+        if note:
+            session.console.say(note)
+        specs = [spec]
+    elif tags or exclude or newest or platform:
+        raise Stop(
+            "--tags and the like go with SOURCE and --to; a mirror's are in the fleet file", Exit.USAGE
+        )
+    else:
+        specs = named_specs(session, names)
+    return show_plans(session, specs, everything=all_rows)
+
+
+def named_specs(session: Session, names: Sequence[str]) -> list[MirrorSpec]:
+    """The fleet file's mirrors of these names, or all of them."""
+    from tasks.terms import spec_of
+
+    known = {entry.name: entry for entry in session.fleet.mirrors}
+    if not known:
+        if not session.has_fleet_file:
+            raise Stop(
+                f"there is no fleet file {session.settings.fleet_file}: write it, name it with --fleet-file, "
+                "or mirror directly: sealift mirror SOURCE --to TARGET",
+                Exit.CONFIGURATION,
+            )
+        raise Stop(f"{session.settings.fleet_file} has no mirrors", Exit.CONFIGURATION)
+    for name in names:
+        if name not in known:
+            raise Stop(_unknown(name, list(known)), Exit.USAGE)
+    return [spec_of(known[name], session.fleet) for name in dict.fromkeys(names or known)]
+
+
+def run_all(
+    session: Session,
+    specs: Sequence[MirrorSpec],
+    lane: Lane,
+    *,
+    wait: bool,
+    timeout_s: float | None,
+    everything: bool = False,
+) -> Exit:
+    """Enqueue a run of each, and see them through where that is wanted."""
+    regions = list(dict.fromkeys(region for spec in specs for region in spec.regions))
+
+    def start(fleet: Engine) -> list[str]:
+        from tasks import producer
+
+        fleet.need(regions, wait=wait)
+        return [producer.start(fleet.rt, spec, lane) for spec in specs]
+
+    return see_through(session, regions, start, wait=wait, timeout_s=timeout_s, everything=everything)
+
+
+def see_through(
+    session: Session,
+    regions: Sequence[str],
+    start: Callable[[Engine], list[str]],
+    *,
+    wait: bool,
+    timeout_s: float | None,
+    everything: bool = False,
+) -> Exit:
+    """``start`` some runs on whatever fleet there is, wait, and show how they ended."""
+    from workers.cli.summary import show
+    from workers.cli.waiting import wait_for
+
+    is_new = session.is_external or session.state.is_new
+    with engine(session, regions, workers=wait) as fleet:
+        if not wait and not fleet.outlives_command:
+            raise Stop(
+                "--no-wait needs a fleet that goes on: run `sealift up` in another shell, "
+                "or set SEALIFT_REDIS_URL",
+                Exit.USAGE,
+            )
+        if not is_new:
+            fleet.resume()
+        runs = start(fleet)
+        if not wait:
+            return _enqueued(session, runs)
+        reports = wait_for(fleet, runs, timeout_s)
+        return show(session.console, fleet.rt.ledger, reports, everything=everything)
+
+
+def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: bool) -> Exit:
+    from mirror.preview import preview
+    from registry.connections import Connections
+    from tasks.terms import credentials_of, endpoint_of
+    from workers.cli.plans import show_previews
+
+    fleet, settings = session.fleet, session.settings
+    connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials_of(fleet))
+    with closing(connections):
+        previews = [preview(spec, connections.open) for spec in specs]
+    return show_previews(session.console, previews, everything=everything)
+
+
+def _enqueued(session: Session, runs: list[str]) -> Exit:
+    if session.console.json:
+        session.console.document({"exit_code": 0, "runs": [{"run": run} for run in runs]})
+        return Exit.DONE
+    for run in runs:
+        session.console.result(run)
+    watch = listed([f"`sealift watch {run}`" for run in runs])
+    session.console.say(f"{counted(len(runs), 'run')} enqueued; {watch} shows how it goes")
+    return Exit.DONE
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = get_close_matches(name, known, n=1)
+    hint = f'; did you mean "{close[0]}"?' if close else f"; it has {listed(sorted(known)[:8])}"
+    return f'the fleet file has no mirror "{name}"{hint}'

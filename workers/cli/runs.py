@@ -1,0 +1,165 @@
+"""``runs``, ``status``, ``watch``, ``retry`` and ``cancel``: what became of runs, and another try."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli import options
+from workers.cli.exits import Exit, Stop
+from workers.cli.fleets import Engine, engine
+from workers.cli.mirroring import see_through
+from workers.cli.progress import listed_states
+from workers.cli.session import Session
+from workers.cli.text import duration
+
+if TYPE_CHECKING:
+    from mirror.report import RunReport
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as `sealift runs` lists them.")]
+
+
+def runs(
+    context: typer.Context,
+    *,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, the newest first.")] = 20,
+    json: options.Json = False,
+) -> Exit:
+    """List the last runs."""
+    session = _session(context, json=json)
+    found: list[RunReport] = []
+    if not _is_fresh(session):
+        with engine(session, workers=False) as fleet:
+            found = fleet.rt.ledger.runs(limit)
+    if json:
+        session.console.document({"runs": [report.document() for report in found]})
+    elif found:
+        _show_runs(session, found)
+    else:
+        session.console.result("No runs yet.")
+    return Exit.DONE
+
+
+def status(
+    context: typer.Context, *, run: Run, all_rows: options.All = False, json: options.Json = False
+) -> Exit:
+    """Show one run as it stands now."""
+    from workers.cli.summary import show
+
+    session = _session(context, json=json)
+    _refuse_fresh(session, run)
+    with engine(session, workers=False) as fleet:
+        report = fleet.rt.ledger.run_report(run)
+        code = show(session.console, fleet.rt.ledger, [report], everything=all_rows)
+        if not report.ended and not fleet.outlives_command:
+            session.console.say(f"No fleet is working on it: `sealift watch {run}` goes on with it.")
+        return code
+
+
+def watch(
+    context: typer.Context,
+    *,
+    run: Run,
+    timeout: options.Timeout = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Wait for a run; one that was interrupted on this machine goes on."""
+    session = _session(context, json=json)
+    _refuse_fresh(session, run)
+
+    def take_up(fleet: Engine) -> list[str]:
+        if not fleet.rt.ledger.run_report(run).ended:
+            fleet.need(fleet.rt.ledger.spec(run).regions, wait=True)
+        return [run]
+
+    return see_through(session, (), take_up, wait=True, timeout_s=timeout, everything=all_rows)
+
+
+def retry(
+    context: typer.Context,
+    *,
+    run: Run,
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Try the failed tags of a run again, as a new run."""
+    session = _session(context, json=json)
+    _refuse_fresh(session, run)
+
+    def again(fleet: Engine) -> list[str]:
+        from tasks import producer
+
+        fleet.need(fleet.rt.ledger.spec(run).regions, wait=not no_wait)
+        return [producer.retry(fleet.rt, run)]
+
+    return see_through(session, (), again, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def cancel(context: typer.Context, *, run: Run, json: options.Json = False) -> Exit:
+    """End a run: nothing more is copied, no more tags are moved; those that were moved stay."""
+    from tasks import producer
+
+    session = _session(context, json=json)
+    _refuse_fresh(session, run)
+    with engine(session, workers=False) as fleet:
+        before = fleet.rt.ledger.run_report(run)
+        if not before.ended:
+            producer.cancel(fleet.rt, run)
+        after = fleet.rt.ledger.run_report(run)
+    if json:
+        session.console.document({"exit_code": 0, "run": after.document()})
+    elif before.ended:
+        session.console.result(f"{run} had ended already ({before.state}).")
+    else:
+        session.console.result(f"{run} is cancelled.")
+    return Exit.DONE
+
+
+def _session(context: typer.Context, *, json: bool) -> Session:
+    session = Session.of(context)
+    session.console.json = json
+    return session
+
+
+def _is_fresh(session: Session) -> bool:
+    """Whether there can be no run, so that no server need be started to look."""
+    return not session.is_external and session.state.is_new
+
+
+def _refuse_fresh(session: Session, run: str) -> None:
+    if _is_fresh(session):
+        raise Stop(f"no run {run!r}: nothing has run on {session.state.path} yet", Exit.USAGE)
+
+
+def _show_runs(session: Session, found: list[RunReport]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("RUN", "MIRROR", "STATE", "TAGS", "STARTED", "TOOK"):
+        table.add_column(name, overflow="fold")
+    colours = {"done": "green", "failed": "red", "open": "cyan"}
+    for report in found:
+        took = duration(report.finished_s - report.started_s) if report.finished_s else "-"
+        table.add_row(
+            report.run,
+            Text(report.mirror),
+            Text(report.state, style=colours.get(report.state, "yellow")),
+            _tags(report),
+            f"{duration(time.time() - report.started_s)} ago",
+            took,
+        )
+    session.console.table(table)
+
+
+def _tags(report: RunReport) -> str:
+    if not report.tags:
+        return "-"
+    pending = report.states.get("pending", 0)
+    states = listed_states(report.states)
+    return f"{states}, {pending} pending" if pending and states else states or f"{pending} pending"

@@ -1,0 +1,76 @@
+"""Waiting for runs: look, show, look again; until they end, the time is over or somebody interrupts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Event
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from mirror.report import RunReport
+from workers.cli.exits import Exit, Stop, is_broker_error
+from workers.cli.fleets import Engine
+from workers.cli.progress import display
+from workers.cli.text import duration, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUICK_S, QUICK_INTERVAL_S = 3.0, 0.02
+INTERVAL_S = 0.25
+BROKER_PATIENCE_S = 30.0
+
+
+def wait_for(engine: Engine, runs: Sequence[str], timeout_s: float | None = None) -> list[RunReport]:
+    """Every run as it ended; raises Stop when the time is over or on Ctrl-C, saying how to go on."""
+    began = monotonic()
+    try:
+        with display(engine.session.console) as shown:
+            while True:
+                reports = [_patiently(engine, run) for run in runs]
+                shown.update(reports)
+                waited = monotonic() - began
+                left = [report.run for report in reports if not report.ended]
+                if not left:
+                    return reports
+                if timeout_s is not None and waited >= timeout_s:
+                    raise _unfinished(engine, left, timeout_s)
+                engine.tick()
+                Event().wait(QUICK_INTERVAL_S if waited < QUICK_S else INTERVAL_S)
+    except KeyboardInterrupt:
+        raise Stop(f"interrupted; {how_to_go_on(engine, runs)}", Exit.INTERRUPTED) from None
+
+
+def how_to_go_on(engine: Engine, runs: Sequence[str]) -> str:
+    """What becomes of runs that this command leaves, and how to see them again."""
+    watch = listed([f"`sealift watch {run}`" for run in runs])
+    if engine.outlives_command:
+        return f"the fleet goes on: {watch} shows it, `sealift cancel {runs[0]}` stops it"
+    return f"nothing is lost: {watch} goes on from here"
+
+
+def _unfinished(engine: Engine, left: list[str], timeout_s: float) -> Stop:
+    return Stop(f"not finished after {duration(timeout_s)}; {how_to_go_on(engine, left)}", Exit.UNFINISHED)
+
+
+def _patiently(engine: Engine, run: str) -> RunReport:
+    """The run's report, through a short absence of the broker: the fleet gets over it too."""
+    return _outlasting(engine, lambda: engine.rt.ledger.run_report(run))
+
+
+def _outlasting(engine: Engine, look: Callable[[], RunReport]) -> RunReport:
+    deadline = monotonic() + BROKER_PATIENCE_S
+    told = False
+    while True:
+        try:
+            return look()
+        except (
+            Exception
+        ) as error:  # a border: which errors mean the broker is for the ledger's library to say
+            if not is_broker_error(error) or monotonic() > deadline:
+                raise
+        engine.report_deaths()
+        if not told:
+            told = True
+            engine.session.console.say("the broker does not answer; waiting for it")
+        Event().wait(INTERVAL_S)

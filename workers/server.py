@@ -1,0 +1,70 @@
+"""The few words that are said to an embedded server before any Redis client is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+_SCHEME = "redis+socket://"
+_SUFFIX = "?virtual_host=0"
+_LONGEST_PATH = 100
+"""Bytes of a socket's path: the system's limit is 104 (macOS) or 108 (Linux)."""
+
+
+class ServerFailed(Exception):
+    """The embedded server does not answer."""
+
+
+def url_of(path: Path) -> str:
+    """As Celery takes it; the runtime turns it into what redis-py takes."""
+    return f"{_SCHEME}{path}{_SUFFIX}"
+
+
+def socket_of(url: str) -> Path:
+    return Path(url.removeprefix(_SCHEME).removesuffix(_SUFFIX))
+
+
+def socket_path(folder: Path) -> Path:
+    """Where the server of a state folder listens: inside it, or in a short private one where it is deep."""
+    path = folder / "valkey.sock"
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        return path
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    short = Path(tempfile.gettempdir()) / f"sealift-{os.getuid()}-{name}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    status = short.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or short.is_symlink():
+        raise ServerFailed(f"{short} is not a private folder of yours; remove it, or set TMPDIR")
+    return short / "valkey.sock"
+
+
+def await_server(path: Path, patience_s: float) -> None:
+    """Return as soon as the server answers and has loaded its data; raises ServerFailed."""
+    deadline = monotonic() + patience_s
+    pause = Event()
+    while (answer := _ask(path, b"PING\r\n")) != b"+PONG":
+        if monotonic() > deadline:
+            said = answer.decode(errors="replace") or "nothing"
+            raise ServerFailed(f"the embedded server says {said} after {patience_s:.0f} s")
+        pause.wait(0.005)
+
+
+def shut_down(path: Path) -> None:
+    """Ask the server to write its file and go; one that is not there is fine."""
+    _ask(path, b"SHUTDOWN\r\n")
+
+
+def _ask(path: Path, command: bytes) -> bytes:
+    """The first line of the answer; empty where there is none."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5.0)
+        connection.connect(str(path))
+        connection.sendall(command)
+        return connection.recv(1024).partition(b"\r\n")[0]
+    return b""
