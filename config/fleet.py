@@ -135,6 +135,12 @@ def _target(value: object) -> object:
     return {"repository": value} if isinstance(value, str) else value
 
 
+def _some(targets: tuple[TargetConfig, ...]) -> tuple[TargetConfig, ...]:
+    if not targets:
+        raise ValueError("is empty; name at least one")
+    return targets
+
+
 def _tags(value: object) -> object:
     if isinstance(value, str):
         raise ValueError(f"must be a list or a mapping; write [{value}]")  # noqa: TRY004 - pydantic's protocol
@@ -194,12 +200,9 @@ class Fleet(_Model):
         """``FILE:LINE`` of a key; of what is around it if the file leaves it out."""
         return f"{self._path}:{self._lines.of(where)}"
 
-    def has(self, *where: str | int) -> bool:
-        """Whether the file itself has this key or list item."""
-        return where in self._lines.known
-
     def problem(self, where: tuple[str | int, ...], text: str) -> Problem:
-        return Problem(str(self._path), self._lines.of(where), where, text)
+        """What is wrong at ``where``, spelled as the file spells it."""
+        return Problem(str(self._path), self._lines.of(where), self._lines.nearest(where), text)
 
     def mirror(self, name: str) -> Mirror:
         """FleetError, with the nearest name, if there is none."""

@@ -11,6 +11,9 @@ import yaml
 Path = tuple[str | int, ...]
 """Keys and list positions from the top: ``("mirrors", 0, "source")``."""
 
+_SHORTHANDS = frozenset({"include", "repository"})
+"""Keys that a plain list of patterns and a plain target stand for."""
+
 MAX_NODES = 200_000
 """Bounds what aliases can blow up to."""
 
@@ -38,9 +41,14 @@ class Lines:
 
     def of(self, where: Path) -> int:
         """The line of ``where`` or, for what the text does not hold, of the nearest thing around it."""
-        while where and where not in self.known:
-            where = where[:-1]
-        return self.known.get(where, 1)
+        return self.known.get(self.nearest(where), 1)
+
+    def nearest(self, where: Path) -> Path:
+        """``where`` as the text spells it: without the keys that shorthands leave out, or what is around it."""
+        short = tuple(part for part in where if part not in _SHORTHANDS)
+        while where not in self.known and where and short not in self.known:
+            where, short = where[:-1], short[:-1] if where[-1] not in _SHORTHANDS else short
+        return where if where in self.known or not where else short
 
 
 def read_yaml(text: str) -> tuple[Any, Lines]:

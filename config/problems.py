@@ -57,12 +57,7 @@ def explain(error: ValidationError, model: type[BaseModel], file: str, lines: Li
 
 def _written(details: ErrorDetails, lines: Lines) -> Path:
     """The key as the file has it: a target written as plain text has no ``repository`` key."""
-    where = details["loc"]
-    if details["type"] == "missing":
-        return where
-    while where and where not in lines.known:
-        where = where[:-1]
-    return where
+    return details["loc"] if details["type"] == "missing" else lines.nearest(details["loc"])
 
 
 _TEXTS: Mapping[str, str] = {
@@ -76,7 +71,6 @@ _TEXTS: Mapping[str, str] = {
     "tuple_type": "must be a list; write [one, two] or one '- ' line for each",
     "dict_type": "must be a mapping; write 'key: value' lines below it",
     "model_type": "must be a mapping; write 'key: value' lines below it",
-    "too_short": "is empty; name at least one",
 }
 
 _BUILT: Mapping[str, Callable[[dict[str, Any]], str]] = {

@@ -16,56 +16,71 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SEALIFT_", frozen=True, extra="ignore")
 
     redis_url: SecretStr | None = Field(
-        None,
+        default=None,
         description="Broker, results and ledger: redis://, rediss:// or redis+socket://. "
         "Unset: the fleet file's redis_url, else an embedded server for the command's duration.",
     )
-    fleet_file: Path = Field(Path("sealift.yaml"), description="The fleet file: registries and mirrors.")
+    fleet_file: Path = Field(
+        default=Path("sealift.yaml"), description="The fleet file: registries and mirrors."
+    )
     state_dir: Path = Field(
         default_factory=lambda: user_state_path("sealift"),
         description="Where the embedded fleet keeps its data.",
     )
     redis_prefix: str = Field(
-        "sealift:", description="Before every key and queue of this fleet, so that fleets can share a server."
+        default="sealift:",
+        description="Before every key and queue of this fleet, so that fleets can share a server.",
     )
     transport: Literal["direct", "httpx"] = Field(
-        "direct", description="How bulk data moves: Sealift's own transport, or httpx's stock one."
+        default="direct", description="How bulk data moves: Sealift's own transport, or httpx's stock one."
     )
-    batch_tags: PositiveInt = Field(32, le=500, description="Tags of one repository that travel together.")
-    window_batches: PositiveInt = Field(16, description="Batches of one run in flight at most.")
+    batch_tags: PositiveInt = Field(
+        default=32, le=500, description="Tags of one repository that travel together."
+    )
+    window_batches: PositiveInt = Field(default=16, description="Batches of one run in flight at most.")
     copy_threads: PositiveInt = Field(
-        6, le=64, description="Blobs that one task copies at a time; raise it where round trips are long."
+        default=6,
+        le=64,
+        description="Blobs that one task copies at a time; raise it where round trips are long.",
     )
-    haul_mib: PositiveInt = Field(256, description="A blob above this size travels as a task of its own.")
+    haul_mib: PositiveInt = Field(
+        default=256, description="A blob above this size travels as a task of its own."
+    )
     tee_kib: PositiveInt = Field(
-        1024, description="A blob above this size that several targets miss is read once for all of them."
+        default=1024,
+        description="A blob above this size that several targets miss is read once for all of them.",
     )
-    attempts: PositiveInt = Field(5, description="Attempts at one exchange before its tag fails.")
-    retry_budget_s: PositiveFloat = Field(60.0, description="Longest that one exchange is tried again.")
-    connect_timeout_s: PositiveFloat = Field(10.0, description="Longest wait for a connection.")
-    read_timeout_s: PositiveFloat = Field(60.0, description="Longest silence while reading.")
+    attempts: PositiveInt = Field(default=5, description="Attempts at one exchange before its tag fails.")
+    retry_budget_s: PositiveFloat = Field(
+        default=60.0, description="Longest that one exchange is tried again."
+    )
+    connect_timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for a connection.")
+    read_timeout_s: PositiveFloat = Field(default=60.0, description="Longest silence while reading.")
     commit_timeout_s: PositiveFloat = Field(
-        300.0, description="Longest wait for a registry to accept an upload after its last byte."
+        default=300.0, description="Longest wait for a registry to accept an upload after its last byte."
     )
     present_ttl_s: PositiveInt = Field(
-        300, description="How long a blob seen in a repository counts as being there without another look."
+        default=300,
+        description="How long a blob seen in a repository counts as being there without another look.",
     )
     mount_ttl_s: PositiveInt = Field(
-        86400, description="How long a repository is remembered as a place to mount a blob from."
+        default=86400, description="How long a repository is remembered as a place to mount a blob from."
     )
     visibility_timeout_s: PositiveInt = Field(
-        3600, description="When Redis gives a silent worker's message to another: above the longest task."
+        default=3600,
+        description="When Redis gives a silent worker's message to another: above the longest task.",
     )
     soft_shutdown_s: PositiveFloat = Field(
-        30.0, description="How long a stopping worker may finish its work."
+        default=30.0, description="How long a stopping worker may finish its work."
     )
-    sweep_interval_s: PositiveFloat = Field(15.0, description="How often batches are looked over.")
+    sweep_interval_s: PositiveFloat = Field(default=15.0, description="How often batches are looked over.")
     stall_s: PositiveFloat = Field(
-        45.0, description="A batch that has not moved for this long is sent on by the sweeper."
+        default=45.0, description="A batch that has not moved for this long is sent on by the sweeper."
     )
     worker_processes: PositiveInt | None = Field(
-        None, description="Processes of one worker; unset: one per core, shared among an embedded fleet."
+        default=None,
+        description="Processes of one worker; unset: one per core, shared among an embedded fleet.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="Least level that workers log."
+        default="INFO", description="Least level that workers log."
     )

@@ -71,7 +71,7 @@ class Carrier:
         Raises:
             Busy: somebody else has the lease of one of the registries; nothing was done.
         """
-        firsts = list({_place_of(target): target for target in targets}.values())
+        firsts = list({_place_of(target): target for target in reversed(targets)}.values())
         with self._leases(blob, firsts) as leases:
             placed = self._place_leased(blob, source, firsts, leases)
             # The same registry again: what was just copied is now mounted from the neighbour.
@@ -176,7 +176,12 @@ class Carrier:
             with source.open_blob(blob) as chunks:
                 yield from self._counted(verified(blob, chunks, source.host), leases, len(sessions))
 
-        failures = tee(blob, read, sessions)
+        try:
+            failures = tee(blob, read, sessions)
+        except BaseException:
+            for target, upload in sessions:
+                _cancel(target, upload)
+            raise
         for target, upload in sessions:
             if target.name in failures:
                 _cancel(target, upload)

@@ -10,7 +10,7 @@ MAX_HEADER = 8192
 """Characters of one header that are looked at; a longer one is nobody's honest challenge."""
 
 _NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-_PARAMETER = re.compile(rf'({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+_PARAMETER = re.compile(rf'({_NAME})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCHEME = re.compile(rf"({_NAME})(?:[ \t]+[A-Za-z0-9._~+/-]+=*(?=\s*(?:,|$)))?")
 _BETWEEN = re.compile(r"[\s,]*")
 _ESCAPED = re.compile(r"\\(.)")

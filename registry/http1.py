@@ -83,8 +83,11 @@ class Connection:
         self.origin = origin
         self.idle_since = 0.0
         self._sock = sock
+        self._response: http.client.HTTPResponse | None = None
 
     def close(self) -> None:
+        if self._response is not None:
+            self._response.close()  # what reads from the socket keeps it open
         self._sock.close()
 
     def rest(self) -> None:
@@ -136,7 +139,7 @@ class Connection:
 
     def _answer(self, method: str, timeout_s: float | None) -> http.client.HTTPResponse:
         self._sock.settimeout(timeout_s)
-        response = http.client.HTTPResponse(self._sock, method=method)
+        self._response = response = http.client.HTTPResponse(self._sock, method=method)
         response.fp.close()
         response.fp = reader = _Reader(self._sock.makefile("rb", buffering=0))
         try:

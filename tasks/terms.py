@@ -80,7 +80,7 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
     names: dict[str, int] = {}
     targets: list[Target] = []
     for place, target in enumerate(mirror.targets):
-        where = _written(fleet, (*at, "targets", place, "repository"))
+        where = (*at, "targets", place, "repository")
         name = _repository(fleet, where, target.repository, problems)
         if name == source:
             problems.append(fleet.problem(where, f"{name} is the source itself; name another repository"))
@@ -141,7 +141,7 @@ def _pattern_problems(spec: MirrorSpec, fleet: Fleet, at: Where) -> Iterator[Pro
             fault = _fault(partial(Selection, (text,)))
             if fault:
                 whole = False
-                yield fleet.problem(_written(fleet, (*at, "tags", key, place)), fault)
+                yield fleet.problem((*at, "tags", key, place), fault)
     fault = _fault(partial(Selection.of, spec)) if whole else ""
     if fault:
         yield fleet.problem((*at, "tags"), fault)
@@ -163,7 +163,7 @@ def _clashes(fleet: Fleet, specs: list[MirrorSpec | None]) -> Iterator[Problem]:
         for number, target in enumerate(spec.targets):
             for other_place, other in writers.get(target.repository, []):
                 if shared := _overlap(spec, other):
-                    where = _written(fleet, ("mirrors", place, "targets", number, "repository"))
+                    where = ("mirrors", place, "targets", number, "repository")
                     at = fleet.line_of("mirrors", other_place)
                     yield fleet.problem(
                         where,
@@ -225,14 +225,6 @@ def _placed(value: str, fleet: Fleet) -> str:
 
 def _position(mirror: Mirror, fleet: Fleet) -> int:
     return next((place for place, one in enumerate(fleet.mirrors) if one is mirror), 0)
-
-
-def _written(fleet: Fleet, where: Where) -> Where:
-    """``where`` as the file spells it: lists and plain texts stand for mappings with one key."""
-    if fleet.has(*where):
-        return where
-    short = tuple(part for part in where if part not in {"include", "repository"})
-    return short if fleet.has(*short) else where
 
 
 def _ordered(problems: list[Problem]) -> tuple[Problem, ...]:

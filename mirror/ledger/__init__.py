@@ -23,7 +23,7 @@ from mirror.spec import Lane, MirrorSpec
 __all__ = ["Ledger", "UnknownRun"]
 
 KEEP_S = 30 * 86400
-"""How long an ended run can be looked up."""
+"""How long a run can be looked up (as in :mod:`.scripts`)."""
 HEARTBEAT_S = 60
 """A worker not heard of for this long is not counted as living."""
 _EPOCH = 1_700_000_000

@@ -44,7 +44,7 @@ return 1
 """
 )
 
-# Ends the run when everything is listed and every batch is concluded.
+# Ends the run when everything is listed and every batch is concluded; it can be looked up for 30 days.
 _END_RUN = """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error')
@@ -53,6 +53,9 @@ local function end_run(run_key, open_key, run_id)
   if (r[5] and r[5] ~= '0') or (r[6] and r[6] ~= '') then state = 'failed' end
   redis.call('HSET', run_key, 'state', state, 'finished', tostring(now))
   redis.call('ZREM', open_key, run_id)
+  for _, part in ipairs({'', ':progress', ':digest-tags', ':flight'}) do
+    redis.call('EXPIRE', run_key .. part, 30 * 86400)
+  end
   return 1
 end
 """

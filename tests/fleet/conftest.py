@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -40,6 +40,11 @@ class World:
 
     def run(self, repository: str, **terms: object) -> RunReport:
         return self.fleet.run(self.spec(repository, **terms))
+
+    def run_to(self, target: str, repository: str, **terms: object) -> RunReport:
+        """The same into one other ``host/repository``, by the workers of ``us``."""
+        spec = self.spec(repository, **terms)
+        return self.fleet.run(replace(spec, targets=(Target(target, "us"),)))
 
     def forget_requests(self) -> None:
         for registry in (self.source, self.us, self.eu):

@@ -22,6 +22,7 @@ from registry.images import (
     random_layer,
     signature_tag,
 )
+from registry.memory import MemoryRegistry
 from tests.fleet.conftest import World
 from tests.support import skopeo
 from tests.support.pushing import ask, blob_exists, push, put_referrers
@@ -220,6 +221,21 @@ def test_a_tag_that_a_registry_refuses_fails_by_name_and_moves_nowhere(world: Wo
     assert not skopeo.exists(f"{world.eu.host}/team/subset:1")
 
 
+def test_a_subset_of_platforms_keeps_the_bytes_of_the_index(world: World) -> None:
+    image = two_platforms(b"half of it")
+    amd64, arm64 = (child.digest for child in image.children)
+    push(f"{world.source.host}/team/half", image, "1")
+
+    with MemoryRegistry(sparse_index=True) as target:
+        name = f"{target.host}/team/half"
+        assert world.run_to(name, "team/half", include=("1",), platforms=("linux/arm64",)).state == "done"
+
+        assert skopeo.raw_manifest(f"{name}:1") == image.manifest.content
+        assert skopeo.inspect(f"{name}:1", "--override-arch=arm64")["Architecture"] == "arm64"
+        assert skopeo.exists(f"{name}@{arm64}")
+        assert not skopeo.exists(f"{name}@{amd64}")
+
+
 # -- what belongs to an image ------------------------------------------------------------------------
 
 
@@ -244,6 +260,22 @@ def test_what_says_something_about_an_image_travels_with_it(world: World) -> Non
         assert [(one["digest"], one["artifactType"]) for one in listed] == [
             (sbom.digest, "application/spdx+json")
         ]
+
+
+def test_a_registry_with_a_referrers_list_gets_no_fallback_tag(world: World) -> None:
+    name = "team/listed"
+    image = build_image({"etc/motd": b"described"})
+    digest = push(f"{world.source.host}/{name}", image, "1")
+    sbom = build_artifact({"sbom.json": b"[]"}, artifact_type="application/spdx+json", subject=image)
+    push(f"{world.source.host}/{name}", sbom)
+    put_referrers(f"{world.source.host}/{name}", digest, [sbom])
+
+    with MemoryRegistry(referrers=True) as target:
+        assert world.run_to(f"{target.host}/{name}", name, include=("1",)).state == "done"
+
+        listed = json.loads(ask(target.host, "GET", f"/v2/{name}/referrers/{digest}").body)["manifests"]
+        assert [one["digest"] for one in listed] == [sbom.digest]
+        assert skopeo.tags(f"{target.host}/{name}") == ["1"]
 
 
 def test_without_referrers_only_the_image_travels(world: World) -> None:

@@ -14,7 +14,10 @@ from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
 from tests.support.valkey import ValkeyServer
 
 SPEC = MirrorSpec(
-    "app", "src.example/app", (Target("us.example/app", "us"), Target("eu.example/app", "eu")), referrers=False
+    "app",
+    "src.example/app",
+    (Target("us.example/app", "us"), Target("eu.example/app", "eu")),
+    referrers=False,
 )
 
 

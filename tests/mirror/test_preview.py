@@ -12,7 +12,7 @@ from mirror.preview import PATIENCE, Preview, TagPreview, TargetPreview, preview
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, Platform, digest_of
 from registry.errors import Denied, DigestMismatch, NotFound, RegistryError, Unauthorized, Unreachable
-from registry.images import Image, build_image, build_index
+from registry.images import Image, Index, build_image, build_index
 from registry.manifest import Manifest
 from registry.repository import Repository
 
@@ -223,7 +223,8 @@ def dated_source() -> Shelf:
     )
     plain = build_index([images["b"]])
     source = Shelf(SOURCE)
-    for tag, content in {**images, "annotated": annotated, "index": plain}.items():
+    contents: dict[str, Image | Index] = {**images, "annotated": annotated, "index": plain}
+    for tag, content in contents.items():
         source.held[tag] = content.digest
         source.manifests[content.digest] = content.manifest
     for image in images.values():

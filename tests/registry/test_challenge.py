@@ -21,14 +21,14 @@ HUB = {"realm": "https://auth.docker.io/token", "service": "registry.docker.io"}
             [Challenge("bearer", HUB)],
         ),
         (
-            'Bearer realm="https://a/t",scope="repository:a/b:pull,push repository:c/d:pull",error="invalid_token"',
+            'Bearer realm="https://a/t",scope="repository:a/b:pull,push repository:c/d:pull",error="e"',
             [
                 Challenge(
                     "bearer",
                     {
                         "realm": "https://a/t",
                         "scope": "repository:a/b:pull,push repository:c/d:pull",
-                        "error": "invalid_token",
+                        "error": "e",
                     },
                 )
             ],
@@ -72,7 +72,7 @@ def test_nonsense_is_passed_over(header: str) -> None:
     assert all("realm" not in challenge.parameters for challenge in parse_challenges([header]))
 
 
-@pytest.mark.parametrize("text", ["a", "a ", "a=", '="', '\\"', "a/", ",", "a="])
+@pytest.mark.parametrize("text", ["a", "a ", "a=", '="', '\\"', "a/", ","])
 def test_no_header_is_read_for_long(text: str) -> None:
     started = time.process_time()
     parse_challenges([f'Bearer realm="{text * 100_000}', f"Bearer {text * 100_000}"])

@@ -48,6 +48,7 @@ class Fleet:
         self.workers: dict[str, Process] = {}
         """The living worker of each region, or the last one that lived."""
         self._started: list[Process] = []
+        self._producer: subprocess.Popen[str] | None = None
         self._env = {
             "DOCKER_CONFIG": str(made(folder / "docker")),  # not that of whoever runs the tests
             "SEALIFT_STATE_DIR": str(folder / "state"),
@@ -93,6 +94,10 @@ class Fleet:
         """Everything ends; a second time does nothing."""
         for process in self._started:
             process.kill()
+        if self._producer is not None:
+            with self._producer:
+                self._producer.kill()
+            self._producer = None
         self._client.close()
         self.valkey.stop()
 
@@ -104,16 +109,15 @@ class Fleet:
 
     def start_run(self, spec: MirrorSpec, lane: Lane = "release") -> str:
         """As a command does it, in a process of its own; returns the run's id."""
-        done = subprocess.run(
-            [sys.executable, "-c", _START, json.dumps(spec.document()), lane],
-            env={**surroundings(), **self._env},
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        if self._producer is None:
+            self._producer = self._start_producer()
+        assert self._producer.stdin
+        assert self._producer.stdout
+        self._producer.stdin.write(json.dumps([spec.document(), lane]) + "\n")
+        self._producer.stdin.flush()
+        run = self._producer.stdout.readline().strip()
+        assert run, (self.folder / "producer.log").read_text()
+        return run
 
     def wait(self, run: str, timeout_s: float = RUN_TIMEOUT_S) -> RunReport:
         """The report once the run has ended, however it did."""
@@ -133,6 +137,18 @@ class Fleet:
         """What became of each tag, by its name."""
         return {report.tag: report for report in self.ledger.tag_reports(run)}
 
+    def _start_producer(self) -> subprocess.Popen[str]:
+        with (self.folder / "producer.log").open("w") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", _PRODUCER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**surroundings(), **self._env},
+                cwd=self.folder,
+            )
+
     def _is_ready(self, region: str) -> bool:
         worker = self.workers[region]
         assert worker.running, worker.tail()
@@ -150,13 +166,13 @@ def made(folder: Path) -> Path:
     return folder
 
 
-_START = """
+_PRODUCER = """
 import json, sys
 import workers.app
 from mirror.spec import MirrorSpec
 from tasks import producer
 from tasks.runtime import runtime
-rt = runtime()
-print(producer.start(rt, MirrorSpec.parse(json.loads(sys.argv[1])), sys.argv[2]))
-rt.close()
+for line in sys.stdin:
+    spec, lane = json.loads(line)
+    print(producer.start(runtime(), MirrorSpec.parse(spec), lane), flush=True)
 """

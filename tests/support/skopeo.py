@@ -92,6 +92,7 @@ def pull(reference: str, folder: Path) -> None:
 
     skopeo itself does not look below an index in an index.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     name = reference.partition("@")[0]
     document = json.loads(raw_manifest(reference))
     children = document.get("manifests", [])

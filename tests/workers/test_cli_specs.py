@@ -68,7 +68,7 @@ def test_a_layout_folder_is_named_from_the_root_and_may_hold_an_equals_sign(
         ("alpine", [f"localhost:5000/b@{DIGEST}"], Terms(), "its digest follows from the source"),
         ("alpine", ["Eu=localhost:5000/b"], Terms(), "not a region's name"),
         ("alpine", ["control=localhost:5000/b"], Terms(), "Sealift's own queue"),
-        ("alpine", ["localhost:5000/b"], Terms(tags=("semver:>=x",)), "semver:>=x"),
+        ("alpine", ["localhost:5000/b"], Terms(tags=("semver:>=abc",)), "semver:>=abc"),
         ("alpine", ["localhost:5000/b"], Terms(platforms=("amd64",)), "not a platform"),
     ],
 )

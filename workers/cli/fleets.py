@@ -112,6 +112,12 @@ class Engine:
         self.session.console.say(f"{counted(len(left), 'earlier run')} {goes} beside this: {names}")
         self.sweep()
 
+    def settle(self) -> None:
+        """After the command's own work: workers that have nothing left to do need no time to stop."""
+        if self.embedded is not None and "rt" in vars(self):
+            if all(report.ended for report in self.rt.ledger.runs()):
+                self.embedded.hurry.set()
+
     def _missing(self, wanted: list[str], patience_s: float) -> list[str]:
         """Those without a worker; one that is just starting is given a moment to be heard of."""
         deadline = monotonic() + patience_s
@@ -134,6 +140,7 @@ def engine(session: Session, regions: Iterable[str] = (), *, workers: bool = Tru
     opened = _reach(session) or _embed(session, regions, workers=workers)
     try:
         yield opened
+        opened.settle()
     finally:
         _restore(before)
         with _hurrying(opened.embedded):

@@ -180,7 +180,8 @@ def see_through(
 def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: bool) -> Exit:
     from mirror.preview import preview
     from registry.connections import Connections
-    from tasks.terms import credentials_of, endpoint_of
+    from tasks.runtime import credentials_of
+    from tasks.terms import endpoint_of
     from workers.cli.plans import show_previews
 
     fleet, settings = session.fleet, session.settings

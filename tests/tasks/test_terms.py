@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.fleet import Fleet, parse_fleet
+from config.problems import FleetError
+from config.settings import Settings
+from mirror.spec import MirrorSpec, Target
+from registry.credentials import CredentialEntry
+from registry.endpoint import Endpoint, Timeouts
+from tasks.terms import check_fleet, credential_entries, endpoint_of, spec_of
+
+FILE = Path("/etc/sealift/sealift.yaml")
+
+
+def mirror(
+    targets: str = "[b.example/app]", tags: str = "[latest]", name: str = "app", source: str = "alpine"
+) -> str:
+    return f"  - name: {name}\n    source: {source}\n    targets: {targets}\n    tags: {tags}\n"
+
+
+def fleet(*mirrors: str, registries: str = "{}") -> Fleet:
+    return parse_fleet(f"registries: {registries}\nmirrors:\n{''.join(mirrors)}", FILE)
+
+
+def problems(found: Fleet) -> list[str]:
+    with pytest.raises(FleetError) as caught:
+        check_fleet(found)
+    return [str(problem).removeprefix(f"{FILE}:") for problem in caught.value.problems]
+
+
+def test_a_mirror_becomes_a_spec_with_its_names_in_full() -> None:
+    text = """\
+mirrors:
+  - name: explorer
+    source: alpine
+    targets: [{region: eu, repository: index.docker.io/me/alpine}, "oci:layouts/alpine"]
+    tags: {include: ["3.*"], exclude: [edge], newest: 5, newest_by: created}
+    platforms: [linux/amd64]
+    referrers: false
+    finalize: each
+"""
+    found = parse_fleet(text, FILE)
+
+    check_fleet(found)
+
+    assert spec_of(found.mirrors[0], found) == MirrorSpec(
+        name="explorer",
+        source="docker.io/library/alpine",
+        targets=(Target("docker.io/me/alpine", "eu"), Target("oci:/etc/sealift/layouts/alpine", "local")),
+        include=("3.*",),
+        exclude=("edge",),
+        newest=5,
+        newest_by="created",
+        platforms=("linux/amd64",),
+        referrers=False,
+        finalize="each",
+    )
+
+
+def test_the_defaults_of_file_and_engine_are_the_same() -> None:
+    found = parse_fleet("mirrors:\n  - {name: a, source: s.example/a, targets: [t.example/a]}\n")
+
+    assert spec_of(found.mirrors[0], found) == MirrorSpec("a", "s.example/a", (Target("t.example/a"),))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            mirror(source="https://a.example/app"),
+            "4: mirrors[0].source: not a repository: 'https://a.example",
+        ),
+        (mirror(source="a.example/App"), "4: mirrors[0].source: not a repository: "),
+        (
+            mirror(source="a.example/app:1.0"),
+            "4: mirrors[0].source: 'a.example/app:1.0' names one image, not",
+        ),
+        (mirror("[x.example/app:1]"), "5: mirrors[0].targets[0]: 'x.example/app:1' names one image"),
+        (mirror("[{repository: x.example/-}]"), "5: mirrors[0].targets[0].repository: not a repository: "),
+        (mirror('["oci:"]'), "5: mirrors[0].targets[0]: not a repository: 'oci:': name the folder"),
+        (mirror("[b.example/a, docker.io/library/alpine]"), "5: mirrors[0].targets[1]: docker.io/library/al"),
+        (mirror("[b.example/a, b.example/a]"), "5: mirrors[0].targets[1]: b.example/a is a target already ("),
+        (mirror(tags="[a, 'regex:(']"), "6: mirrors[0].tags[1]: pattern 'regex:(': not a regular expression"),
+        (mirror(tags="{exclude: ['semver:new']}"), "6: mirrors[0].tags.exclude[0]: pattern 'semver:new': 'n"),
+        (mirror(tags="{include: [a, '>=1']}"), "6: mirrors[0].tags.include[1]: pattern '>=1': neither a tag"),
+        (mirror(tags="[]"), "6: mirrors[0].tags: include is empty"),
+    ],
+)
+def test_what_references_and_patterns_get_wrong_is_named_with_its_line(text: str, said: str) -> None:
+    found = fleet(text)
+
+    (problem,) = problems(found)
+
+    assert problem.startswith(said)
+    with pytest.raises(FleetError, match=r"sealift\.yaml:"):
+        spec_of(found.mirrors[0], found)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    found = fleet(
+        mirror(tags="['re:x', 'semver:']"), mirror(name="two", source="a:b"), registries="{'a b': {}}"
+    )
+
+    assert [problem.split(":")[0] for problem in problems(found)] == ["1", "6", "6", "8"]
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("[latest]", "['*']"),
+        ("['1.*']", "['2.*']"),
+        ("[a, b]", "[b, c]"),
+        ("[a]", "{include: [b], newest: 1}"),
+    ],
+)
+def test_two_mirrors_must_not_write_the_same_tags_to_one_target(one: str, two: str) -> None:
+    found = fleet(
+        mirror("[c.example/x, b.example/app]", one),
+        mirror("[b.example/app]", two, name="two", source="busybox"),
+    )
+
+    (problem,) = problems(found)
+
+    assert problem.startswith(
+        f"9: mirrors[1].targets[0]: mirror 'app' ({FILE}:3) writes b.example/app too, and "
+    )
+    assert problem.endswith("; use another repository, or list different tags one by one in both")
+
+
+def test_two_spellings_of_one_target_are_the_same_target() -> None:
+    found = fleet(mirror("[docker.io/me/x]"), mirror("[INDEX.docker.io/me/x]", name="two", source="busybox"))
+
+    assert "both write the tag latest" in problems(found)[0]
+
+
+def test_mirrors_with_different_exact_tags_may_share_a_target() -> None:
+    check_fleet(fleet(mirror(tags="[1.0, edge]"), mirror(tags="[2.0]", name="two", source="busybox")))
+
+
+def test_a_registry_that_is_no_host_is_refused() -> None:
+    assert problems(fleet(mirror(), registries="{ghcr: {}, 'https://x.example': {}, x.example/y: {}}")) == [
+        f"1: registries.{host}: '{host}' is not a registry host; write it as in references (name[:port])"
+        for host in ("ghcr", "https://x.example", "x.example/y")
+    ]
+
+
+def test_one_registry_under_two_names_is_refused() -> None:
+    (problem,) = problems(fleet(mirror(), registries="{docker.io: {}, registry-1.docker.io: {}}"))
+
+    assert problem.startswith("1: registries.registry-1.docker.io: registry-1.docker.io is docker.io (")
+    assert problem.endswith(f"({FILE}:1) by another name; keep one of them")
+
+
+def test_a_registry_becomes_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXY", "http://u:hunter2@proxy.example:3128")
+    entry = (
+        "{index.docker.io: {plain_http: false, ca_file: ca.pem, client_cert: /c.pem, client_key: k.pem, "
+        "proxy: env:PROXY, token_hosts: [auth.example], upload_hosts: [up.example], max_concurrency: 3}}"
+    )
+    settings = Settings(connect_timeout_s=1, read_timeout_s=2, commit_timeout_s=3)
+
+    assert endpoint_of(fleet(mirror(), registries=entry), settings, "docker.io") == Endpoint(
+        host="docker.io",
+        plain_http=False,
+        ca_file="/etc/sealift/ca.pem",
+        client_cert=("/c.pem", "/etc/sealift/k.pem"),
+        proxy="http://u:hunter2@proxy.example:3128",
+        token_hosts=("auth.example",),
+        upload_hosts=("up.example",),
+        max_connections=3,
+        transport="httpx",
+        timeouts=Timeouts(1, 2, 3),
+    )
+
+
+def test_a_registry_that_the_file_does_not_name_has_the_usual_terms() -> None:
+    assert endpoint_of(Fleet(), Settings(), "x.example") == Endpoint("x.example")
+
+
+def test_a_proxy_whose_variable_is_missing_names_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROXY", raising=False)
+    found = fleet(mirror(), registries="{x.example: {proxy: env:PROXY}}")
+
+    with pytest.raises(
+        FleetError, match=r"yaml:1: registries\.x\.example\.proxy: the environment variable PROXY"
+    ):
+        endpoint_of(found, Settings(), "x.example")
+
+
+def test_accounts_are_handed_on_by_host_and_not_looked_up() -> None:
+    entries = (
+        "{index.docker.io: {username: me, password: file:hub}, "
+        "b.example: {username: env:U, password: env:P}, c.example: {}}"
+    )
+
+    assert credential_entries(fleet(mirror(), registries=entries)) == {
+        "docker.io": CredentialEntry("me", "file:/etc/sealift/hub"),
+        "b.example": CredentialEntry("env:U", "env:P"),
+    }
