@@ -152,8 +152,10 @@ class Mirror(_Model):
 
     name: MirrorName = Field(description="Names the mirror in commands and reports; once in the file.")
     source: str = Field(description="host/repository to read, without tag; or oci:DIR.")
-    targets: tuple[Annotated[TargetConfig, BeforeValidator(_target)], ...] = Field(
-        min_length=1,
+    targets: Annotated[
+        tuple[Annotated[TargetConfig, BeforeValidator(_target)], ...], AfterValidator(_some)
+    ] = Field(
+        json_schema_extra={"minItems": 1},
         description="Repositories to write: each a text (region local), or region and repository.",
     )
     tags: Annotated[TagRules, BeforeValidator(_tags)] = Field(

@@ -44,11 +44,13 @@ class Lines:
         return self.known.get(self.nearest(where), 1)
 
     def nearest(self, where: Path) -> Path:
-        """``where`` as the text spells it: without the keys that shorthands leave out, or what is around it."""
-        short = tuple(part for part in where if part not in _SHORTHANDS)
-        while where not in self.known and where and short not in self.known:
-            where, short = where[:-1], short[:-1] if where[-1] not in _SHORTHANDS else short
-        return where if where in self.known or not where else short
+        """``where`` as the text spells it: without the keys that shorthands spare, or what is around it."""
+        for end in range(len(where), 0, -1):
+            short = tuple(part for part in where[:end] if part not in _SHORTHANDS)
+            for candidate in (where[:end], short):
+                if candidate in self.known:
+                    return candidate
+        return ()
 
 
 def read_yaml(text: str) -> tuple[Any, Lines]:

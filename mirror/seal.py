@@ -140,7 +140,7 @@ def _heal(stage: Stage, target: Repository, graph: Graph) -> None:
 
 def _list_referrer(stage: Stage, target: Repository, subject: str, referrer: Manifest) -> None:
     """Merge into the tag-schema index, one worker at a time (distribution-spec 1.1 leaves a race here)."""
-    with stage.engine.ledger.content.turn(f"referrers {target.name}", subject):
+    with stage.engine.ledger.content.leases.turn(f"referrers {target.name}", subject):
         stage.engine.patience.attempt(lambda: target.add_referrer(subject, referrer.descriptor))
 
 

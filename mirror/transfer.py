@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mirror.ledger.batches import Placing
-from mirror.ledger.content import Content, Lease, Memory
+from mirror.ledger.content import Content, Memory
+from mirror.ledger.leases import Lease
 from mirror.retry import Patience
 from mirror.tee import tee
 from registry.descriptor import Descriptor
@@ -72,12 +73,12 @@ class Carrier:
             Busy: somebody else has the lease of one of the registries; nothing was done.
         """
         firsts = list({_place_of(target): target for target in reversed(targets)}.values())
-        with self._leases(blob, firsts) as leases:
-            placed = self._place_leased(blob, source, firsts, leases)
+        with self._leased(blob, firsts):
+            placed = self._place_leased(blob, source, firsts)
             # The same registry again: what was just copied is now mounted from the neighbour.
             for target in targets:
                 if target.name not in placed:
-                    placed |= self._place_leased(blob, source, [target], leases)
+                    placed |= self._place_leased(blob, source, [target])
         return placed
 
     def place_patiently(
@@ -91,22 +92,22 @@ class Carrier:
                 self.patience.wait(BUSY_WAIT_S)
 
     @contextlib.contextmanager
-    def _leases(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[list[Lease]]:
+    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[None]:
         """One lease per registry, in a fixed order so that two workers never wait for each other."""
         held: list[Lease] = []
         try:
             for host in sorted({_place_of(target) for target in targets}):
-                lease = self.content.lease(host, blob.digest)
+                lease = self.content.leases.take(host, blob.digest)
                 if lease is None:
                     raise Busy(blob.digest)
                 held.append(lease)
-            yield held
+            yield
         finally:
             for lease in held:
-                self.content.release(lease)
+                self.content.leases.release(lease)
 
     def _place_leased(
-        self, blob: Descriptor, source: Repository, targets: Sequence[Repository], leases: Sequence[Lease]
+        self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
     ) -> dict[str, Placing]:
         placed: dict[str, Placing] = {}
         sessions: list[tuple[Repository, Upload]] = []
@@ -120,7 +121,12 @@ class Carrier:
                 sessions.append((target, how))
             else:
                 placed[target.name] = how
-        placed |= self._copy_all(blob, source, sessions, leases)
+        try:
+            placed |= self._copy_all(blob, source, sessions)
+        except BaseException:
+            for target, upload in sessions:
+                _cancel(target, upload)
+            raise
         for target in targets:
             if placed[target.name].how != "failed":
                 self.content.saw(target.host, path_of(target), blob.digest, self.memory)
@@ -145,13 +151,12 @@ class Carrier:
         blob: Descriptor,
         source: Repository,
         sessions: Sequence[tuple[Repository, Upload]],
-        leases: Sequence[Lease],
     ) -> dict[str, Placing]:
         """Read once for several targets where that pays; whoever drops out gets a copy of its own."""
         left = list(sessions)
         placed: dict[str, Placing] = {}
         if len(sessions) > 1 and blob.size >= self.tee_bytes:
-            failures = self._tee(blob, source, sessions, leases)
+            failures = self._tee(blob, source, sessions)
             placed = {target.name: Placing("copied") for target, _ in sessions if target.name not in failures}
             left = [pair for pair in sessions if isinstance(failures.get(pair[0].name), Transient)]
             for name, error in failures.items():
@@ -159,7 +164,7 @@ class Carrier:
             left = [(target, target.start_upload(blob) or upload) for target, upload in left]
         for target, upload in left:
             try:
-                self._copy(blob, source, target, upload, leases)
+                self._copy(blob, source, target, upload)
                 placed[target.name] = Placing("copied")
             except RegistryError as error:
                 placed[target.name] = Placing.failed(error)
@@ -170,18 +175,12 @@ class Carrier:
         blob: Descriptor,
         source: Repository,
         sessions: Sequence[tuple[Repository, Upload]],
-        leases: Sequence[Lease],
     ) -> dict[str, RegistryError]:
         def read() -> Iterator[bytes | memoryview]:
             with source.open_blob(blob) as chunks:
-                yield from self._counted(verified(blob, chunks, source.host), leases, len(sessions))
+                yield from self._counted(verified(blob, chunks, source.host), len(sessions))
 
-        try:
-            failures = tee(blob, read, sessions)
-        except BaseException:
-            for target, upload in sessions:
-                _cancel(target, upload)
-            raise
+        failures = tee(blob, read, sessions)
         for target, upload in sessions:
             if target.name in failures:
                 _cancel(target, upload)
@@ -193,7 +192,6 @@ class Carrier:
         source: Repository,
         target: Repository,
         upload: Upload,
-        leases: Sequence[Lease],
     ) -> None:
         sessions = [upload]
 
@@ -203,7 +201,7 @@ class Carrier:
                 return
             try:
                 with source.open_blob(blob) as chunks:
-                    checked = self._counted(verified(blob, chunks, source.host), leases, 1)
+                    checked = self._counted(verified(blob, chunks, source.host), 1)
                     target.finish_upload(session, blob, checked)
             except BaseException:
                 _cancel(target, session)
@@ -211,22 +209,13 @@ class Carrier:
 
         self.patience.attempt(once)
 
-    def _counted(self, chunks: Chunks, leases: Sequence[Lease], targets: int) -> Iterator[bytes | memoryview]:
-        """Count what is sent, and keep the leases while bytes flow."""
-        since = 0
+    def _counted(self, chunks: Chunks, targets: int) -> Iterator[bytes | memoryview]:
         for chunk in chunks:
             yield chunk
             self.moved(len(chunk) * targets)
-            since += len(chunk)
-            if since >= RENEW_BYTES:
-                since = 0
-                for lease in leases:
-                    self.content.renew(lease)
 
 
 BUSY_WAIT_S = 0.2
-RENEW_BYTES = 32 * 2**20
-"""At a crawl of half a megabyte a second this still renews within a lease's minute."""
 
 
 def path_of(repository: Repository) -> str:

@@ -25,6 +25,7 @@ MAX_HEAD_BYTES = 100 * 1024
 _MAX_FRAMING_BYTES = 8 * BLOCK
 """Chunk sizes and trailers around one block of a chunked body."""
 _EARLY_ANSWER_S = 5.0
+_INTERIM = b"HTTP/1.1 100"
 _ILLEGAL = re.compile(rb"[\r\n\0]")
 
 Origin = tuple[str, str, int]
@@ -81,8 +82,10 @@ class Connection:
 
     def __init__(self, origin: Origin, sock: socket.socket) -> None:
         self.origin = origin
-        self.idle_since = 0.0
         self._sock = sock
+        self._poller = select.poll()
+        self._poller.register(sock, select.POLLIN)
+        self._idle_since = 0.0
         self._response: http.client.HTTPResponse | None = None
 
     def close(self) -> None:
@@ -91,32 +94,35 @@ class Connection:
         self._sock.close()
 
     def rest(self) -> None:
-        self.idle_since = time.monotonic()
+        self._idle_since = time.monotonic()
 
     def is_usable(self, max_idle_s: float) -> bool:
         """Whether nothing came while it was idle: neither the peer's goodbye nor bytes nobody asked for."""
-        if time.monotonic() - self.idle_since > max_idle_s:
+        if time.monotonic() - self._idle_since > max_idle_s:
             return False
-        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
-            return False
-        poller = select.poll()
-        poller.register(self._sock, select.POLLIN)
-        return not poller.poll(0)
+        pending = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+        return not pending and not self._poller.poll(0)
 
     def exchange(self, request: httpx.Request, length: int, timeouts: Phases) -> http.client.HTTPResponse:
         """Send ``request`` with its ``length`` bytes of body; return the answer, its body still unread.
 
+        A server that refuses an upload answers before it has read it all: the rest is then kept back.
         Whatever the body's iterator raises propagates unchanged. Raises NoAnswer or httpx.TransportError; the
         connection is then good for nothing.
         """
+        self._response = response = http.client.HTTPResponse(self._sock, method=request.method)
+        response.fp.close()
+        response.fp = reader = _Reader(self._sock.makefile("rb", buffering=0))
         self._sock.settimeout(timeouts.write)
         try:
             self._send(request_head(request))
-            for block in _counted(request, length):
+            for block in counted(request.stream, length):
+                if self._has_answer(reader, timeouts.write):
+                    return self._early(response, reader, httpx.WriteError("the server stopped reading"))
                 self._send(block)
         except _Unsent as unsent:
-            return self._early_answer(request.method, unsent.error)
-        return self._answer(request.method, timeouts.read)
+            return self._early(response, reader, unsent.error)
+        return self._read_head(response, reader, timeouts.read)
 
     def _send(self, data: bytes | memoryview) -> None:
         try:
@@ -126,10 +132,30 @@ class Connection:
         except OSError as error:
             raise _Unsent(httpx.WriteError(f"the connection broke while sending: {error}")) from error
 
-    def _early_answer(self, method: str, unsent: httpx.TransportError) -> http.client.HTTPResponse:
-        """A server that refuses an upload answers and hangs up: its answer says more than a broken pipe."""
+    def _has_answer(self, reader: _Reader, timeout_s: float | None) -> bool:
+        """Whether an answer, not only an interim one, is there before the body was sent.
+
+        This also takes in TLS session tickets: unread, they would bar an answer after a failed write.
+        """
+        if not self._poller.poll(0):
+            return False
+        self._sock.settimeout(0)
         try:
-            response = self._answer(method, _EARLY_ANSWER_S)
+            begun = reader.peek(1)[: len(_INTERIM)]
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        except OSError:
+            return True  # reading the answer says what it is
+        finally:
+            self._sock.settimeout(timeout_s)
+        return bool(begun) and not _INTERIM.startswith(begun)
+
+    def _early(
+        self, response: http.client.HTTPResponse, reader: _Reader, unsent: httpx.TransportError
+    ) -> http.client.HTTPResponse:
+        """The answer of a server that takes no more of the request: it says more than a broken pipe."""
+        try:
+            self._read_head(response, reader, _EARLY_ANSWER_S)
         except NoAnswer as error:
             raise NoAnswer(unsent) from error
         except httpx.TransportError as error:
@@ -137,11 +163,10 @@ class Connection:
         response.will_close = True
         return response
 
-    def _answer(self, method: str, timeout_s: float | None) -> http.client.HTTPResponse:
+    def _read_head(
+        self, response: http.client.HTTPResponse, reader: _Reader, timeout_s: float | None
+    ) -> http.client.HTTPResponse:
         self._sock.settimeout(timeout_s)
-        self._response = response = http.client.HTTPResponse(self._sock, method=method)
-        response.fp.close()
-        response.fp = reader = _Reader(self._sock.makefile("rb", buffering=0))
         try:
             if not reader.peek(1):
                 raise NoAnswer(httpx.RemoteProtocolError("the server hung up without an answer"))
@@ -226,9 +251,11 @@ def request_head(request: httpx.Request) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-def _counted(request: httpx.Request, length: int) -> Iterator[memoryview]:
-    """The body in blocks a timeout can be set on; httpx.LocalProtocolError unless it has ``length`` bytes."""
-    stream = request.stream
+def counted(stream: httpx.SyncByteStream | httpx.AsyncByteStream, length: int) -> Iterator[memoryview]:
+    """A request's body in blocks a timeout can be set on.
+
+    Raises httpx.LocalProtocolError unless it has ``length`` bytes.
+    """
     assert isinstance(stream, httpx.SyncByteStream)  # noqa: S101 - a type that httpx.Request cannot express
     left = length
     for chunk in stream:

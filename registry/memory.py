@@ -24,7 +24,7 @@ __all__ = ["Cut", "ErrorReply", "Logged", "MemoryRegistry", "Pause"]
 
 SPOOL_BYTES = 8 * 2**20
 REMEMBERED_REQUESTS = 100_000
-_POLL_S = 0.05
+_POLL_S = 0.02
 
 Hook = Callable[[str, str], None]
 """Called with method and path (with query) before a request is served: it may wait, or raise."""
@@ -95,6 +95,7 @@ class MemoryRegistry:
         self._address = (host, port)
         self._server: Server | None = None
         self._thread: threading.Thread | None = None
+        self._serving = False
         self._pauses: list[Pause] = []
         self._requests: deque[Logged] = deque(maxlen=REMEMBERED_REQUESTS)
 
@@ -114,6 +115,7 @@ class MemoryRegistry:
     def start(self) -> None:
         """Bind and serve in a thread of its own."""
         server = self._bind()
+        self._serving = True
         self._thread = threading.Thread(
             target=server.serve_forever, args=(_POLL_S,), name=f"registry {self.host}", daemon=True
         )
@@ -123,15 +125,17 @@ class MemoryRegistry:
         """Close the port and cut every connection; the content stays."""
         for pause in list(self._pauses):
             pause.release()
-        if self._server is None:
+        server, self._server = self._server, None
+        if server is None:
             return
+        if self._serving:
+            server.shutdown()
+            self._serving = False
         if self._thread is not None:
-            self._server.shutdown()
             self._thread.join()
             self._thread = None
-        self._server.server_close()
-        self._server.cut_all()
-        self._server = None
+        server.server_close()
+        server.cut_all()
 
     def close(self) -> None:
         """Stop, and remove temporary files; what was small enough for memory can still be looked at."""
@@ -139,8 +143,9 @@ class MemoryRegistry:
         self._store.close()
 
     def serve_forever(self) -> None:
-        """Serve in this thread until interrupted; :attr:`host` is known once :meth:`bind` was called."""
+        """Serve in this thread until interrupted or stopped, then close."""
         server = self._server or self._bind()
+        self._serving = True
         try:
             server.serve_forever(_POLL_S)
         finally:

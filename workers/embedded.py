@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from workers import processes
-from workers.server import await_server, shut_down, socket_path, url_of
+from workers.server import await_server, make_room, shut_down, socket_path, url_of
 from workers.state import Card, StateFolder
 from workers.supervisor import Child, Death, Supervisor
 
@@ -44,7 +46,10 @@ class EmbeddedFleet:
         """Take the folder and start the server, without waiting for it."""
         binary = processes.server_binary()
         self._lock = self.folder.claim()
+        if self._socket.parent != self.folder.path:
+            make_room(self._socket)
         self._socket.unlink(missing_ok=True)
+        self._clear()
         self.announce(shared=False)
         self.supervisor.start(self._server(binary))
 
@@ -71,6 +76,10 @@ class EmbeddedFleet:
             self.supervisor.stop([SERVER], STOP_GRACE_S)
         self.supervisor.close()
         if self._lock is not None:
+            self._clear()
+            if self._socket.parent != self.folder.path:
+                with suppress(OSError):
+                    self._socket.parent.rmdir()
             self.folder.withdraw()
             os.close(self._lock)
             self._lock = None
@@ -93,8 +102,21 @@ class EmbeddedFleet:
         )
 
     def _worker(self, region: str, concurrency: int) -> Child:
-        environment = {"SEALIFT_REDIS_URL": self.url, "SEALIFT_SOFT_SHUTDOWN_S": str(SOFT_SHUTDOWN_S)}
+        environment = {
+            "SEALIFT_REDIS_URL": self.url,
+            "SEALIFT_SOFT_SHUTDOWN_S": str(SOFT_SHUTDOWN_S),
+            "TMPDIR": str(self._temporary),
+        }
         return worker_child(region, concurrency, self._log(f"worker-{region}"), environment)
+
+    @property
+    def _temporary(self) -> Path:
+        return self.folder.path / "tmp"
+
+    def _clear(self) -> None:
+        """Begin and end without temporary files: a worker that is killed cannot remove its own."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir(exist_ok=True)
 
     def _log(self, name: str) -> Path:
         return self.folder.logs / f"{name}.log"

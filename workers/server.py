@@ -36,12 +36,16 @@ def socket_path(folder: Path) -> Path:
     if len(os.fsencode(path)) <= _LONGEST_PATH:
         return path
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    short = Path(tempfile.gettempdir()) / f"sealift-{os.getuid()}-{name}"
-    short.mkdir(mode=0o700, exist_ok=True)
-    status = short.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077 or short.is_symlink():
-        raise ServerFailed(f"{short} is not a private folder of yours; remove it, or set TMPDIR")
-    return short / "valkey.sock"
+    return Path(tempfile.gettempdir()) / f"sealift-{os.getuid()}-{name}" / "valkey.sock"
+
+
+def make_room(path: Path) -> None:
+    """A folder for the socket that nobody else can reach into; raises ServerFailed where one stands there."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.parent.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077 or path.parent.is_symlink():
+        raise ServerFailed(f"{path.parent} is not a private folder of yours; remove it, or set TMPDIR")
+    path.unlink(missing_ok=True)
 
 
 def await_server(path: Path, patience_s: float) -> None:

@@ -1,25 +1,19 @@
-"""Content that is known to be somewhere: manifests by digest, who holds which blob, who is copying it.
+"""Content that is known to be somewhere: manifests by digest, who holds which blob.
 
 All of it is derived: losing it costs requests, never truth. Every key expires.
 """
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.leases import Leases
 from registry.manifest import Manifest
 
 MANIFEST_TTL_S = 6 * 3600
 REFERRERS_TTL_S = 7 * 86400
-TURN_WAIT_S = 0.05
-LEASE_MS = 60_000
-"""A copy renews its lease far more often than this; one whose worker died is free after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +26,13 @@ class Memory:
     """... as a place to mount from: a wrong hint costs nothing but a copy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to be the one that brings a blob to a place just now; losing it is only wasteful."""
-
-    place: str
-    digest: str
-    token: str
-
-
 class Content:
     """What the fleet knows about content, shared by all its workers."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis = client
         self._keys = keys
-        self._release, self._renew = (
-            client.register_script(scripts.RELEASE),
-            client.register_script(scripts.RENEW),
-        )
+        self.leases = Leases(client, keys)
 
     def manifest(self, digest: str) -> Manifest | None:
         """A manifest's bytes from the fleet's cache, parsed."""
@@ -99,28 +81,6 @@ class Content:
             for name in (self._keys.present(host, repository, digest), self._keys.holder(host, digest))
         ]:
             self._redis.delete(*names)
-
-    def lease(self, place: str, digest: str) -> Lease | None:
-        """The right to copy the blob to ``place`` (a registry host); None while another has it."""
-        lease = Lease(place, digest, secrets.token_hex(8))
-        taken = self._redis.set(self._keys.lease(place, digest), lease.token, nx=True, px=LEASE_MS)
-        return lease if taken else None
-
-    def renew(self, lease: Lease) -> None:
-        self._renew([self._keys.lease(lease.place, lease.digest)], [lease.token, LEASE_MS])
-
-    def release(self, lease: Lease) -> None:
-        self._release([self._keys.lease(lease.place, lease.digest)], [lease.token])
-
-    @contextlib.contextmanager
-    def turn(self, place: str, what: str) -> Iterator[None]:
-        """Wait for one's turn at something that only one worker may do at a time (at most LEASE_MS each)."""
-        while (lease := self.lease(place, what)) is None:
-            time.sleep(TURN_WAIT_S)
-        try:
-            yield
-        finally:
-            self.release(lease)
 
     def has_referrers(self, host: str) -> bool:
         """Whether referrers were ever seen at a registry."""

@@ -27,6 +27,7 @@ from tests.fleet.conftest import World
 from tests.support import skopeo
 from tests.support.pushing import ask, blob_exists, push, put_referrers
 from tests.support.registries import DockerRegistry, Request
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 
@@ -301,3 +302,25 @@ def test_nothing_but_reads_reaches_the_source(world: World) -> None:
 
 def unquoted(path: str) -> str:
     return path.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/")
+
+
+# -- a region that is away ---------------------------------------------------------------------------
+
+
+def test_no_tag_moves_anywhere_while_a_region_is_away_and_all_move_when_it_is_back(world: World) -> None:
+    push(f"{world.source.host}/team/patient", build_image({"a": b"patience"}), "1")
+    world.fleet.kill("eu")
+    run = world.fleet.start_run(world.spec("team/patient", include=("1",)))
+
+    until(lambda: landed(world, run) == {"us": 1, "eu": 0}, 30, world.fleet.logs)
+    assert not skopeo.exists(f"{world.us.host}/team/patient:1")
+    world.fleet.start("eu")
+
+    assert world.fleet.wait(run).state == "done"
+    assert skopeo.exists(f"{world.us.host}/team/patient:1")
+    assert skopeo.exists(f"{world.eu.host}/team/patient:1")
+
+
+def landed(world: World, run: str) -> dict[str, int]:
+    report = world.fleet.ledger.run_report(run)
+    return {region.region: region.tags_landed for region in report.regions}

@@ -154,14 +154,14 @@ def test_attestations_go_with_their_image(shelf: Shelf) -> None:
 
 
 def test_children_without_platform_are_kept(shelf: Shelf) -> None:
-    amd, artifact = shelf.image("amd", "linux/amd64"), shelf.image("artifact")
-    arm = shelf.image("arm", "linux/arm64")
+    amd, arm = shelf.image("amd", "linux/amd64"), shelf.image("arm", "linux/arm64")
+    artifact, unknown = shelf.image("artifact"), shelf.image("unknown", "unknown/unknown")
     nested = shelf.index(arm)
-    root = shelf[shelf.index(amd, artifact, nested)]
+    root = shelf[shelf.index(amd, artifact, unknown, nested)]
 
     graph = walk(root, shelf.fetch, ("linux/amd64",))
 
-    assert digests(graph.manifests) == digests([amd, artifact, nested, root])
+    assert digests(graph.manifests) == digests([amd, artifact, unknown, nested, root])
     assert graph.left_out == (arm,)
 
 

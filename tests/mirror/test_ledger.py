@@ -71,8 +71,7 @@ def test_no_more_batches_are_in_flight_than_the_window_has_room_for(ledger: Ledg
 
     assert ledger.open_window(run, 2) == [f"{run}.0", f"{run}.1"]
     assert ledger.open_window(run, 2) == []
-    for state in ("resolving", "landing"):
-        ledger.batches.advance(f"{run}.0", state, "landing")  # type: ignore[arg-type]
+    ledger.batches.advance(f"{run}.0", "resolving", "landing")
     ledger.batches.conclude(f"{run}.0", "landing", SPEC)
     assert ledger.open_window(run, 2) == [f"{run}.2"]
 
@@ -137,16 +136,16 @@ def test_a_newer_run_keeps_an_older_one_from_moving_its_tags(ledger: Ledger) -> 
 
 
 def test_one_worker_at_a_time_has_the_lease_of_a_blob(ledger: Ledger) -> None:
-    lease = ledger.content.lease("eu.example", "sha256:x")
+    lease = ledger.content.leases.take("eu.example", "sha256:x")
     assert lease
-    assert ledger.content.lease("eu.example", "sha256:x") is None
-    assert ledger.content.lease("us.example", "sha256:x") is not None
+    assert ledger.content.leases.take("eu.example", "sha256:x") is None
+    assert ledger.content.leases.take("us.example", "sha256:x") is not None
 
-    ledger.content.release(lease)
-    again = ledger.content.lease("eu.example", "sha256:x")
+    ledger.content.leases.release(lease)
+    again = ledger.content.leases.take("eu.example", "sha256:x")
     assert again
-    ledger.content.release(lease)
-    assert ledger.content.lease("eu.example", "sha256:x") is None
+    ledger.content.leases.release(lease)
+    assert ledger.content.leases.take("eu.example", "sha256:x") is None
 
 
 def test_a_cancelled_run_opens_nothing_further(ledger: Ledger) -> None:

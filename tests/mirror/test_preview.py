@@ -246,7 +246,7 @@ def test_an_image_without_a_date_is_older_than_all_others() -> None:
     assert [tag for tag, _ in preview(plan, fleet(dated_source(), Shelf(ONE))).dropped] == ["undated"]
 
 
-def test_a_config_that_is_not_what_its_digest_says_has_no_date() -> None:
+def test_a_config_that_is_not_what_its_digest_says_is_not_believed() -> None:
     source = dated_source()
     source.blobs = dict.fromkeys(source.blobs, b"{}")
     plan = MirrorSpec("app", SOURCE, (Target(ONE),), newest=1, newest_by="created")

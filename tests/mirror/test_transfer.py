@@ -154,8 +154,8 @@ def test_a_source_that_breaks_is_blamed_and_read_again(yard: Yard) -> None:
     yard.source.on_request = lambda *_: (_ for _ in ()).throw(Cut())
     for target in yard.targets:
         del target.blobs[BLOB.digest]
-    for target in yard.repositories:
-        yard.engine.ledger.content.forget(target.host, path_of(target), [BLOB.digest])
+    for repository in yard.repositories:
+        yard.engine.ledger.content.forget(repository.host, path_of(repository), [BLOB.digest])
     failed = yard.place()
     assert all(yard.source.host in placing.reason for placing in failed.values())
 
@@ -169,13 +169,15 @@ def test_the_same_registry_gets_the_bytes_once_for_two_repositories(yard: Yard) 
 
 
 def test_a_blob_that_another_worker_is_bringing_is_left_to_it(yard: Yard) -> None:
-    lease = yard.engine.ledger.content.lease(yard.targets[1].host, BLOB.digest)
+    lease = yard.engine.ledger.content.leases.take(yard.targets[1].host, BLOB.digest)
     assert lease
 
     with pytest.raises(Busy):
         yard.place()
     assert reads(yard.source) == 0
-    assert yard.engine.ledger.content.lease(yard.targets[0].host, BLOB.digest), "no lease may be left held"
+    assert yard.engine.ledger.content.leases.take(yard.targets[0].host, BLOB.digest), (
+        "no lease may be left held"
+    )
 
 
 def test_a_cancelled_run_stops_in_the_middle_and_leaves_no_session(yard: Yard) -> None:

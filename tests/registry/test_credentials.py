@@ -120,13 +120,16 @@ class TestExplicit:
         with pytest.raises(MissingCredential, match=rf"credential file {tmp_path}: Is a directory"):
             source.lookup("ghcr.io")
 
-    def test_a_file_is_read_again_when_it_changes(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("second_ns", [1, 2], ids=["within the clock's tick", "later"])
+    def test_a_file_is_read_again_when_it_changes(self, tmp_path: Path, second_ns: int) -> None:
         path = tmp_path / "token"
         path.write_text("old")
+        os.utime(path, ns=(1, 1))
         source = ExplicitCredentials({"ghcr.io": CredentialEntry("ann", f"file:{path}")}, {})
         assert source.lookup("ghcr.io") == Credential("ann", "old")
 
         path.write_text("newer")
+        os.utime(path, ns=(second_ns, second_ns))
 
         assert source.lookup("ghcr.io") == Credential("ann", "newer")
 

@@ -79,6 +79,7 @@ def test_a_realm_of_the_same_site_or_a_known_one_is_asked(host: str, realm: str)
         ("ghcr.io", "https://[::1]/token", "another site"),
         ("ghcr.io", "https://0.0.0.0/token", "another site"),
         ("10.0.0.5:5000", "https://10.0.0.6/token", "another site"),
+        ("10.0.0.5:5000", "https://10.9.0.5/token", "another site"),
         ("registry", "https://auth/token", "another site"),
     ],
 )

@@ -5,22 +5,21 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from registry import http1
 from registry.dialing import AddressGuard, ForbiddenAddress
 from registry.repository import BLOCK
-from registry.transport import VIEWS, DirectTransport, StockTransport
+from registry.transport import DirectTransport, StockTransport
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.exchanges import LOOPBACK_IS_FINE, Stream, fetch, request, upload
 from tests.support.waiting import until
-from tests.support.wire import Call, Script, Wire, answering, in_turn
+from tests.support.wire import Call, Script, Wire, answering, in_turn, silent_until
 
-TIMEOUTS = {"connect": 5.0, "read": 5.0, "write": 5.0, "pool": 5.0}
-LOOPBACK_IS_FINE = AddressGuard(frozenset({"127.0.0.1", "localhost"}))
 BODY = os.urandom(3 * BLOCK + 17)
 
 Transport = DirectTransport | StockTransport
@@ -66,44 +65,6 @@ def serve(request: pytest.FixtureRequest, certificates: Certificates) -> Iterato
         wire.close()
 
 
-@dataclass(frozen=True, slots=True)
-class Stream(httpx.SyncByteStream):
-    """A request body from a function, read once."""
-
-    chunks: Callable[[], Iterator[Any]]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self.chunks()
-
-
-def request(method: str, url: str, body: Stream | None = None, **extensions: Any) -> httpx.Request:
-    headers = {"Host": httpx.URL(url).netloc.decode()}
-    if length := extensions.pop("length", None):
-        headers["Content-Length"] = str(length)
-    return httpx.Request(
-        method,
-        url,
-        headers=headers,
-        stream=body or Stream(lambda: iter(())),
-        extensions={"timeout": TIMEOUTS | extensions.pop("timeout", {}), **extensions},
-    )
-
-
-def fetch(transport: Transport, url: str, method: str = "GET", **extensions: Any) -> tuple[int, bytes]:
-    response = transport.handle_request(request(method, url, **extensions))
-    try:
-        assert isinstance(response.stream, httpx.SyncByteStream)
-        return response.status_code, b"".join(bytes(block) for block in response.stream)
-    finally:
-        response.close()
-
-
-def upload(transport: Transport, url: str, *chunks: bytes, length: int) -> int:
-    answer = transport.handle_request(request("PUT", url, Stream(lambda: iter(chunks)), length=length))
-    answer.close()
-    return answer.status_code
-
-
 def test_a_body_arrives_whole_and_the_connection_is_used_again(
     transport: Transport, serve: Callable[[Script], Wire]
 ) -> None:
@@ -118,7 +79,7 @@ def test_a_body_arrives_whole_and_the_connection_is_used_again(
 def test_a_body_in_views_is_the_same_body(transport: Transport, serve: Callable[[Script], Wire]) -> None:
     wire = serve(answering(200, BODY))
 
-    assert fetch(transport, wire.url, **{VIEWS: True}) == (200, BODY)
+    assert fetch(transport, wire.url, views=True) == (200, BODY)
 
 
 def test_without_views_a_reader_may_keep_every_block(transport: Transport) -> None:
@@ -264,16 +225,18 @@ def test_an_early_answer_to_an_upload_is_not_lost(
 ) -> None:
     """A registry that refuses an upload answers before it has read it, and hangs up."""
 
-    def script(call: Call) -> None:
+    def refuse(call: Call) -> None:
         call.answer(status, b"no", {"Connection": "close"})
         call.hang_up()
 
-    size = 64 * BLOCK
+    wire = serve(in_turn(answering(202), refuse))
+    fetch(transport, wire.url, "POST")
     chunks = Stream(lambda: (bytes(BLOCK) for _ in range(64)))
-    response = transport.handle_request(request("PUT", serve(script).url, chunks, length=size))
+    response = transport.handle_request(request("PUT", wire.url, chunks, length=64 * BLOCK))
     response.close()
 
     assert response.status_code == status
+    assert wire.connections == 1
 
 
 def test_an_upload_that_is_cut_without_an_answer_is_an_error(
@@ -290,12 +253,21 @@ def test_an_upload_that_is_cut_without_an_answer_is_an_error(
 
 def test_silence_ends_with_a_timeout_of_its_phase(transport: Transport) -> None:
     go_on = threading.Event()
-    with Wire(lambda call: (go_on.wait(5), call.hang_up())[0]) as wire:
+    with Wire(silent_until(go_on)) as wire:
         with pytest.raises(httpx.ReadTimeout):
             fetch(transport, wire.url, timeout={"read": 0.1})
+        go_on.set()
+
+
+def test_a_server_that_takes_no_more_bytes_ends_with_a_timeout(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http1, "_EARLY_ANSWER_S", 0.1)
+    go_on = threading.Event()
+    chunks = Stream(lambda: (bytes(BLOCK) for _ in range(200)))
+    timeout = {"write": 0.1, "read": 0.1}
+    with Wire(silent_until(go_on)) as wire:
         with pytest.raises((httpx.WriteTimeout, httpx.ReadTimeout)):
-            chunks = Stream(lambda: (bytes(BLOCK) for _ in range(200)))
-            timeout = {"write": 0.1, "read": 0.1}
             transport.handle_request(request("PUT", wire.url, chunks, length=200 * BLOCK, timeout=timeout))
         go_on.set()
 
@@ -316,29 +288,13 @@ def test_silence_in_the_middle_of_a_body_ends_with_a_timeout(transport: Transpor
 def test_an_idle_connection_that_the_server_closed_is_not_used(
     transport: Transport, serve: Callable[[Script], Wire]
 ) -> None:
-    wire = serve(lambda call: (call.body(), call.answer(201))[1])
+    wire = serve(answering(201))
     upload(transport, wire.url, b"once", length=4)
     wire.drop_connections()
     until(lambda: not wire._open, 5, "the connection to be closed")
 
     assert upload(transport, wire.url, b"more", length=4) == 201
     assert wire.connections == 2
-
-
-def test_an_idle_connection_on_which_bytes_came_unasked_is_not_used(transport: Transport) -> None:
-    """They would pass for the answer to the next request."""
-
-    def script(call: Call) -> None:
-        call.answer(200, b"asked for")
-        call.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
-        sent.set()
-
-    sent = threading.Event()
-    with Wire(script) as wire:
-        fetch(transport, wire.url)
-        assert sent.wait(5)
-
-        assert fetch(transport, wire.url) == (200, b"asked for")
 
 
 def test_a_connection_left_idle_for_too_long_is_not_used(maker: Maker) -> None:
@@ -357,28 +313,6 @@ def test_a_body_that_was_not_read_to_its_end_ends_its_connection(transport: Tran
 
         assert fetch(transport, wire.url) == (200, BODY)
         assert wire.connections == 2
-
-
-def test_many_threads_get_their_own_answers(maker: Maker, serve: Callable[[Script], Wire]) -> None:
-    transport = maker(max_connections=4)
-    wire = serve(lambda call: call.answer(200, call.path.encode() * 100))
-    wrong: list[str] = []
-
-    def ask(thread: int) -> None:
-        for number in range(20):
-            path = f"/{thread}/{number}"
-            if fetch(transport, wire.url + path) != (200, path.encode() * 100):
-                wrong.append(path)
-
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert not wrong
-    assert len(wire.calls) == 160
-    assert wire.connections <= 4
 
 
 def test_there_are_no_more_connections_than_allowed(maker: Maker) -> None:
@@ -478,82 +412,13 @@ def test_a_header_with_a_line_break_is_not_sent(transport: Transport) -> None:
         assert wire.calls == []
 
 
-# What only the direct transport promises.
+def test_a_proxy_is_asked_for_the_whole_url_and_not_for_what_is_inside_our_network() -> None:
+    with Wire(answering(200, b"by proxy")) as proxy:
+        transport = StockTransport(AddressGuard(frozenset()), ssl.create_default_context, proxy=proxy.url)
 
+        assert fetch(transport, "http://registry.example/v2/") == (200, b"by proxy")
+        with pytest.raises(ForbiddenAddress):
+            fetch(transport, "http://169.254.169.254/latest/meta-data")
 
-@pytest.fixture
-def direct() -> Iterator[DirectTransport]:
-    transport = DirectTransport(LOOPBACK_IS_FINE)
-    yield transport
-    transport.close()
-
-
-def keeps_once_then_hangs_up(call: Call) -> None:
-    """Answers the first request of each connection and hangs up on the second."""
-    call.body()
-    if call.connection == 1 and call.target == "/second":
-        call.hang_up()
-    call.answer(200, b"answer")
-
-
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_a_bodiless_request_survives_the_death_of_its_idle_connection(
-    direct: DirectTransport, method: str
-) -> None:
-    with Wire(keeps_once_then_hangs_up) as wire:
-        fetch(direct, wire.url + "/first")
-
-        assert fetch(direct, wire.url + "/second", method)[0] == 200
-        assert [call.connection for call in wire.calls] == [1, 1, 2]
-
-
-def test_a_request_with_a_body_is_never_sent_twice(direct: DirectTransport) -> None:
-    with Wire(keeps_once_then_hangs_up) as wire:
-        fetch(direct, wire.url + "/first")
-        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
-            upload(direct, wire.url + "/second", b"body", length=4)
-
-        assert [call.target for call in wire.calls] == ["/first", "/second"]
-
-
-def test_a_fresh_connection_that_dies_is_not_tried_again(direct: DirectTransport) -> None:
-    with Wire(lambda call: call.hang_up()) as wire:
-        with pytest.raises(httpx.RemoteProtocolError):
-            fetch(direct, wire.url)
-
-        assert wire.connections == 1
-
-
-def test_a_request_is_not_sent_again_once_a_byte_of_the_answer_came(direct: DirectTransport) -> None:
-    def cut(call: Call) -> None:
-        call.send(b"H")
-        call.hang_up()
-
-    with Wire(in_turn(answering(200, b"x"), cut)) as wire:
-        fetch(direct, wire.url)
-        with pytest.raises(httpx.RemoteProtocolError):
-            fetch(direct, wire.url)
-
-        assert len(wire.calls) == 2
-
-
-def test_a_request_body_without_a_length_is_refused(direct: DirectTransport) -> None:
-    with pytest.raises(httpx.LocalProtocolError):
-        direct.handle_request(httpx.Request("PUT", "http://127.0.0.1:9/", content=iter([b"x"])))
-
-
-def test_a_block_in_views_is_at_most_a_block_long(direct: DirectTransport) -> None:
-    with Wire(answering(200, BODY)) as wire:
-        response = direct.handle_request(request("GET", wire.url, **{VIEWS: True}))
-        assert isinstance(response.stream, httpx.SyncByteStream)
-
-        assert [len(block) for block in response.stream] == [BLOCK, BLOCK, BLOCK, 17]
-
-
-def test_connections_in_use_when_the_transport_closes_end_with_their_exchange(direct: DirectTransport) -> None:
-    with Wire(answering(200, BODY)) as wire:
-        response = direct.handle_request(request("GET", wire.url))
-        direct.close()
-
-        assert response.read() == BODY
-        until(lambda: not wire._open, 5, "the connection to be closed")
+        assert proxy.asked() == [("GET", "http://registry.example/v2/")]
+        transport.close()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from registry.descriptor import OCI_INDEX
 from registry.images import Blob, Image, Index
+from registry.manifest import ACCEPT
 
 TIMEOUT_S = 30
 
@@ -23,10 +24,14 @@ class Reply:
 def ask(
     host: str, method: str, path: str, body: bytes | None = None, content_type: str | None = None
 ) -> Reply:
-    """One request over a connection of its own; whatever comes back is returned."""
+    """One request over a connection of its own; whatever comes back is returned.
+
+    It accepts every kind of manifest: docker-registry denies having what one does not accept.
+    """
     connection = http.client.HTTPConnection(host, timeout=TIMEOUT_S)
     try:
-        connection.request(method, path, body, {"Content-Type": content_type} if content_type else {})
+        headers = {"Accept": ACCEPT} | ({"Content-Type": content_type} if content_type else {})
+        connection.request(method, path, body, headers)
         reply = connection.getresponse()
         return Reply(reply.status, reply.headers, reply.read())
     finally:

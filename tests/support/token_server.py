@@ -79,6 +79,7 @@ class LoopbackTokenServer:
         """Requests are answered only while it is set."""
         self.gate.set()
         self.asked: list[Asked] = []
+        self.issued: list[str] = []
         self._lock = threading.Lock()
         self._bundle = folder / "token-root.pem"
         self._bundle.write_bytes(_certificate().public_bytes(serialization.Encoding.PEM))
@@ -133,9 +134,11 @@ class LoopbackTokenServer:
             "access": self.granted(user, scopes),
         }
         der = _certificate().public_bytes(serialization.Encoding.DER)
-        return jwt.encode(
-            claims, _key(), algorithm="RS256", headers={"x5c": [base64.b64encode(der).decode()]}
-        )
+        chain = {"x5c": [base64.b64encode(der).decode()]}
+        token = jwt.encode(claims, _key(), algorithm="RS256", headers=chain)
+        with self._lock:
+            self.issued.append(token)
+        return token
 
     def document(self, user: str | None, scopes: tuple[str, ...]) -> bytes:
         document: dict[str, Any] = {

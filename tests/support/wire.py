@@ -10,6 +10,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -46,7 +47,8 @@ class Call:
     def body(self) -> bytes:
         """The whole request body; shorter than announced if the client hung up."""
         if self._body is None:
-            self._body = self._file.read(int(self.headers.get("content-length", "0")))
+            length = int(self.headers.get("content-length", "0"))
+            self._body = bytes(self._file.read(length))
         return self._body
 
     def answer(
@@ -72,11 +74,14 @@ class Call:
 Script = Callable[[Call], None]
 
 
-def answering(
-    status: int = 200, body: bytes | str = b"", headers: Mapping[str, str] | None = None
-) -> Script:
-    """A script that gives every call this answer."""
-    return lambda call: call.answer(status, body, headers)
+def answering(status: int = 200, body: bytes | str = b"", headers: Mapping[str, str] | None = None) -> Script:
+    """A script that reads every call to its end and gives it this answer."""
+
+    def script(call: Call) -> None:
+        call.body()
+        call.answer(status, body, headers)
+
+    return script
 
 
 def routed(routes: Mapping[tuple[str, str], Script]) -> Script:
@@ -91,7 +96,22 @@ def routed(routes: Mapping[tuple[str, str], Script]) -> Script:
 def in_turn(*scripts: Script) -> Script:
     """One script after the other; the last one stays."""
     left = list(scripts)
-    return lambda call: (left.pop(0) if len(left) > 1 else left[0])(call)
+
+    def script(call: Call) -> None:
+        this = left.pop(0) if len(left) > 1 else left[0]
+        this(call)
+
+    return script
+
+
+def silent_until(event: threading.Event) -> Script:
+    """A script that neither reads nor answers until ``event``, and hangs up then."""
+
+    def script(call: Call) -> None:
+        event.wait(_JOIN_S)
+        call.hang_up()
+
+    return script
 
 
 class Wire:
@@ -196,7 +216,5 @@ def _read_call(sock: socket.socket, file: Any, number: int) -> Call | None:
 
 
 def _shut(sock: socket.socket) -> None:
-    try:
+    with suppress(OSError):  # it may have ended by itself
         sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it ended by itself

@@ -49,8 +49,11 @@ def _run(words: list[str], session: object) -> int:
     import typer.main
 
     from workers.cli.app import app
+    from workers.cli.exits import Exit
 
     result = typer.main.get_command(app).main(words, prog_name="sealift", standalone_mode=False, obj=session)
+    if result == Exit.INTERRUPTED:  # Typer swallows a Ctrl-C of its own accord
+        raise KeyboardInterrupt
     return int(result or 0)
 
 

@@ -44,7 +44,14 @@ class Console:
         print(line, flush=True)  # noqa: T201 -- a command line prints
 
     def table(self, table: Table) -> None:
-        self._on(sys.stdout).print(table)
+        rich = self._on(sys.stdout)
+        if sys.stdout.isatty():
+            rich.print(table)
+            return
+        with rich.capture() as captured:
+            rich.print(table)
+        for line in captured.get().splitlines():
+            self.result(line.rstrip())
 
     def document(self, values: dict[str, Any], **streams: Iterable[Any]) -> None:
         """The result as one JSON object; ``streams`` become arrays, written while they are read."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -66,7 +66,7 @@ def demo(
 ) -> Exit:
     """See it work: three registries and a fleet of two regions on this machine, gone afterwards."""
     session = Session.of(context)
-    with TemporaryDirectory(prefix="sealift-demo-") as name, _registries(session, Path(name)) as stage:
+    with _folder(session) as folder, _registries(session, folder) as stage:
         _use_own_configuration(stage)
         with engine(session, ("eu", "us")) as fleet:
             _play(stage, fleet)
@@ -132,7 +132,7 @@ def _sync(stage: Stage, fleet: Engine) -> None:
     run = producer.start(fleet.rt, spec_of(mirror, stage.session.fleet))
     reports = wait_for(fleet, [run], timeout_s=60.0)
     if show(stage.session.console, fleet.rt.ledger, reports, everything=True) is not Exit.DONE:
-        raise Stop(f"the demo's run failed; logs were in {stage.folder}", Exit.FAILED)
+        raise Stop("the run of the demo failed", Exit.FAILED)
 
 
 def _prove(stage: Stage, fleet: Engine) -> None:
@@ -199,6 +199,21 @@ def _use_own_configuration(stage: Stage) -> None:
     os.environ.pop("SEALIFT_REDIS_URL", None)
     os.environ["SEALIFT_FLEET_FILE"] = str(file)
     os.environ["SEALIFT_STATE_DIR"] = str(stage.folder / "state")
+
+
+@contextmanager
+def _folder(session: Session) -> Iterator[Path]:
+    """A temporary folder; kept, with the logs in it, where something went wrong."""
+    folder = Path(mkdtemp(prefix="sealift-demo-"))
+    try:
+        yield folder
+    except Exception:
+        session.console.say(f"The logs are kept in {folder}")
+        raise
+    except BaseException:  # Ctrl-C is no fault
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
 
 
 @contextmanager

@@ -17,8 +17,9 @@ def end(error: BaseException, session: Session) -> int:
     stop = _usage(error) or explained(error) or _defect(error, session)
     if session.verbose:
         traceback.print_exception(error)
-    for line in stop.message.splitlines():
-        session.console.say(f"sealift: {line}", style="red" if stop.code != Exit.INTERRUPTED else "")
+    style = "" if stop.code == Exit.INTERRUPTED else "red"
+    for line in f"sealift: {stop.message}".splitlines():
+        session.console.say(line, style)
     if session.console.json:
         session.console.document({"exit_code": int(stop.code), "error": stop.message})
     return int(stop.code)

@@ -44,6 +44,7 @@ def explained(error: BaseException) -> Stop | None:
 def _by_type(error: BaseException) -> Stop | None:
     from config.problems import FleetError
     from mirror.ledger import UnknownRun
+    from registry.credentials import CredentialError
     from registry.errors import Denied, RegistryError, Unauthorized
     from registry.reference import MalformedReference
     from tasks.producer import NothingFailed
@@ -54,7 +55,7 @@ def _by_type(error: BaseException) -> Stop | None:
 
     codes: tuple[tuple[tuple[type[BaseException], ...], Exit], ...] = (
         ((MalformedReference, UnknownRun, NothingFailed), Exit.USAGE),
-        ((FleetError, StateBusy, NoServer, NoBroker), Exit.CONFIGURATION),
+        ((FleetError, CredentialError, StateBusy, NoServer, NoBroker), Exit.CONFIGURATION),
         ((Unauthorized, Denied), Exit.AUTHENTICATION),
         ((BrokerUnreachable, ServerFailed), Exit.BROKER),
         ((RegistryError,), Exit.FAILED),

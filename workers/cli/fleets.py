@@ -98,8 +98,8 @@ class Engine:
             raise Stop(line, Exit.CONFIGURATION)
         self.session.console.say(f"warning: {line}")
 
-    def resume(self) -> None:
-        """Let runs go on that an earlier command on this state folder left open."""
+    def resume(self, watched: str = "") -> None:
+        """Let runs go on that an earlier command on this state folder left open; says so of all but one."""
         if self.embedded is None:
             return
         ledger = self.rt.ledger
@@ -107,16 +107,20 @@ class Engine:
         if not left:
             return
         self.need((region for report in left for region in ledger.spec(report.run).regions), wait=False)
-        names = listed([f"{report.run} ({report.mirror})" for report in left])
-        goes = "goes on" if len(left) == 1 else "go on"
-        self.session.console.say(f"{counted(len(left), 'earlier run')} {goes} beside this: {names}")
+        others = [f"{report.run} ({report.mirror})" for report in left if report.run != watched]
+        if others:
+            goes = "goes on" if len(others) == 1 else "go on"
+            self.session.console.say(
+                f"{counted(len(others), 'earlier run')} {goes} beside this: {listed(others)}"
+            )
         self.sweep()
 
     def settle(self) -> None:
         """After the command's own work: workers that have nothing left to do need no time to stop."""
-        if self.embedded is not None and "rt" in vars(self):
-            if all(report.ended for report in self.rt.ledger.runs()):
-                self.embedded.hurry.set()
+        if self.embedded is None or "rt" not in vars(self):
+            return
+        if all(report.ended for report in self.rt.ledger.runs()):
+            self.embedded.hurry.set()
 
     def _missing(self, wanted: list[str], patience_s: float) -> list[str]:
         """Those without a worker; one that is just starting is given a moment to be heard of."""

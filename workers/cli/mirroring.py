@@ -155,6 +155,7 @@ def see_through(
     wait: bool,
     timeout_s: float | None,
     everything: bool = False,
+    watched: str = "",
 ) -> Exit:
     """``start`` some runs on whatever fleet there is, wait, and show how they ended."""
     from workers.cli.summary import show
@@ -169,7 +170,7 @@ def see_through(
                 Exit.USAGE,
             )
         if not is_new:
-            fleet.resume()
+            fleet.resume(watched)
         runs = start(fleet)
         if not wait:
             return _enqueued(session, runs)

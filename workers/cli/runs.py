@@ -75,7 +75,7 @@ def watch(
             fleet.need(fleet.rt.ledger.spec(run).regions, wait=True)
         return [run]
 
-    return see_through(session, (), take_up, wait=True, timeout_s=timeout, everything=all_rows)
+    return see_through(session, (), take_up, wait=True, timeout_s=timeout, everything=all_rows, watched=run)
 
 
 def retry(

@@ -1,0 +1,88 @@
+"""Leases: the right to be the one who does something just now; losing one is only wasteful.
+
+A lease outlives its worker by at most LEASE_S. While its process lives it is renewed in the background,
+however long the registry takes to answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirror.ledger import scripts
+from mirror.ledger.keys import Client, Keys
+
+LEASE_S = 15.0
+RENEW_S = LEASE_S / 3
+TURN_WAIT_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Held by whoever knows the token."""
+
+    place: str
+    what: str
+    token: str
+
+
+class Leases:
+    """One process's leases; a thread of its own renews them while there are any."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._redis, self._keys = client, keys
+        script = client.register_script
+        self._release, self._renew = script(scripts.RELEASE), script(scripts.RENEW)
+        self._held: dict[str, Lease] = {}
+        self._lock = threading.Lock()
+        self._keeper: threading.Thread | None = None
+
+    def take(self, place: str, what: str) -> Lease | None:
+        """The lease of ``what`` at ``place``; None while another has it."""
+        lease = Lease(place, what, secrets.token_hex(8))
+        if not self._redis.set(self._keys.lease(place, what), lease.token, nx=True, px=_ms(LEASE_S)):
+            return None
+        with self._lock:
+            self._held[lease.token] = lease
+            if self._keeper is None:
+                self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
+                self._keeper.start()
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        """Give it up; one that was lost meanwhile stays with whoever has it."""
+        with self._lock:
+            self._held.pop(lease.token, None)
+        self._release([self._keys.lease(lease.place, lease.what)], [lease.token])
+
+    @contextlib.contextmanager
+    def turn(self, place: str, what: str) -> Iterator[None]:
+        """Wait for one's turn at something that only one worker may do at a time."""
+        while (lease := self.take(place, what)) is None:
+            time.sleep(TURN_WAIT_S)
+        try:
+            yield
+        finally:
+            self.release(lease)
+
+    def _keep(self) -> None:
+        pause = threading.Event()
+        while True:
+            pause.wait(RENEW_S)
+            with self._lock:
+                held = list(self._held.values())
+                if not held:
+                    self._keeper = None
+                    return
+            for lease in held:
+                # Redis away: the lease may lapse, which costs a second copy at worst.
+                with contextlib.suppress(Exception):
+                    self._renew([self._keys.lease(lease.place, lease.what)], [lease.token, _ms(LEASE_S)])
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import cast
+
+import pytest
+from rich.console import Console as RichConsole
+
+from mirror.ledger import Ledger
+from mirror.report import Moved, RegionReport, RunReport, TagReport, TargetReport
+from workers.cli import progress
+from workers.cli.console import Console
+from workers.cli.exits import Exit
+from workers.cli.progress import Bars, Lines
+from workers.cli.summary import MOST_ROWS, closing_line, exit_code, show
+
+OPEN = RunReport(
+    run="5b14",
+    mirror="hello",
+    lane="release",
+    state="open",
+    source="ghcr.io/a/hello",
+    started_s=100.0,
+    finished_s=None,
+    listed=True,
+    tags=2,
+    states={"pending": 2},
+    regions=(RegionReport("eu"),),
+)
+DONE = replace(OPEN, state="done", finished_s=102.0, states={"updated": 2})
+FAILED = replace(OPEN, state="failed", finished_s=102.0, states={"failed": 1, "updated": 1})
+
+
+@dataclass
+class StandIn:
+    """A ledger that has these tags."""
+
+    tags: tuple[TagReport, ...]
+
+    def tag_reports(self, run: str) -> Iterator[TagReport]:
+        return iter(self.tags)
+
+
+def ledger(*tags: TagReport) -> Ledger:
+    return cast("Ledger", StandIn(tags))
+
+
+def tag(name: str, *targets: TargetReport) -> TagReport:
+    return TagReport(name, None, targets[0].state, "", targets)
+
+
+def failure(kind: str, reason: str = "no") -> TargetReport:
+    return TargetReport("localhost:1/x", "eu", "failed", reason, kind)
+
+
+UPDATED = TargetReport("localhost:1/x", "eu", "updated", moved=Moved(copied_bytes=5_000_000))
+
+
+def test_a_log_gets_a_line_for_each_change_and_none_for_each_look(capsys: pytest.CaptureFixture[str]) -> None:
+    landed = replace(OPEN, regions=(RegionReport("eu", tags_landed=2, moved=Moved(copied_bytes=7_000_000)),))
+
+    with Lines(Console()) as shown:
+        for report in (OPEN, OPEN, landed, landed, DONE, DONE):
+            shown.update([report])
+
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [
+        "hello: 2 tags to look at",
+        "hello: eu: 2 of 2 tags landed, 7.0 MB copied",
+        "hello: 2 of 2 tags done (2 updated)",
+    ]
+    assert printed.out == ""
+
+
+def test_a_long_run_is_told_calmly(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 3600.0)
+    long = replace(OPEN, tags=500)
+
+    with Lines(Console()) as shown:
+        for done in range(501):
+            shown.update([replace(long, states={"updated": done, "pending": 500 - done})])
+
+    said = [line for line in capsys.readouterr().err.splitlines() if "done" in line]
+    assert [line.split(" of ")[0] for line in said] == ["hello: 1", "hello: 500"]
+
+
+def test_a_terminal_gets_a_bar_for_the_mirror_and_for_each_region() -> None:
+    terminal = io.StringIO()
+    console = Console()
+    drawn = RichConsole(file=terminal, force_terminal=True, width=100)
+    region = RegionReport("eu", planned_bytes=10_000_000, moved=Moved(copied_bytes=4_000_000))
+
+    with Bars(console) as shown:
+        shown.update([replace(OPEN, regions=(region,))])
+
+    assert "0 of 2 tags" in terminal.getvalue()
+    assert "4.0 MB of 10.0 MB" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("report", "line"),
+    [
+        (DONE, "Done in 2.0 s: 2 tags updated."),
+        (FAILED, "Failed in 2.0 s: 1 updated and 1 failed of 2 tags."),
+        (replace(DONE, states={"current": 2}), "Nothing to do: 2 tags current everywhere (2.0 s)."),
+        (replace(DONE, tags=0, states={}), "Nothing to do: no tag of ghcr.io/a/hello was selected."),
+        (replace(FAILED, error="no such repository"), "Failed after 2.0 s: no such repository"),
+        (replace(FAILED, state="cancelled", states={}), "Cancelled after 2.0 s: no tag was moved."),
+        (OPEN, "Under way: 0 of 2 tags done."),
+    ],
+)
+def test_a_run_ends_in_one_sentence(report: RunReport, line: str) -> None:
+    assert closing_line(report) == line
+
+
+@pytest.mark.parametrize(
+    ("tags", "code"),
+    [
+        ([tag("1", failure("Unauthorized")), tag("2", failure("Denied"))], Exit.AUTHENTICATION),
+        ([tag("1", failure("Unauthorized")), tag("2", failure("NotFound"))], Exit.FAILED),
+        ([tag("1", failure(""))], Exit.FAILED),
+        ([tag("1", failure("Denied"), TargetReport("localhost:2/x", "us", "pending"))], Exit.AUTHENTICATION),
+    ],
+)
+def test_only_failures_that_are_all_about_rights_are_code_4(tags: list[TagReport], code: Exit) -> None:
+    assert exit_code(ledger(*tags), [FAILED]) is code
+
+
+def test_a_run_that_could_not_be_listed_for_want_of_rights_is_code_4() -> None:
+    whole = replace(FAILED, error="no", error_kind="Unauthorized", states={})
+
+    assert exit_code(ledger(), [whole]) is Exit.AUTHENTICATION
+    assert exit_code(ledger(), [DONE]) is Exit.DONE
+
+
+def test_a_short_run_s_table_has_every_tag_and_why_one_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    show(
+        Console(),
+        ledger(tag("1.0", UPDATED), tag("1.1", failure("Denied", "may not"))),
+        [FAILED],
+        everything=False,
+    )
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["TAG", "1.0", "1.1", "Failed"]
+    assert "5.0 MB" in lines[1]
+    assert lines[2].endswith("may not")
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_long_run_s_table_has_only_trouble_unless_all_is_asked_for(
+    everything: bool,  # noqa: FBT001 -- a parameter of the test
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tags = [tag(f"1.{number}", UPDATED) for number in range(MOST_ROWS)] + [tag("2.0", failure("Denied"))]
+
+    show(Console(), ledger(*tags), [FAILED], everything=everything)
+
+    printed = capsys.readouterr().out
+    assert "2.0" in printed
+    assert ("1.7 " in printed) is everything
+    assert ("40 rows without trouble not shown; --all" in printed) is not everything
+
+
+def test_json_is_one_object_with_schema_code_runs_and_tags(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Console(json=True), ledger(tag("1.0", UPDATED)), [DONE], everything=False)
+
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["exit_code"]) == (1, 0)
+    (run,) = document["runs"]
+    assert run["run"] == "5b14"
+    assert run["tag_reports"][0]["targets"][0]["moved"]["copied_bytes"] == 5_000_000
+
+
+def test_what_a_registry_says_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Console(), ledger(tag("1", failure("Refused", "[red]quota[/red]"))), [FAILED], everything=False)
+
+    assert "[red]quota[/red]" in capsys.readouterr().out
