@@ -10,12 +10,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from mirror.associates import associates, digest_tags_of
 from mirror.engine import Cancelled, Engine, Progress
 from mirror.graph import GraphError
 from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, Resolved
+from mirror.plan import BlobWork, blob_work, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
 from mirror.transfer import Busy, Carrier
@@ -28,14 +28,6 @@ BUSY_WAIT_S = 0.05
 MAX_BUSY_WAIT_S = 1.0
 
 Heard = Callable[[dict[str, int]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One blob and the targets (by the spec's names) that may miss it."""
-
-    blob: Descriptor
-    targets: tuple[str, ...]
 
 
 def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard | None = None) -> list[str]:
@@ -56,8 +48,10 @@ def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard |
         progress.flush()
         progress.check()
         outcomes = _look(stage)
-        works = _survey(stage, outcomes)
-        own, far = _split(works, engine.limits.haul_bytes if hauls else None)
+        own = _survey(stage, outcomes)
+        far: list[BlobWork] = []
+        if hauls:
+            own, far = split_hauls(own, engine.limits.haul_bytes)
         sent = [work.blob.digest for work in far if ledger.due(batch, region, work.blob.digest, _note(work))]
         ledger.add_placed(batch, region, _carry(stage, own))
     except Cancelled:
@@ -73,7 +67,7 @@ def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard |
     note = engine.ledger.batches.due_document(batch, region, digest)
     if note is None:
         return
-    work = Work(Descriptor.parse(note["blob"]), tuple(note["targets"]))
+    work = BlobWork(Descriptor.parse(note["blob"]), tuple(note["targets"]))
     try:
         engine.ledger.batches.add_placed(batch, region, _carry(stage, [work]))
     except Cancelled:
@@ -113,22 +107,19 @@ def _look(stage: Stage) -> Outcomes:
     return outcomes
 
 
-def _survey(stage: Stage, outcomes: Outcomes) -> list[Work]:
-    """Walk the graph of every tag that is missing somewhere: each blob once, with the targets to look at."""
-    blobs: dict[str, Descriptor] = {}
-    wanted: dict[str, dict[str, None]] = {}
+def _survey(stage: Stage, outcomes: Outcomes) -> list[BlobWork]:
+    """Walk the graph of every tag that is missing somewhere: which blobs have to be looked at where."""
+    wanted: list[tuple[Descriptor, list[str]]] = []
     with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
         surveyed = pool.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
         for one, found in surveyed:
             if isinstance(found, Exception):
                 _fail(stage, one, found, outcomes)
-                continue
-            for blob, targets in found:
-                blobs[blob.digest] = blob
-                wanted.setdefault(blob.digest, {}).update(dict.fromkeys(targets))
-    works = [Work(blob, tuple(wanted[digest])) for digest, blob in blobs.items()]
-    stage.progress.add(planned_bytes=sum(work.blob.size * len(work.targets) for work in works))
-    return sorted(works, key=lambda work: (-work.blob.size, work.blob.digest))
+            else:
+                wanted += found
+    work = blob_work(wanted)
+    stage.progress.add(planned_bytes=sum(one.size for one in work))
+    return work
 
 
 def _survey_tag(
@@ -167,18 +158,11 @@ def _associates(stage: Stage, tag: str, digest: str, *, moved: bool) -> list[str
     return [one.descriptor.digest for one in found]
 
 
-def _split(works: list[Work], haul_bytes: int | None) -> tuple[list[Work], list[Work]]:
-    """What this task carries, and what travels as tasks of its own: never everything."""
-    far = [work for work in works if haul_bytes is not None and work.blob.size > haul_bytes]
-    own = [work for work in works if work not in far]
-    return (own, far) if own else (far[:1], far[1:])
-
-
-def _note(work: Work) -> dict[str, object]:
+def _note(work: BlobWork) -> dict[str, object]:
     return {"blob": work.blob.document(), "targets": work.targets}
 
 
-def _carry(stage: Stage, works: Iterable[Work]) -> Placed:
+def _carry(stage: Stage, works: Iterable[BlobWork]) -> Placed:
     """Bring all blobs, several at a time; one that another worker is bringing is come back to later."""
     todo = deque((work, 0) for work in works)
     placed: Placed = {}
@@ -202,7 +186,7 @@ def _carry(stage: Stage, works: Iterable[Work]) -> Placed:
     return placed
 
 
-def _place(stage: Stage, carrier: Carrier, work: Work) -> Placed:
+def _place(stage: Stage, carrier: Carrier, work: BlobWork) -> Placed:
     stage.progress.check()
     placed = carrier.place(work.blob, stage.source, [stage.targets[name] for name in work.targets])
     result = {(work.blob.digest, name): placing for name, placing in placed.items()}

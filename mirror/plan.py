@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -14,29 +14,36 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class BlobWork:
-    """One blob and the targets that miss it; with several targets it is read once for all of them."""
+    """One blob and the targets that may miss it; with several targets it is read once for all of them."""
 
     blob: Descriptor
     targets: tuple[str, ...]
 
+    @property
+    def size(self) -> int:
+        """Bytes to write where every target misses it."""
+        return self.blob.size * len(self.targets)
 
-def missing(
-    blobs: Iterable[Descriptor], held: Mapping[str, Collection[str]], tee_bytes: int = 0
-) -> list[BlobWork]:
-    """What to copy so that every target of ``held`` (target → digests it holds) has all ``blobs``.
 
-    Biggest first, so that no long copy starts last; each (blob, target) once. A blob of ``tee_bytes`` or
-    less, for which a shared read gains nothing, is one piece of work for each target.
+def blob_work(wanted: Iterable[tuple[Descriptor, Iterable[str]]]) -> list[BlobWork]:
+    """What several tags want, each blob once with all its targets.
+
+    Biggest first, so that no long copy starts last; equal ones by digest.
     """
-    work: list[BlobWork] = []
-    once = {blob.digest: blob for blob in blobs}
-    for blob in sorted(once.values(), key=lambda blob: (-blob.size, blob.digest)):
-        targets = tuple(target for target, digests in held.items() if blob.digest not in digests)
-        if blob.size > tee_bytes and targets:
-            work.append(BlobWork(blob, targets))
-        else:
-            work += (BlobWork(blob, (target,)) for target in targets)
-    return work
+    blobs: dict[str, Descriptor] = {}
+    targets: dict[str, dict[str, None]] = {}
+    for blob, names in wanted:
+        blobs.setdefault(blob.digest, blob)
+        targets.setdefault(blob.digest, {}).update(dict.fromkeys(names))
+    work = [BlobWork(blob, tuple(targets[digest])) for digest, blob in blobs.items()]
+    return sorted(work, key=lambda one: (-one.blob.size, one.blob.digest))
+
+
+def split_hauls(work: Sequence[BlobWork], haul_bytes: int) -> tuple[list[BlobWork], list[BlobWork]]:
+    """(what one task carries itself, what travels as tasks of its own); a task never hands on everything."""
+    far = [one for one in work if one.blob.size > haul_bytes]
+    own = [one for one in work if one.blob.size <= haul_bytes]
+    return (own, far) if own else (far[:1], far[1:])
 
 
 def cut(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

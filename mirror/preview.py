@@ -55,7 +55,7 @@ class Preview:
     dropped: tuple[tuple[str, str], ...] = ()
 
     @property
-    def counts(self) -> dict[State, int]:
+    def counts(self) -> dict[str, int]:
         """How many (tag, target) are in each state; states without any are left out."""
         return dict(Counter(target.state for tag in self.tags for target in tag.targets))
 

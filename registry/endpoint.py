@@ -28,7 +28,8 @@ class Endpoint:
     ca_file: str | None = None
     client_cert: tuple[str, str] | None = None
     """Files of a client certificate and its key, in PEM."""
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    """May hold a password."""
     token_hosts: tuple[str, ...] = ()
     """Hosts that may issue this registry's tokens although they are of another site."""
     upload_hosts: tuple[str, ...] = ()

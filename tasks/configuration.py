@@ -14,6 +14,34 @@ from kombu import Queue
 from config.settings import Settings
 from tasks.canvas import CONTROL_QUEUE, PRIORITY
 
+DELIVERY: dict[str, Any] = {
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "task_default_queue": CONTROL_QUEUE,
+    # A worker may serve a region that this process has not heard of; producers check regions themselves.
+    "task_create_missing_queues": True,
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+    "event_serializer": "json",
+    "task_send_sent_event": False,  # doubles what it costs to publish
+    "worker_send_task_events": True,
+    "worker_prefetch_multiplier": 1,
+    "worker_disable_prefetch": True,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_deduplicate_successful_tasks": False,
+    "worker_enable_soft_shutdown_on_idle": False,
+    "worker_hijack_root_logger": False,
+    "result_expires": 7 * 86400,
+    "result_chord_expires": 7 * 86400,
+    "result_extended": False,
+    "beat_max_loop_interval": 5,
+    "timezone": "UTC",
+}
+"""How messages are kept and work is spread; the same for every process."""
 INCLUDE = ("tasks.steps", "tasks.sweep")
 
 
@@ -25,57 +53,17 @@ def celery_configuration(
     Messages a worker has taken are kept under keys of its region, so that their number can be watched
     (and a fleet scaled by it) region by region.
     """
-    queues = [Queue(name) for name in dict.fromkeys((CONTROL_QUEUE, *regions, *([own] if own else ())))]
-    suffix = f":{own}" if own else ""
+    queues = dict.fromkeys((CONTROL_QUEUE, *regions, *([own] if own else ())))
     return {
         "broker_url": url,
         "result_backend": url,
-        "broker_transport_options": {
-            "global_keyprefix": settings.redis_prefix,
-            "sep": ":",  # readable list names: eu, eu:9
-            "priority_steps": sorted(set(PRIORITY.values())),
-            "queue_order_strategy": "priority",
-            "visibility_timeout": settings.visibility_timeout_s,
-            "unacked_restore_interval": 15,
-            "unacked_restore_throttle": 1,
-            "unacked_mutex_expire": 30,
-            "unacked_key": f"unacked{suffix}",
-            "unacked_index_key": f"unacked_index{suffix}",
-            "unacked_mutex_key": f"unacked_mutex{suffix}",
-            "socket_connect_timeout": 5,
-            "socket_timeout": 30,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
-        },
+        "broker_transport_options": _broker_options(settings, f":{own}" if own else ""),
         "result_backend_transport_options": {
             "global_keyprefix": settings.redis_prefix,
             "result_chord_ordered": False,
         },
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        "task_queues": queues,
-        "task_default_queue": CONTROL_QUEUE,
-        # A worker may serve a region that this process has not heard of; producers check regions themselves.
-        "task_create_missing_queues": True,
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
-        "task_ignore_result": True,
-        "task_serializer": "json",
-        "accept_content": ["json"],
-        "result_accept_content": ["json"],
-        "event_serializer": "json",
-        "task_send_sent_event": False,  # doubles what it costs to publish
-        "worker_send_task_events": True,
-        "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
-        "worker_cancel_long_running_tasks_on_connection_loss": False,
-        "worker_deduplicate_successful_tasks": False,
+        "task_queues": [Queue(name) for name in queues],
         "worker_soft_shutdown_timeout": settings.soft_shutdown_s,
-        "worker_enable_soft_shutdown_on_idle": False,
-        "worker_hijack_root_logger": False,
-        "result_expires": 7 * 86400,
-        "result_chord_expires": 7 * 86400,
-        "result_extended": False,
         "beat_schedule": {
             "sweep": {
                 "task": "sealift.sweep",
@@ -83,6 +71,25 @@ def celery_configuration(
                 "options": {"queue": CONTROL_QUEUE, "priority": 0, "expires": settings.sweep_interval_s},
             }
         },
-        "beat_max_loop_interval": 5,
-        "timezone": "UTC",
+        **DELIVERY,
+    }
+
+
+def _broker_options(settings: Settings, suffix: str) -> dict[str, Any]:
+    return {
+        "global_keyprefix": settings.redis_prefix,
+        "sep": ":",  # readable list names: eu, eu:9
+        "priority_steps": sorted(set(PRIORITY.values())),
+        "queue_order_strategy": "priority",
+        "visibility_timeout": settings.visibility_timeout_s,
+        "unacked_restore_interval": 15,
+        "unacked_restore_throttle": 1,
+        "unacked_mutex_expire": 30,
+        "unacked_key": f"unacked{suffix}",
+        "unacked_index_key": f"unacked_index{suffix}",
+        "unacked_mutex_key": f"unacked_mutex{suffix}",
+        "socket_connect_timeout": 5,
+        "socket_timeout": 30,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
     }

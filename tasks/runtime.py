@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import redis
-from registry.connections import Connections
 
 from config.environment import redis_url_of
 from config.fleet import Fleet, load_fleet
@@ -18,8 +17,8 @@ from mirror.engine import Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
-from registry.credentials import ChainedCredentials, CredentialSource, ExplicitCredentials
-from registry.docker_config import DockerConfig, docker_config_files
+from registry.connections import Connections
+from registry.docker_config import usual_credentials
 from registry.redact import redacted
 from tasks.terms import credential_entries, endpoint_of
 
@@ -70,7 +69,9 @@ def compose(settings: Settings) -> Runtime:
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
     ledger = Ledger(connect(url), settings.redis_prefix)
-    connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials_of(fleet))
+    connections = Connections(
+        lambda host: endpoint_of(fleet, settings, host), usual_credentials(credential_entries(fleet))
+    )
     engine = Engine(
         ledger=ledger,
         open_repository=connections.open,
@@ -101,12 +102,6 @@ def redis_url(settings: Settings, fleet: Fleet) -> str:
     if named is not None:
         return named.get_secret_value()
     raise NoBroker("no Redis: set SEALIFT_REDIS_URL or redis_url in the fleet file")
-
-
-def credentials_of(fleet: Fleet) -> CredentialSource:
-    """The fleet file's accounts first, then what docker and podman know."""
-    files = [DockerConfig(path) for path in docker_config_files()]
-    return ChainedCredentials([ExplicitCredentials(credential_entries(fleet)), *files])
 
 
 def connect(url: str) -> redis.Redis:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-import redis
 from celery import Task, shared_task
 
 from mirror import decide
 from mirror.flip import flip, unflip
 from mirror.land import give_up, haul, land
+from mirror.ledger import LedgerError
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas
@@ -51,7 +51,7 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
     rt, chorded = runtime(), bool(self.request.chord)
     try:
         digests = land(rt.engine, batch, region, hauls=chorded, heard=_heard(self))
-    except redis.RedisError:
+    except LedgerError:
         raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
     except Exception as error:
         logger.exception("landing batch %s in %s failed", batch, region)
@@ -67,7 +67,7 @@ def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> No
     rt = runtime()
     try:
         haul(rt.engine, batch, region, digest, heard=_heard(self))
-    except redis.RedisError:
+    except LedgerError:
         raise
     except Exception as error:
         logger.exception("hauling %s for batch %s to %s failed", digest, batch, region)

@@ -6,9 +6,9 @@ import logging
 import threading
 from typing import Any
 
-import redis
 from celery import signals
 
+from mirror.ledger import LedgerError
 from registry.redact import RedactingFilter
 from tasks.canvas import CONTROL_QUEUE
 from tasks.runtime import runtime
@@ -53,7 +53,7 @@ def _beat(regions: list[str], worker: str) -> None:
         try:
             for region in regions:
                 runtime().ledger.beat(region, worker)
-        except redis.RedisError:
+        except LedgerError:
             logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
         if _stopping.wait(BEAT_S):
             break

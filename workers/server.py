@@ -45,7 +45,6 @@ def make_room(path: Path) -> None:
     status = path.parent.lstat()
     if status.st_uid != os.getuid() or status.st_mode & 0o077 or path.parent.is_symlink():
         raise ServerFailed(f"{path.parent} is not a private folder of yours; remove it, or set TMPDIR")
-    path.unlink(missing_ok=True)
 
 
 def await_server(path: Path, patience_s: float) -> None:

@@ -13,6 +13,8 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 
+import redis
+
 from mirror.ledger import scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.content import Content
@@ -20,7 +22,10 @@ from mirror.ledger.keys import Client, Keys
 from mirror.report import Moved, RegionReport, RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
-__all__ = ["Ledger", "UnknownRun"]
+__all__ = ["Ledger", "LedgerError", "UnknownRun"]
+
+LedgerError = redis.RedisError
+"""Redis is away or refuses: nothing can be recorded now."""
 
 KEEP_S = 30 * 86400
 """How long a run can be looked up (as in :mod:`.scripts`)."""
@@ -50,7 +55,7 @@ class Ledger:
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
 
     def ping(self) -> None:
-        """Raise redis.RedisError where the server does not answer."""
+        """Raise LedgerError where the server does not answer."""
         self._redis.ping()
 
     # -- a run's life ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mirror.plan import BlobWork, cut, missing
+from mirror.plan import BlobWork, blob_work, cut, split_hauls
 from registry.descriptor import OCI_LAYER_GZIP, Descriptor, digest_of
 
 
@@ -15,28 +15,31 @@ def blob(name: str, size: int) -> Descriptor:
 SMALL, BIG, HUGE = blob("small", 10), blob("big", 5000), blob("huge", 90000)
 
 
-def test_the_biggest_come_first_and_each_blob_once() -> None:
-    work = missing([SMALL, HUGE, BIG, HUGE], {"a": set()})
+def test_each_blob_is_carried_once_to_all_who_want_it_the_biggest_first() -> None:
+    work = blob_work([(SMALL, ["a"]), (HUGE, ["a"]), (BIG, ["b"]), (HUGE, ["b", "a"])])
 
-    assert work == [BlobWork(HUGE, ("a",)), BlobWork(BIG, ("a",)), BlobWork(SMALL, ("a",))]
-
-
-def test_what_a_target_holds_is_not_copied_again() -> None:
-    held = {"a": {HUGE.digest, SMALL.digest}, "b": {HUGE.digest}}
-
-    assert missing([SMALL, HUGE, BIG], held) == [BlobWork(BIG, ("a", "b")), BlobWork(SMALL, ("b",))]
-
-
-def test_small_blobs_are_no_shared_reads() -> None:
-    work = missing([SMALL, BIG], {"a": set(), "b": set()}, tee_bytes=1000)
-
-    assert work == [BlobWork(BIG, ("a", "b")), BlobWork(SMALL, ("a",)), BlobWork(SMALL, ("b",))]
+    assert work == [BlobWork(HUGE, ("a", "b")), BlobWork(BIG, ("b",)), BlobWork(SMALL, ("a",))]
+    assert work[0].size == 2 * HUGE.size
 
 
 def test_equal_sizes_are_ordered_by_digest_whatever_order_they_come_in() -> None:
-    blobs = [blob(f"layer {number}", 7) for number in range(20)]
+    wanted = [(blob(f"layer {number}", 7), ["a"]) for number in range(20)]
 
-    assert missing(blobs, {"a": set()}) == missing(reversed(blobs), {"a": set()})
+    assert blob_work(wanted) == blob_work(reversed(wanted))
+
+
+def test_what_is_too_large_for_one_task_travels_on_its_own() -> None:
+    work = blob_work([(one, ["a"]) for one in (SMALL, BIG, HUGE)])
+
+    own, far = split_hauls(work, BIG.size)
+    assert [one.blob for one in own] == [BIG, SMALL]
+    assert [one.blob for one in far] == [HUGE]
+
+
+def test_a_task_keeps_one_blob_however_large_they_all_are() -> None:
+    own, far = split_hauls(blob_work([(HUGE, ["a"]), (BIG, ["a"])]), 1)
+
+    assert ([one.blob for one in own], [one.blob for one in far]) == ([HUGE], [BIG])
 
 
 def test_without_targets_or_blobs_there_is_nothing_to_do() -> None:

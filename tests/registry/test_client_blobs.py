@@ -15,7 +15,7 @@ from registry.errors import (
     Unreachable,
 )
 from registry.repository import BLOCK, Upload
-from tests.support.opening import Opener, described
+from tests.support.opening import Opener
 from tests.support.scripted import (
     BLOB,
     HELD,

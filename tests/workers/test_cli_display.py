@@ -41,6 +41,7 @@ class StandIn:
     tags: tuple[TagReport, ...]
 
     def tag_reports(self, run: str) -> Iterator[TagReport]:
+        assert run == OPEN.run
         return iter(self.tags)
 
 
@@ -89,10 +90,11 @@ def test_a_long_run_is_told_calmly(
     assert [line.split(" of ")[0] for line in said] == ["hello: 1", "hello: 500"]
 
 
-def test_a_terminal_gets_a_bar_for_the_mirror_and_for_each_region() -> None:
+def test_a_terminal_gets_a_bar_for_the_mirror_and_for_each_region(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     console = Console()
     drawn = RichConsole(file=terminal, force_terminal=True, width=100)
+    monkeypatch.setattr(console, "_on", lambda _: drawn)
     region = RegionReport("eu", planned_bytes=10_000_000, moved=Moved(copied_bytes=4_000_000))
 
     with Bars(console) as shown:

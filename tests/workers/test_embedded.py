@@ -164,7 +164,7 @@ def test_a_shared_fleet_is_found_and_one_that_ended_is_not(folder: StateFolder) 
 
         card = folder.joinable()
         assert card == Card(os.getpid(), fleet.url, shared=True, regions=())
-    assert card
+    assert card is not None
     folder.publish(card)
     assert folder.joinable() == card  # this process lives, and the lock file still names it
     (folder.path / "lock").write_text("1")

@@ -1,0 +1,69 @@
+"""Leases live as long as their worker, and little longer."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from mirror.ledger import leases
+from mirror.ledger.keys import Keys
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "LEASE_S", 0.4)
+    monkeypatch.setattr(leases, "RENEW_S", 0.1)
+
+
+def test_a_lease_is_renewed_for_as_long_as_it_is_held(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        ours, theirs = (leases.Leases(client, Keys("test:")) for _ in range(2))
+        held = ours.take("eu.example", "sha256:x")
+        assert held
+
+        assert not threading.Event().wait(1.2)
+        assert theirs.take("eu.example", "sha256:x") is None
+        ours.release(held)
+        assert theirs.take("eu.example", "sha256:x")
+
+
+def test_a_lease_of_a_worker_that_died_is_free_soon(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        dead, alive = (leases.Leases(client, Keys("test:")) for _ in range(2))
+        assert dead.take("eu.example", "sha256:x")
+        dead._held.clear()  # nobody renews it any more
+
+        until(lambda: alive.take("eu.example", "sha256:x"), 5, "the lease to lapse")
+
+
+def test_the_keeper_ends_when_nothing_is_held(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        ours = leases.Leases(client, Keys("test:"))
+        lease = ours.take("eu.example", "sha256:x")
+        assert lease
+        ours.release(lease)
+
+        until(lambda: ours._keeper is None, 5, "the keeper to end")
+
+
+def test_turns_are_taken_one_after_the_other(valkey: ValkeyServer) -> None:
+    order: list[str] = []
+    with valkey.client() as client:
+        ours = leases.Leases(client, Keys("test:"))
+        inside, go_on = threading.Event(), threading.Event()
+
+        def second() -> None:
+            with ours.turn("referrers", "sha256:x"):
+                order.append("second")
+
+        thread = threading.Thread(target=second)
+        with ours.turn("referrers", "sha256:x"):
+            thread.start()
+            inside.set()
+            assert not go_on.wait(0.2)
+            order.append("first")
+        thread.join(5)
+    assert order == ["first", "second"]

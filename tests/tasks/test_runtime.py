@@ -1,0 +1,88 @@
+"""What a process is composed of, and what it says when it cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from config.fleet import Fleet, parse_fleet
+from config.settings import Settings
+from tasks.runtime import (
+    BrokerUnreachable,
+    NoBroker,
+    compose,
+    connect,
+    fleet_of,
+    ledger_url,
+    redis_url,
+    regions_of,
+)
+from tests.support.ports import free_port
+from tests.support.valkey import ValkeyServer
+
+FLEET = """
+redis_url: env:FLEET_REDIS
+mirrors:
+  - {name: app, source: src.example/app, targets: [{region: us, repository: us.example/app}, eu.example/app]}
+"""
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(f"SEALIFT_{name}", value)
+    return Settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://cache:6379/2", "redis://cache:6379/2"),
+        ("rediss://user:pw@cache/0", "rediss://user:pw@cache/0"),
+        ("redis+socket:///run/v.sock?virtual_host=3", "unix:///run/v.sock?db=3"),
+        ("redis+socket:///run/v.sock", "unix:///run/v.sock?db=0"),
+    ],
+)
+def test_a_socket_is_spelled_as_each_library_wants_it(url: str, expected: str) -> None:
+    assert ledger_url(url) == expected
+
+
+def test_the_environment_goes_before_the_fleet_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    fleet = parse_fleet(FLEET)
+    monkeypatch.setenv("FLEET_REDIS", "redis://from-file/0")
+
+    assert redis_url(settings(monkeypatch), fleet) == "redis://from-file/0"
+    assert redis_url(settings(monkeypatch, REDIS_URL="redis://from-env/0"), fleet) == "redis://from-env/0"
+
+
+def test_a_worker_without_a_redis_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SEALIFT_REDIS_URL", raising=False)
+    with pytest.raises(NoBroker, match="set SEALIFT_REDIS_URL or redis_url"):
+        redis_url(Settings(), Fleet())
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    with pytest.raises(BrokerUnreachable) as caught:
+        connect(f"redis://:hunter2@127.0.0.1:{free_port()}/0")
+    assert "does not answer" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_default_fleet_file_may_be_absent_but_a_named_one_may_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fleet_of(Settings()).mirrors == ()
+    with pytest.raises(ValueError, match=r"nope\.yaml"):
+        fleet_of(settings(monkeypatch, FLEET_FILE="nope.yaml"))
+
+
+def test_each_region_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert regions_of(parse_fleet(FLEET)) == ("us", "local")
+
+
+def test_a_runtime_reaches_its_redis(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = compose(settings(monkeypatch, REDIS_URL=valkey.url, COPY_THREADS="3"))
+    assert made.ledger.runs() == []
+    assert made.engine.limits.copy_threads == 3
+    made.close()
