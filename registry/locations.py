@@ -5,11 +5,14 @@ Texts of ForbiddenLocation name hosts only: the rest of such a URL may be signed
 
 from __future__ import annotations
 
+import re
+
 import httpx
 
 from registry.endpoint import Endpoint
 
 _PORTS = {"http": 80, "https": 443}
+_HOST = re.compile(rb"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?|[0-9a-f:.]{2,45}")
 
 
 class ForbiddenLocation(ValueError):
@@ -65,8 +68,10 @@ def _joined(current: httpx.URL, location: str) -> httpx.URL:
         target = current.join(location)
     except (httpx.InvalidURL, ValueError) as error:
         raise ForbiddenLocation("it names a place that is no URL") from error
-    if target.scheme not in _PORTS or not target.host:
+    if target.scheme not in _PORTS:
         raise ForbiddenLocation(f"it names a place that is not HTTP ({target.scheme})")
+    if not _HOST.fullmatch(target.raw_host):
+        raise ForbiddenLocation("it names a place that is no host")
     if target.userinfo:
         raise ForbiddenLocation(f"it names a place with a user name or password in it, at {target.host}")
     return target.copy_with(fragment=None)

@@ -42,9 +42,9 @@ def test_a_task_keeps_one_blob_however_large_they_all_are() -> None:
     assert ([one.blob for one in own], [one.blob for one in far]) == ([HUGE], [BIG])
 
 
-def test_without_targets_or_blobs_there_is_nothing_to_do() -> None:
-    assert missing([BIG], {}) == []
-    assert missing([], {"a": set()}) == []
+def test_without_blobs_there_is_nothing_to_do() -> None:
+    assert blob_work([]) == []
+    assert split_hauls([], 1) == ([], [])
 
 
 def test_tags_are_cut_without_reading_ahead() -> None:
