@@ -69,9 +69,7 @@ def compose(settings: Settings) -> Runtime:
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
     ledger = Ledger(connect(url), settings.redis_prefix)
-    connections = Connections(
-        lambda host: endpoint_of(fleet, settings, host), usual_credentials(credential_entries(fleet))
-    )
+    connections = connections_of(settings, fleet)
     engine = Engine(
         ledger=ledger,
         open_repository=connections.open,
@@ -80,6 +78,12 @@ def compose(settings: Settings) -> Runtime:
         memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),
     )
     return Runtime(settings, fleet, ledger, connections, engine)
+
+
+def connections_of(settings: Settings, fleet: Fleet) -> Connections:
+    """Registries on the fleet file's terms, with its accounts first, then docker's and podman's."""
+    credentials = usual_credentials(credential_entries(fleet))
+    return Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
 
 
 def fleet_of(settings: Settings) -> Fleet:

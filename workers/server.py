@@ -60,13 +60,13 @@ def await_server(path: Path, patience_s: float) -> None:
 
 def shut_down(path: Path) -> None:
     """Ask the server to write its file and go; one that is not there is fine."""
-    _ask(path, b"SHUTDOWN\r\n")
+    _ask(path, b"SHUTDOWN\r\n", patience_s=1.0)  # it answers by closing
 
 
-def _ask(path: Path, command: bytes) -> bytes:
+def _ask(path: Path, command: bytes, patience_s: float = 5.0) -> bytes:
     """The first line of the answer; empty where there is none."""
     with suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(5.0)
+        connection.settimeout(patience_s)
         connection.connect(str(path))
         connection.sendall(command)
         return connection.recv(1024).partition(b"\r\n")[0]

@@ -9,7 +9,7 @@ import pytest
 
 from registry.connections import Connections
 from registry.endpoint import Endpoint
-from registry.errors import Refused, RegistryError
+from registry.errors import NotFound, Refused, RegistryError
 from registry.exchange import Registry
 from registry.reference import MalformedReference, Reference
 from tests.support.opening import QUICK, Nobody
@@ -44,7 +44,8 @@ def test_a_layout_folder_is_a_repository_too(connections: Connections, tmp_path:
     layout = connections.open(f"oci:{tmp_path}/images:1.0")
 
     assert layout.name == f"oci:{tmp_path}/images"
-    assert list(layout.tags()) in ([], [[]])
+    with pytest.raises(NotFound, match="image layout"):
+        list(layout.tags())
 
 
 def test_repositories_of_a_host_share_its_registry(connections: Connections) -> None:
@@ -93,6 +94,7 @@ def test_closing_ends_idle_connections_and_what_is_opened_later_is_new(connectio
         assert wire.connections == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # the threads are the test's own server
 def test_connections_that_were_made_before_a_fork_work_after_it(connections: Connections) -> None:
     with Wire(answering(200, LAYER)) as wire:
         name = f"{wire.host}/team/app"
@@ -117,7 +119,7 @@ def test_a_certificate_file_that_cannot_be_read_is_named(tmp_path: Path) -> None
     endpoint = Endpoint("127.0.0.1:9", plain_http=False, ca_file=str(missing))
     connections = Connections({endpoint.host: endpoint}, Nobody())
 
-    with pytest.raises(Refused, match="ca.pem"):
+    with pytest.raises(Refused, match=r"ca\.pem"):
         connections.open("127.0.0.1:9/team/app").resolve("1.0")
     connections.close()
 

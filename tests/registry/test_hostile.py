@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from registry.descriptor import DOCKER_LAYER, OCI_INDEX, OCI_MANIFEST, Descripto
 from registry.errors import DigestMismatch, RegistryError, Transient, Unsafe, Unsupported
 from registry.manifest import MAX_MANIFEST_BYTES
 from registry.repository import Upload
+from tests.support.certificates import make_certificates
 from tests.support.opening import Opener
 from tests.support.scripted import APP, BLOB, HELD, LAYER, MANIFEST, UPLOADS, read, refusing
 from tests.support.wire import Call, Script, Wire, answering, in_turn, routed
@@ -120,6 +122,19 @@ def test_a_redirect_to_what_is_no_place_for_us_is_not_followed(
 
     assert "secret" not in str(caught.value)
     assert len(wire.calls) == 1
+
+
+def test_a_redirect_from_https_to_http_is_not_followed(
+    open_at: Opener, elsewhere: Wire, tmp_path: Path
+) -> None:
+    made = make_certificates(tmp_path)
+    with Wire(redirecting(f"{elsewhere.url}/x"), made.server_context()) as wire:
+        repository = open_at(wire.host, plain_http=False, ca_file=str(made.authority))
+        with pytest.raises(Unsafe, match="from https to http"):
+            read(repository)
+
+        assert len(wire.calls) == 1
+    assert elsewhere.connections == 0
 
 
 @pytest.mark.parametrize("ask", ["tags", "upload", "put", "delete"])

@@ -67,7 +67,7 @@ class Drive:
                     flip(self.engine, batch, region)
 
     def conclude(self) -> list[decide.Step]:
-        steps = [decide.conclude(self.engine, batch) for batch in self.batches]
+        steps: list[decide.Step] = [decide.conclude(self.engine, batch) for batch in self.batches]
         for batch, step in zip(self.batches, steps, strict=True):
             if step == "return":
                 for region in self.spec.regions:

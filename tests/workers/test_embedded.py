@@ -154,6 +154,26 @@ def test_when_the_command_is_killed_its_processes_end_and_the_folder_is_free(
     assert eventually(lambda: not any(is_running(pid) for pid in pids))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel ends orphans")
+def test_the_folder_stays_taken_while_the_server_of_a_killed_command_lives(
+    holder: tuple[subprocess.Popen[str], list[int]], folder: StateFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, (server, _) = holder
+    monkeypatch.setattr("workers.state.ORPHAN_PATIENCE_S", 0.1)
+    os.kill(server, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+
+    try:
+        with pytest.raises(StateBusy):
+            os.close(folder.claim())
+    finally:
+        os.kill(server, signal.SIGCONT)
+
+    assert eventually(lambda: not is_running(server))
+    os.close(folder.claim())
+
+
 def test_a_shared_fleet_is_found_and_one_that_ended_is_not(folder: StateFolder) -> None:
     assert folder.joinable() is None
     with EmbeddedFleet(folder) as fleet:

@@ -181,12 +181,13 @@ def see_through(
 def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: bool) -> Exit:
     from mirror.preview import preview
     from registry.connections import Connections
-    from tasks.runtime import credentials_of
-    from tasks.terms import endpoint_of
+    from registry.docker_config import usual_credentials
+    from tasks.terms import credential_entries, endpoint_of
     from workers.cli.plans import show_previews
 
     fleet, settings = session.fleet, session.settings
-    connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials_of(fleet))
+    credentials = usual_credentials(credential_entries(fleet))
+    connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
     with closing(connections):
         previews = [preview(spec, connections.open) for spec in specs]
     return show_previews(session.console, previews, everything=everything)

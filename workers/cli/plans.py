@@ -21,12 +21,12 @@ _WORDS = {
     "missing": ("missing at the source", "red"),
     "error": ("cannot tell", "red"),
 }
-_TROUBLE = ("missing", "error")
+_TROUBLE = frozenset({"missing", "error"})
 
 
 def show_previews(console: Console, previews: Sequence[Preview], *, everything: bool) -> Exit:
     """Print them; the exit code is 1 where something could not be looked at or is not there."""
-    trouble = any(preview.counts.get(state) for preview in previews for state in _TROUBLE)  # type: ignore[call-overload]
+    trouble = any(_TROUBLE.intersection(preview.counts) for preview in previews)
     code = Exit.FAILED if trouble else Exit.DONE
     if console.json:
         mirrors = (preview.document() for preview in previews)
