@@ -21,6 +21,17 @@ OutcomeState = Literal[
 KEEP_S = 7 * 86400
 """How long the tags of a concluded batch can be looked up."""
 
+_SHOWN: dict[OutcomeState, TagState] = {
+    "missing": "pending",
+    "landed": "pending",
+    "current": "current",
+    "updated": "updated",
+    "returned": "failed",
+    "split": "failed",
+    "failed": "failed",
+    "superseded": "superseded",
+    "cancelled": "cancelled",
+}
 _WORST: tuple[TagState, ...] = (
     "failed", "held", "waiting", "pending", "cancelled", "superseded", "updated", "current",
 )  # fmt: skip
@@ -266,16 +277,10 @@ def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetR
     if outcome is None:
         state: TagState = "failed" if one.reason else "pending"
         return TargetReport(target.repository, target.region, state, one.reason, one.kind)
-    shown: dict[str, TagState] = {
-        "missing": "pending",
-        "landed": "pending",
-        "returned": "failed",
-        "split": "failed",
-    }
     return TargetReport(
         repository=target.repository,
         region=target.region,
-        state=shown.get(outcome.state, outcome.state),  # type: ignore[arg-type]  # the rest are TagStates
+        state=_SHOWN[outcome.state],
         reason=outcome.reason,
         kind=outcome.kind,
         previous=outcome.previous,

@@ -210,8 +210,8 @@ def test_a_target_that_takes_no_bytes_drops_out_of_a_shared_read() -> None:
 
 def test_a_fault_of_ours_in_one_branch_rises_instead_of_passing_for_success() -> None:
     class Faulty(_Sink):
-        def finish_upload(self, *_: object) -> None:
-            raise TypeError("a bug")
+        def finish_upload(self, _: Upload, blob: Descriptor, chunks: Iterator[bytes]) -> None:
+            raise TypeError(f"a bug before {blob.digest} of {chunks}")
 
     with pytest.raises(TypeError, match="a bug"):
         tee(BLOB, lambda: iter([CONTENT]), [(_as_repository(Faulty("r.example/app")), Upload("x"))])
