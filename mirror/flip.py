@@ -72,7 +72,8 @@ def _move(stage: Stage, pair: tuple[str, str], outcome: Outcome) -> Outcome:
 
 def _put_tag(stage: Stage, target: Repository, tag: str, digest: str) -> None:
     manifest = stage.graph(digest).root
-    stage.engine.patience.attempt(lambda: target.put_manifest(tag, manifest))
+    with stage.alone_with(target, digest):
+        stage.engine.patience.attempt(lambda: target.put_manifest(tag, manifest))
 
 
 def _wanted(stage: Stage, tag: str) -> str:

@@ -124,7 +124,8 @@ def _put_manifests(stage: Stage, target: Repository, graph: Graph, *, believe: b
 
 
 def _put(stage: Stage, target: Repository, manifest: Manifest) -> bool:
-    return stage.engine.patience.attempt(lambda: target.put_manifest(manifest.digest, manifest))
+    with stage.alone_with(target, manifest.digest):
+        return stage.engine.patience.attempt(lambda: target.put_manifest(manifest.digest, manifest))
 
 
 def _heal(stage: Stage, target: Repository, graph: Graph) -> None:

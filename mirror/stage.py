@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Stage:
     progress: Progress
     _graphs: dict[str, Graph] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _turns: dict[tuple[str, str], threading.Lock] = field(default_factory=dict)
 
     @classmethod
     def open(cls, engine: Engine, batch: str, region: str, progress: Progress) -> Stage:
@@ -67,6 +69,14 @@ class Stage:
             with self._lock:
                 self._graphs[digest] = graph
         return self._graphs[digest]
+
+    @contextlib.contextmanager
+    def alone_with(self, target: Repository, digest: str) -> Iterator[None]:
+        """One thread at a time puts a manifest: several tags may share it, and registries trip over that."""
+        with self._lock:
+            turn = self._turns.setdefault((target.name, digest), threading.Lock())
+        with turn:
+            yield
 
     def carrier(self) -> Carrier:
         return Carrier(

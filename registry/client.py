@@ -25,6 +25,7 @@ from registry.errors import (
     DigestMismatch,
     NotFound,
     Refused,
+    Transient,
     Unauthorized,
     Unsafe,
     Unsupported,
@@ -132,9 +133,16 @@ class RemoteRepository:
             Content(manifest.content),
             frozenset({200, 201, 202}),
         )
-        with self._registry.exchange(call) as response:
-            self._check_stored(response, manifest.digest, what)
-            return manifest.subject is None or "oci-subject" in response.headers
+        try:
+            with self._registry.exchange(call) as response:
+                self._check_stored(response, manifest.digest, what)
+                return manifest.subject is None or "oci-subject" in response.headers
+        except DigestMismatch as error:
+            # The bytes are those of the digest, we checked: docker-registry 2.8 answers so where the same
+            # manifest is being put twice at once.
+            if error.status is None:
+                raise
+            raise Transient(error.end, error.what, error.reason, error.status, error.code) from error
 
     def delete_manifest(self, tag_or_digest: str) -> None:
         """See Repository. Raises Refused where the registry deletes nothing."""

@@ -5,6 +5,8 @@ Messages carry ids only. Titles are for people who watch Flower; no code reads t
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Signature, chord, signature
 
 from mirror.ledger import Ledger
@@ -20,8 +22,8 @@ def send_enumerate(ledger: Ledger, run: str) -> None:
     _control("enumerate", [run], f"enumerate · {spec.name} at {spec.source}", ledger.lane(run)).delay()
 
 
-def send_sweep() -> None:
-    _control("sweep", [], "sweep", "release").delay()
+def send_sweep(older_than_s: float | None = None) -> None:
+    _control("sweep", [older_than_s], "sweep", "release").delay()
 
 
 def send_resolve(ledger: Ledger, batch: str) -> None:
@@ -99,10 +101,10 @@ def _region_task(ledger: Ledger, name: str, batch: str, region: str) -> Signatur
     return _task(name, [batch, region], region, shown, ledger.lane(run))
 
 
-def _control(name: str, args: list[str], shown: str, lane: Lane) -> Signature:
+def _control(name: str, args: list[Any], shown: str, lane: Lane) -> Signature:
     return _task(name, args, CONTROL_QUEUE, shown, lane)
 
 
-def _task(name: str, args: list[str], queue: str, shown: str, lane: Lane) -> Signature:
+def _task(name: str, args: list[Any], queue: str, shown: str, lane: Lane) -> Signature:
     options = {"queue": queue, "priority": PRIORITY[lane], "argsrepr": shown, "kwargsrepr": "{}"}
     return signature(f"sealift.{name}", args=args, options=options, immutable=True)

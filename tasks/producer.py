@@ -43,6 +43,6 @@ def cancel(rt: Runtime, run: str) -> bool:
     return rt.ledger.cancel_run(run)
 
 
-def sweep(rt: Runtime) -> None:  # noqa: ARG001 - callers hold a runtime: the app is set up
-    """Send the sweeper, where no beat does."""
-    canvas.send_sweep()
+def sweep(rt: Runtime, *, older_than_s: float | None = None) -> None:  # noqa: ARG001 - the app is set up by it
+    """Send the sweeper, where no beat does; ``older_than_s`` 0 where all workers have just been started."""
+    canvas.send_sweep(older_than_s)

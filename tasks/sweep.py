@@ -18,12 +18,15 @@ MAX_SWEEPS = 20
 
 
 @shared_task(name="sealift.sweep")
-def sweep_task() -> None:
-    """Send on every run and batch that has not moved for ``stall_s``; one sweeper at a time does."""
+def sweep_task(older_than_s: float | None = None) -> None:
+    """Send on every run and batch that has not moved for ``stall_s``; one sweeper at a time does.
+
+    ``older_than_s`` replaces ``stall_s`` where nobody can be at work: 0 when a fleet is started alone.
+    """
     rt = runtime()
-    if not rt.ledger.sweeping(rt.settings.sweep_interval_s / 2):
+    if older_than_s is None and not rt.ledger.sweeping(rt.settings.sweep_interval_s / 2):
         return
-    for member in rt.ledger.stalled(rt.settings.stall_s):
+    for member in rt.ledger.stalled(rt.settings.stall_s if older_than_s is None else older_than_s):
         rt.ledger.batches.touch(member)
         if "." in member:
             _send_on(rt, member)

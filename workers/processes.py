@@ -42,7 +42,8 @@ def beat(schedule: Path) -> list[str]:
 
 
 def flower(port: int) -> list[str]:
-    return python("workers.launch", "flower", "--address=127.0.0.1", f"--port={port}")
+    conf = Path(__file__).with_name("flowerconfig.py")
+    return python("workers.launch", "flower", f"--conf={conf}", "--address=127.0.0.1", f"--port={port}")
 
 
 def has_flower() -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -350,6 +351,40 @@ def test_a_registry_that_refuses_a_sparse_index_fails_that_tag_with_that_reason(
 
         assert run.states("1.0") == ["failed"]
         assert "platforms" in run.tags["1.0"].reason
+
+
+def test_tags_that_share_a_manifest_never_put_it_twice_at_once(world: World) -> None:
+    tags = [f"1.{n}" for n in range(8)]
+    for tag in tags:
+        world.source.hold("team/app", image("same"), tag)
+    watch = Overlaps()
+    world.eu.on_request = watch
+    spec = replace(world.spec, targets=world.spec.targets[1:])
+
+    run = world.drive(spec).all()
+
+    assert run.report.states == {"updated": 8}
+    assert watch.puts >= len(tags)
+    assert watch.worst == 1
+
+
+class Overlaps:
+    """Counts manifest PUTs that are under way together; the answer to each is what ends it."""
+
+    def __init__(self) -> None:
+        self.puts = self.worst = self._now = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, method: str, path: str) -> None:
+        if method != "PUT" or "/manifests/" not in path:
+            return
+        with self._lock:
+            self.puts += 1
+            self._now += 1
+            self.worst = max(self.worst, self._now)
+        threading.Event().wait(0.01)  # long enough for another to come in, were it allowed
+        with self._lock:
+            self._now -= 1
 
 
 def test_a_cancelled_run_moves_nothing_and_says_so(world: World) -> None:

@@ -60,11 +60,11 @@ class Engine:
         if monotonic() - self._swept >= interval_s:
             self.sweep()
 
-    def sweep(self) -> None:
+    def sweep(self, older_than_s: float | None = None) -> None:
         from tasks import producer
 
         self._swept = monotonic()
-        producer.sweep(self.rt)
+        producer.sweep(self.rt, older_than_s=older_than_s)
 
     def report_deaths(self) -> None:
         """Say each once; a worker that cannot live ends the command."""
@@ -113,7 +113,7 @@ class Engine:
             self.session.console.say(
                 f"{counted(len(others), 'earlier run')} {goes} beside this: {listed(others)}"
             )
-        self.sweep()
+        self.sweep(older_than_s=0)  # no worker of the earlier command is left that could be at it
 
     def settle(self) -> None:
         """After the command's own work: workers that have nothing left to do need no time to stop."""
@@ -171,6 +171,8 @@ def _reach(session: Session) -> Engine | None:
 def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine:
     from workers.embedded import EmbeddedFleet
 
+    if workers:
+        _check_environment(session)
     deaths: SimpleQueue[Death] = SimpleQueue()
     fleet = EmbeddedFleet(session.state, deaths.put)
     opened = Engine(session, "embedded", fleet, deaths=deaths)
@@ -186,6 +188,16 @@ def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine
         fleet.close()
         raise
     return opened
+
+
+def _check_environment(session: Session) -> None:
+    """Workers of our own need every secret that the fleet file points at; FleetError names what lacks."""
+    if session.has_fleet_file:
+        from config.environment import check_environment
+        from config.problems import FleetError
+
+        if problems := check_environment(session.fleet):
+            raise FleetError(tuple(problems))
 
 
 def _restore(url: str | None) -> None:
