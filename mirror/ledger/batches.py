@@ -250,7 +250,8 @@ class Batches:
         outcomes = self.outcomes(batch)
         for one in self.resolved(batch):
             targets = tuple(_target_report(one, target, outcomes) for target in spec.targets)
-            state = min((target.state for target in targets), key=_WORST.index)
+            states: list[TagState] = [target.state for target in targets]
+            state = min(states, key=_WORST.index)
             reason = next((t.reason for t in targets if t.state == state and t.reason), "")
             digest = one.descriptor.digest if one.descriptor else None
             yield TagReport(one.tag, digest, state, reason, targets)
