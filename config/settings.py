@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_state_path
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -54,6 +54,18 @@ class Settings(BaseSettings):
     retry_budget_s: PositiveFloat = Field(
         default=60.0, description="Longest that one exchange is tried again."
     )
+    outage_s: NonNegativeFloat = Field(
+        default=600.0,
+        description="How long a registry's outage is waited out before its tags fail; 0: not at all. "
+        "A Retry-After is waited for however long it is.",
+    )
+    proof_s: PositiveFloat = Field(
+        default=300.0,
+        description="How old the proof that a target holds a tag's content may be when the tag moves.",
+    )
+    confirm_replicas: NonNegativeInt = Field(
+        default=0, description="Redis replicas that must have written down what tags were before they move."
+    )
     connect_timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for a connection.")
     read_timeout_s: PositiveFloat = Field(default=60.0, description="Longest silence while reading.")
     commit_timeout_s: PositiveFloat = Field(
@@ -73,7 +85,7 @@ class Settings(BaseSettings):
     soft_shutdown_s: PositiveFloat = Field(
         default=30.0, description="How long a stopping worker may finish its work."
     )
-    sweep_interval_s: PositiveFloat = Field(default=15.0, description="How often batches are looked over.")
+    sweep_interval_s: PositiveFloat = Field(default=5.0, description="How often batches are looked over.")
     stall_s: PositiveFloat = Field(
         default=45.0, description="A batch that has not moved for this long is sent on by the sweeper."
     )

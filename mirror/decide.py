@@ -1,142 +1,251 @@
-"""Finalize and conclude: what a batch does next, decided from the ledger alone (design, section 3)."""
+"""Finalize and conclude: what a batch does next, decided from the ledger alone (design, section 3).
+
+Each decision has its turn: two that are asked for at once are taken one after the other.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mirror.engine import Engine
-from mirror.ledger.batches import Batches, Outcome, Outcomes
-from mirror.spec import MirrorSpec
+from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, Outcomes, OutcomeState
+from mirror.spec import MirrorSpec, Target
 
-Step = Literal["flip", "return", "concluded", "wait", "nothing"]
+Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
 """``wait``: not everything has come in; whoever comes last asks again. ``nothing``: it is decided."""
+MAX_ROLLS = 2
+ROLL_PAUSE_S = 5.0
+"""A tag that is new and cannot be taken back is tried again where it failed, so often and after so long."""
 
 
-def finalize(engine: Engine, batch: str) -> Step:
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The step to take; ``regions`` have to take it, where not all have."""
+
+    step: Step
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What a decision looks at."""
+
+    engine: Engine
+    id: str
+    spec: MirrorSpec
+    outcomes: Outcomes
+
+    @property
+    def ledger(self) -> Batches:
+        return self.engine.ledger.batches
+
+    def put(self, changed: Outcomes, over: tuple[OutcomeState, ...]) -> None:
+        self.ledger.record(self.id, changed, over)
+        self.outcomes.update(changed)
+
+    def in_state(self, *states: OutcomeState) -> Outcomes:
+        return {pair: one for pair, one in self.outcomes.items() if one.state in states}
+
+    def regions_of(self, outcomes: Outcomes) -> tuple[str, ...]:
+        names = {target for _, target in outcomes}
+        return tuple(dict.fromkeys(t.region for t in self.spec.targets if t.repository in names))
+
+    def park(self, state: Literal["landing", "flipping"], until: float) -> Decision:
+        return Decision("parked" if self.engine.ledger.park(self.id, state, until) else "nothing")
+
+    def conclude(self, state: Literal["landing", "flipping", "returning"]) -> Decision:
+        return Decision("concluded" if self.ledger.conclude(self.id, state, self.spec) else "nothing")
+
+
+def finalize(engine: Engine, batch: str) -> Decision:
     """Once every region has landed what it could: which tags may move, and whether any has to.
 
-    With ``finalize: all`` a tag moves only where every target holds all of it (G2).
+    With ``finalize: all`` a tag moves only where every target holds all of it (G2), and only on a proof
+    of that which is fresh enough (G1); a region whose proof is older lands again, which costs it HEADs.
     """
-    ledger = engine.ledger.batches
-    spec = engine.ledger.spec(ledger.run_of(batch))
-    if ledger.state(batch) != "landing":
-        return "nothing"
-    if not _all_in(ledger, batch, spec, "finalize", "landed"):
-        return "wait"
-    outcomes = _completed(ledger, batch, spec)
-    changed = _hold_back(outcomes, spec)
-    if engine.ledger.is_cancelled(ledger.run_of(batch)):
-        changed |= _cancelled({**outcomes, **changed})
-    ledger.record(batch, changed)
-    outcomes |= changed
-    flips = any(outcome.state == "landed" for outcome in outcomes.values())
-    if flips or _companions_to_flip(ledger, batch, outcomes):
-        return "flip" if ledger.advance(batch, "landing", "flipping") else "nothing"
-    return "concluded" if ledger.conclude(batch, "landing", spec) else "nothing"
+    return _in_turn(engine, batch, _finalize)
 
 
-def conclude(engine: Engine, batch: str) -> Step:
-    """Once every region has flipped what it could: close the batch, or take back what moved half way."""
-    ledger = engine.ledger.batches
-    spec = engine.ledger.spec(ledger.run_of(batch))
-    state = ledger.state(batch)
-    if state == "flipping":
-        if not _all_in(ledger, batch, spec, "conclude", "flipped"):
-            return "wait"
-        if spec.finalize == "all" and half_moved(ledger.outcomes(batch)):
-            return "return" if ledger.advance(batch, "flipping", "returning") else "nothing"
-        return "concluded" if ledger.conclude(batch, "flipping", spec) else "nothing"
-    if state == "returning":
-        if not _all_in(ledger, batch, spec, "conclude", "returned"):
-            return "wait"
-        return "concluded" if ledger.conclude(batch, "returning", spec) else "nothing"
-    return "nothing"
+def conclude(engine: Engine, batch: str) -> Decision:
+    """Once every region has flipped what it could: close the batch, or what else its tags need."""
+    return _in_turn(engine, batch, _conclude)
 
 
-def give_up(engine: Engine, batch: str, reason: str) -> Step:
+def give_up(engine: Engine, batch: str, reason: str) -> Decision:
     """Close a batch that stopped moving too often: what has not ended fails with the reason."""
-    ledger = engine.ledger.batches
-    spec = engine.ledger.spec(ledger.run_of(batch))
-    open_ = {pair: one for pair, one in _completed(ledger, batch, spec).items() if one.state == "landed"}
-    ledger.record(
-        batch,
-        {pair: replace(one, state="failed", reason=reason, kind="Stuck") for pair, one in open_.items()},
-    )
-    return "concluded" if ledger.conclude(batch, ledger.state(batch), spec) else "nothing"
+
+    def end(one: _Batch) -> Decision:
+        _name_the_lost(one)
+        stuck = one.in_state(*BEFORE_FLIP, "ready")
+        one.put({pair: _failed(o, reason, "Stuck") for pair, o in stuck.items()}, (*BEFORE_FLIP, "ready"))
+        state = one.ledger.state(batch)
+        return Decision("concluded" if one.ledger.conclude(batch, state, one.spec) else "nothing")
+
+    return _in_turn(engine, batch, end)
 
 
 def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
     """Tags that moved in one target and failed for good in another, with the failure."""
     moved = {tag for (tag, _), outcome in outcomes.items() if outcome.state == "updated"}
     return {
-        tag: replace(
-            outcome, reason=f"{target}: {outcome.reason}" if target not in outcome.reason else outcome.reason
-        )
-        for (tag, target), outcome in outcomes.items()
-        if outcome.state == "failed" and tag in moved
+        tag: replace(one, reason=one.reason if target in one.reason else f"{target}: {one.reason}")
+        for (tag, target), one in outcomes.items()
+        if one.state == "failed" and tag in moved
     }
+
+
+def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision]) -> Decision:
+    ledger = engine.ledger.batches
+    with engine.ledger.content.leases.turn("decide", batch):
+        spec = engine.ledger.spec(ledger.run_of(batch))
+        return decision(_Batch(engine, batch, spec, ledger.outcomes(batch)))
+
+
+def _finalize(one: _Batch) -> Decision:
+    if one.ledger.state(one.id) != "landing":
+        return Decision("nothing")
+    if not _all_in(one, "finalize", "landed"):
+        return Decision("wait")
+    _name_the_lost(one)
+    if one.engine.ledger.is_cancelled(one.ledger.run_of(one.id)):
+        one.put(_cancelled(one.in_state(*BEFORE_FLIP)), BEFORE_FLIP)
+    one.put(_held_back(one), BEFORE_FLIP)
+    going = _whole(one)
+    if stale := _stale(one, going):
+        one.ledger.reopen(one.id, stale, "landed")
+        return Decision("land", stale)
+    if going or _companions_to_flip(one):
+        one.put(
+            {pair: replace(outcome, state="ready", at=0.0) for pair, outcome in going.items()}, ("landed",)
+        )
+        return Decision("flip" if one.ledger.advance(one.id, "landing", "flipping") else "nothing")
+    if waiting := one.in_state("waiting"):
+        return _wait_landing(one, waiting, "landing")
+    return one.conclude("landing")
+
+
+def _conclude(one: _Batch) -> Decision:
+    state = one.ledger.state(one.id)
+    if state == "flipping" and _all_in(one, "conclude", "flipped"):
+        return _after_flip(one)
+    if state == "returning" and _all_in(one, "conclude", "returned"):
+        return _after_return(one)
+    return Decision("wait" if state in {"flipping", "returning"} else "nothing")
+
+
+def _after_flip(one: _Batch) -> Decision:
+    if ready := one.in_state("ready"):
+        one.ledger.reopen(one.id, one.regions_of(ready), "flipped")
+        return one.park("flipping", min(outcome.at for outcome in ready.values()))
+    one.engine.ledger.no_trouble(one.id)
+    if one.spec.finalize == "all" and half_moved(one.outcomes):
+        return Decision("return" if one.ledger.advance(one.id, "flipping", "returning") else "nothing")
+    if waiting := one.in_state("waiting"):
+        one.ledger.reopen(one.id, one.spec.regions, "flipped")
+        if one.ledger.advance(one.id, "flipping", "landing"):
+            return _wait_landing(one, waiting, "landing")
+        return Decision("nothing")
+    return one.conclude("flipping")
+
+
+def _after_return(one: _Batch) -> Decision:
+    """A tag that is new and could not be removed again is rolled forward a few times before it is left."""
+    split = {tag for tag, _ in one.in_state("split")}
+    if not split or one.ledger.roll(one.id) > MAX_ROLLS:
+        return one.conclude("returning")
+    until = one.engine.ledger.now() + ROLL_PAUSE_S
+    stayed = {pair: o for pair, o in one.in_state("split").items() if pair[0] in split}
+    behind = {pair: o for pair, o in one.in_state("failed", "returned").items() if pair[0] in split}
+    one.put({pair: replace(o, state="updated", reason="") for pair, o in stayed.items()}, ("split",))
+    one.put(
+        {pair: replace(o, state="ready", reason="", at=until) for pair, o in behind.items()},
+        ("failed", "returned"),
+    )
+    one.ledger.reopen(one.id, one.spec.regions, "returned")
+    one.ledger.reopen(one.id, one.regions_of(behind), "flipped")
+    if not one.ledger.advance(one.id, "returning", "flipping"):
+        return Decision("nothing")
+    return one.park("flipping", until)
+
+
+def _wait_landing(one: _Batch, waiting: Outcomes, state: Literal["landing"]) -> Decision:
+    one.ledger.reopen(one.id, one.regions_of(waiting), "landed")
+    return one.park(state, min(outcome.at for outcome in waiting.values()))
 
 
 def _all_in(
-    ledger: Batches,
-    batch: str,
-    spec: MirrorSpec,
-    task: Literal["finalize", "conclude"],
-    step: Literal["landed", "flipped", "returned"],
+    one: _Batch, task: Literal["finalize", "conclude"], step: Literal["landed", "flipped", "returned"]
 ) -> bool:
-    if ledger.regions_done(batch, step) >= set(spec.regions):
+    regions = set(one.spec.regions)
+    if one.ledger.regions_done(one.id, step) >= regions:
         return True
-    ledger.ask_for(batch, task)
+    one.ledger.ask_for(one.id, task)
     # The last region may have come in between the two lines above, and found nobody asking.
-    return ledger.regions_done(batch, step) >= set(spec.regions)
+    return one.ledger.regions_done(one.id, step) >= regions
 
 
-def _completed(ledger: Batches, batch: str, spec: MirrorSpec) -> Outcomes:
-    """Every resolved tag in every target: what no region spoke of has failed, by name."""
-    outcomes = ledger.outcomes(batch)
-    for one in ledger.resolved(batch):
-        for target in spec.targets if one.descriptor else ():
-            outcome = outcomes.get((one.tag, target.repository))
-            if outcome is None or outcome.state == "missing":
-                previous = outcome.previous if outcome else None
-                lost = Outcome("failed", f"region {target.region} did not land it", "Incomplete", previous)
-                ledger.record(batch, {(one.tag, target.repository): lost})
-                outcomes[one.tag, target.repository] = lost
-    return outcomes
+def _name_the_lost(one: _Batch) -> None:
+    """Every resolved tag ends in every target: what no region spoke of has failed, by name."""
+    lost: Outcomes = {}
+    for resolved in one.ledger.resolved(one.id):
+        for target in one.spec.targets if resolved.descriptor else ():
+            pair = (resolved.tag, target.repository)
+            if pair not in one.outcomes or one.outcomes[pair].state == "missing":
+                lost[pair] = _lost(target, one.outcomes.get(pair))
+    one.put(lost, ("missing",))
 
 
-def _hold_back(outcomes: Outcomes, spec: MirrorSpec) -> Outcomes:
-    """With ``finalize: all``: landed tags that must not move because another target does not hold them."""
-    if spec.finalize != "all":
+def _lost(target: Target, known: Outcome | None) -> Outcome:
+    previous = known.previous if known else None
+    return Outcome("failed", f"region {target.region} did not land it", "Incomplete", previous)
+
+
+def _held_back(one: _Batch) -> Outcomes:
+    """With ``finalize: all``: tags that must not move because another target will never hold them."""
+    if one.spec.finalize != "all":
         return {}
     broken: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
-    for (tag, target), outcome in outcomes.items():
-        if outcome.state in {"failed", "cancelled"}:
-            broken[tag].append((target, outcome))
+    for (tag, target), outcome in one.in_state("failed", "cancelled").items():
+        broken[tag].append((target, outcome))
     return {
-        (tag, target): replace(
+        (tag, target): _failed(
             outcome,
-            state="failed",
-            reason=f"not moved, because {broken[tag][0][0]} could not be: {broken[tag][0][1].reason}",
-            kind=broken[tag][0][1].kind,
+            f"not moved, because {broken[tag][0][0]} could not be: {broken[tag][0][1].reason}",
+            broken[tag][0][1].kind,
         )
-        for (tag, target), outcome in outcomes.items()
-        if outcome.state == "landed" and tag in broken
+        for (tag, target), outcome in one.in_state("landed", "waiting").items()
+        if tag in broken
     }
+
+
+def _whole(one: _Batch) -> Outcomes:
+    """What may move now: with ``finalize: all`` nothing of a tag that another target still waits for."""
+    waiting = {tag for tag, _ in one.in_state("waiting")} if one.spec.finalize == "all" else set()
+    return {pair: outcome for pair, outcome in one.in_state("landed").items() if pair[0] not in waiting}
+
+
+def _stale(one: _Batch, going: Outcomes) -> tuple[str, ...]:
+    """Regions whose proof of something that is about to move is too old."""
+    oldest = one.engine.ledger.now() - one.engine.proof_s
+    return one.regions_of({pair: outcome for pair, outcome in going.items() if outcome.at < oldest})
 
 
 def _cancelled(outcomes: Outcomes) -> Outcomes:
     return {
-        pair: replace(outcome, state="cancelled", reason="the run was cancelled")
+        pair: replace(outcome, state="cancelled", reason="the run was cancelled", kind="")
         for pair, outcome in outcomes.items()
-        if outcome.state == "landed"
     }
 
 
-def _companions_to_flip(ledger: Batches, batch: str, outcomes: Outcomes) -> bool:
+def _failed(outcome: Outcome, reason: str, kind: str) -> Outcome:
+    return replace(outcome, state="failed", reason=reason, kind=kind)
+
+
+def _companions_to_flip(one: _Batch) -> bool:
     """Digest tags to move although their image is current: a signature that came later."""
-    whole = {tag for (tag, _), outcome in outcomes.items() if outcome.state == "current"}
-    found = ledger.associates(batch)
-    return any(one.tag for tag in whole for one in found.get(tag, ()))
+    current = {tag for tag, _ in one.in_state("current")}
+    found = one.ledger.associates(one.id)
+    return any(associate.tag for tag in current for associate in found.get(tag, ()))

@@ -37,6 +37,10 @@ class Engine:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     memory: Memory = field(default_factory=Memory)
+    outage_s: float = 600.0
+    """How long transient faults are waited out in the ledger; 0: not at all."""
+    proof_s: float = 300.0
+    """How old the proof that a target holds a tag's content may be when the tag moves."""
 
 
 FLUSH_S = 0.3

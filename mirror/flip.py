@@ -10,70 +10,151 @@ from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
 from mirror.ledger.batches import Outcome, Outcomes
 from mirror.stage import Stage
-from registry.errors import NotFound, RegistryError
+from mirror.waits import failure
+from registry.errors import NotFound, RegistryError, Transient
+from registry.manifest import Manifest
 from registry.repository import Repository
 
 Heard = Callable[[dict[str, int]], None]
+Pair = tuple[str, str]
+"""(tag, target repository)."""
 
 
 def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) -> None:
     """PUT the landed manifests under their tags, in every target of the region.
 
-    The digest that a tag had is journalled before (G2); a tag that a newer run has claimed is left alone
-    (G5). What fails is recorded by tag and target.
+    The digest that each tag had is journalled, and the journal confirmed, before the first PUT (G2). A tag
+    that a newer run has claimed is left alone (G5). What fails is recorded by tag and target; what may
+    still work stays ``ready``, with the time of its next attempt.
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
     ledger = engine.ledger.batches
-    known = ledger.outcomes(batch)
-    landed = {
-        (one.tag, name): known[one.tag, name]
-        for one, _, name, _ in stage.pairs
-        if known[one.tag, name].state == "landed"
+    if ledger.state(batch) != "flipping":
+        return  # the batch has gone on: this message came late
+    known, now = ledger.outcomes(batch), engine.ledger.now()
+    going = {
+        pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        journal = dict(
-            zip(landed, pool.map(lambda pair: _journal(stage, pair, landed[pair]), landed), strict=True)
-        )
-        ledger.record(batch, journal)
+        journal = _each(pool, going, lambda pair, one: _journal(stage, pair, one))
+        ledger.record(batch, journal, ("ready",))
+        if journal and len(stage.spec.targets) > 1:
+            engine.ledger.confirm()
         failed = _flip_companions(stage, {**known, **journal})
-        going = [pair for pair, one in journal.items() if one.state == "landed" and pair not in failed]
-        moved = dict(zip(going, pool.map(lambda pair: _move(stage, pair, journal[pair]), going), strict=True))
-    ledger.record(batch, {**failed, **moved})
+        ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
+        moved = _each(pool, ready, lambda pair, one: _move(stage, pair, one))
+    ledger.record(batch, {**failed, **moved}, ("ready", "current"))
     ledger.region_done(batch, region, "flipped")
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     ledger.count(stage.run, region, {"tags_flipped": flipped})
 
 
-def _journal(stage: Stage, pair: tuple[str, str], outcome: Outcome) -> Outcome:
-    """What the tag is just before it moves."""
+def unflip(engine: Engine, batch: str, region: str) -> None:
+    """Put tags back that moved here and failed for good elsewhere, from the journal.
+
+    A tag that was new is deleted where the registry can do that by tag; where it cannot, it stays and is
+    reported as split: deleting by digest could take other tags along. A tag that somebody else has moved
+    since is theirs.
+    """
+    stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
+    if engine.ledger.batches.state(batch) != "returning":
+        return
+    known = engine.ledger.batches.outcomes(batch)
+    failures = half_moved(known)
+    moved = {
+        p: one for p, one in _of_region(stage, known).items() if p[0] in failures and one.state == "updated"
+    }
+    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
+        returned = _each(pool, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
+    engine.ledger.batches.record(batch, returned, ("updated",))
+    engine.ledger.batches.region_done(batch, region, "returned")
+
+
+def _of_region(stage: Stage, outcomes: Outcomes) -> Outcomes:
+    return {pair: outcome for pair, outcome in outcomes.items() if pair[1] in stage.targets}
+
+
+def _each(pool: ThreadPoolExecutor, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcome]) -> Outcomes:
+    answers = {pair: pool.submit(step, pair, outcome) for pair, outcome in outcomes.items()}
+    return {pair: answer.result() for pair, answer in answers.items()}
+
+
+def _journal(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
+    """What the tag is just before it moves; an outcome of its own where a newer run has claimed it."""
     tag, name = pair
+    if not _claim(stage, pair):
+        return _superseded(outcome)
     try:
         held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
     except NotFound:
         return replace(outcome, previous=None)
     except RegistryError as error:
-        return Outcome.failed(error, outcome.previous)
+        return _undone(stage, outcome, error)
     if held.digest == _wanted(stage, tag):
         return outcome  # a repeated flip: the journal already says what was there before the first
     return replace(outcome, previous=held.digest)
 
 
-def _move(stage: Stage, pair: tuple[str, str], outcome: Outcome) -> Outcome:
+def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
+    """One tag in one target, alone: a newer run's move can come before or after it, never in between."""
     tag, name = pair
+    digest = _wanted(stage, tag)
+    with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
+        if not _claim(stage, pair):
+            return _superseded(outcome)
+        try:
+            _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
+            _read_back(stage, stage.targets[name], tag, digest)
+            return _unless_newer(stage, pair, outcome)
+        except RegistryError as error:
+            return _undone(stage, outcome, error)
+
+
+def _unless_newer(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
+    """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
+    tag, name = pair
+    generation, newer = stage.engine.ledger.batches.claimed(name, tag)
+    if generation <= stage.engine.ledger.generation(stage.run):
+        return replace(outcome, state="updated", reason="", kind="", at=0.0)
+    target = stage.targets[name]
+    manifest = stage.engine.patience.attempt(lambda: target.manifest(newer))
+    _put_tag(stage, target, tag, manifest)
+    return _superseded(outcome)
+
+
+def _claim(stage: Stage, pair: Pair) -> bool:
     generation = stage.engine.ledger.generation(stage.run)
-    if not stage.engine.ledger.batches.claim(name, tag, generation):
-        return replace(outcome, state="superseded", reason="a newer run has moved this tag")
-    try:
-        _put_tag(stage, stage.targets[name], tag, _wanted(stage, tag))
-    except RegistryError as error:
-        return replace(Outcome.failed(error, outcome.previous), moved=outcome.moved)
-    return replace(outcome, state="updated", reason="")
+    return stage.engine.ledger.batches.claim(pair[1], pair[0], generation, _wanted(stage, pair[0]))
 
 
-def _put_tag(stage: Stage, target: Repository, tag: str, digest: str) -> None:
-    manifest = stage.graph(digest).root
-    with stage.alone_with(target, digest):
+def _superseded(outcome: Outcome) -> Outcome:
+    return replace(outcome, state="superseded", reason="a newer run has moved this tag", kind="")
+
+
+def _undone(stage: Stage, outcome: Outcome, error: RegistryError) -> Outcome:
+    """``ready`` for another attempt, or failed for good; the journal and the account stay."""
+    ended = failure(stage.engine, stage.batch, error, outcome.previous)
+    if ended.state == "waiting":
+        ended = replace(ended, state="ready")
+    return replace(ended, moved=outcome.moved)
+
+
+def _put_tag(stage: Stage, target: Repository, tag: str, manifest: Manifest) -> None:
+    with stage.alone_with(target, manifest.digest):
         stage.engine.patience.attempt(lambda: target.put_manifest(tag, manifest))
+
+
+def _read_back(stage: Stage, target: Repository, tag: str, digest: str) -> None:
+    """The registry's word that the tag is where it was put; replicas may need a moment to say so."""
+
+    def read() -> None:
+        held = target.resolve(tag).digest
+        if held != digest:
+            raise Transient(
+                target.host, f"{target.name}:{tag}", f"was put at {digest} and reads back as {held}"
+            )
+
+    stage.engine.patience.attempt(read)
 
 
 def _wanted(stage: Stage, tag: str) -> str:
@@ -84,46 +165,42 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
     """Digest tags go first, so that a signature is there before its image; returns whose could not."""
     found = stage.engine.ledger.batches.associates(stage.batch)
     failed: Outcomes = {}
-    for (tag, name), outcome in outcomes.items():
-        if name not in stage.targets or outcome.state not in {"landed", "current"}:
+    for (tag, name), outcome in _of_region(stage, outcomes).items():
+        if outcome.state not in {"ready", "current"}:
             continue
         for one in (one for one in found.get(tag, ()) if one.tag):
             try:
-                _put_tag(stage, stage.targets[name], one.tag, one.descriptor.digest)
+                _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
-                failed[tag, name] = Outcome.failed(error, outcome.previous)
+                failed[tag, name] = _undone(stage, outcome, error)
     return failed
 
 
-def unflip(engine: Engine, batch: str, region: str) -> None:
-    """Put tags back that moved here and failed for good elsewhere, from the journal.
-
-    A tag that was new is deleted where the registry can do that by tag; where it cannot, it stays and is
-    reported as split: deleting by digest could take other tags along.
-    """
-    stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
-    known = engine.ledger.batches.outcomes(batch)
-    failures = half_moved(known)
-    returned = {
-        (tag, name): _take_back(stage, tag, name, outcome, failures[tag])
-        for (tag, name), outcome in known.items()
-        if tag in failures and name in stage.targets and outcome.state == "updated"
-    }
-    engine.ledger.batches.record(batch, returned)
-    engine.ledger.batches.region_done(batch, region, "returned")
+def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> Outcome:
+    tag, name = pair
+    because = f"because the move failed elsewhere: {failed.reason}"
+    with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
+        try:
+            if not _is_ours(stage, pair):
+                return replace(outcome, state="superseded", reason="somebody else has moved this tag since")
+            done = _restore(stage, stage.targets[name], tag, outcome.previous)
+        except RegistryError as error:
+            reason = f"split: it moved here and could not be taken back ({error}) {because}"
+            return replace(outcome, state="split", reason=reason, kind=failed.kind)
+    return replace(outcome, state="returned", reason=f"{done} {because}", kind=failed.kind)
 
 
-def _take_back(stage: Stage, tag: str, name: str, outcome: Outcome, failure: Outcome) -> Outcome:
-    target, previous = stage.targets[name], outcome.previous
-    because = f"because the move failed elsewhere: {failure.reason}"
-    try:
-        if previous is None:
-            stage.engine.patience.attempt(lambda: target.delete_manifest(tag))
-            return replace(outcome, state="returned", reason=f"removed again {because}", kind=failure.kind)
-        manifest = stage.engine.patience.attempt(lambda: target.manifest(previous))
-        stage.engine.patience.attempt(lambda: target.put_manifest(tag, manifest))
-    except RegistryError as error:
-        return replace(
-            outcome, state="split", reason=f"could not be taken back ({error}) {because}", kind=failure.kind
-        )
-    return replace(outcome, state="returned", reason=f"went back to {previous} {because}", kind=failure.kind)
+def _is_ours(stage: Stage, pair: Pair) -> bool:
+    tag, name = pair
+    held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
+    return held.digest == _wanted(stage, tag) and _claim(stage, pair)
+
+
+def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> str:
+    """What was done, for the report."""
+    if previous is None:
+        stage.engine.patience.attempt(lambda: target.delete_manifest(tag))
+        return "removed again"
+    manifest = stage.engine.patience.attempt(lambda: target.manifest(previous))
+    _put_tag(stage, target, tag, manifest)
+    return f"went back to {previous}"

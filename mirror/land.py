@@ -19,6 +19,7 @@ from mirror.plan import BlobWork, blob_work, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
 from mirror.transfer import Busy, Carrier
+from mirror.waits import failure
 from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError
 from registry.repository import Repository
@@ -37,6 +38,8 @@ def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard |
     never raised: only the ledger's own failures rise. Whoever settles the last thing due, this call or
     the last haul, puts the manifests.
     """
+    if engine.ledger.batches.state(batch) != "landing":
+        return []  # the batch has gone on: this message came late
     ledger, progress = engine.ledger.batches, Progress(engine.ledger, batch, region, heard)
     stage = Stage.open(engine, batch, region, progress)
     if hauls:
@@ -84,27 +87,39 @@ def _settle(stage: Stage, item: str) -> None:
 
 
 def _look(stage: Stage) -> Outcomes:
-    """HEAD every tag in every target: equal is current; the rest is missing, with what was there before."""
+    """HEAD every tag in every target: equal is current; the rest is missing, with what was there before.
 
-    def look(tag: str, wanted: Descriptor, target: Repository) -> Outcome:
-        try:
-            held = stage.engine.patience.attempt(lambda: target.resolve(tag))
-        except NotFound:
-            return Outcome("missing")
-        except RegistryError as error:
-            return Outcome.failed(error)
-        if held.digest == wanted.digest:
-            return Outcome("current", previous=held.digest)
-        return Outcome("missing", previous=held.digest)
-
+    What an earlier attempt at this batch has settled, proved just now, or parked for later stays as it is.
+    """
+    now = stage.engine.ledger.now()
+    known = stage.engine.ledger.batches.outcomes(stage.batch)
     with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
         asked = {
-            (one.tag, name): pool.submit(look, one.tag, wanted, target)
+            (one.tag, name): pool.submit(_look_at, stage, one.tag, wanted, target)
             for one, wanted, name, target in stage.pairs
+            if _is_open(stage.engine, known.get((one.tag, name)), now)
         }
-        outcomes = {pair: answer.result() for pair, answer in asked.items()}
-    stage.engine.ledger.batches.record(stage.batch, outcomes)
-    return outcomes
+        looked = {pair: answer.result() for pair, answer in asked.items()}
+    stage.engine.ledger.batches.record(stage.batch, looked)
+    return {**known, **looked}
+
+
+def _is_open(engine: Engine, known: Outcome | None, now: float) -> bool:
+    if known is None or known.state == "missing":
+        return True
+    if known.state == "landed":
+        return now - known.at > engine.proof_s
+    return known.state == "waiting" and known.at <= now
+
+
+def _look_at(stage: Stage, tag: str, wanted: Descriptor, target: Repository) -> Outcome:
+    try:
+        held = stage.engine.patience.attempt(lambda: target.resolve(tag))
+    except NotFound:
+        return Outcome("missing")
+    except RegistryError as error:
+        return failure(stage.engine, stage.batch, error)
+    return Outcome("current" if held.digest == wanted.digest else "missing", previous=held.digest)
 
 
 def _survey(stage: Stage, outcomes: Outcomes) -> list[BlobWork]:
@@ -130,7 +145,7 @@ def _survey_tag(
         return []
     digest = one.descriptor.digest
     missing = [name for name in stage.targets if outcomes[one.tag, name].state == "missing"]
-    alive = [name for name in stage.targets if outcomes[one.tag, name].state != "failed"]
+    alive = [name for name in stage.targets if outcomes[one.tag, name].state in {"missing", "current"}]
     try:
         found = [(blob, missing) for blob in stage.graph(digest).blobs] if missing else []
         if stage.spec.referrers and alive and _worth_asking(stage, digest, moved=bool(missing)):
@@ -209,12 +224,12 @@ def _counts(blob: Descriptor, placings: Iterable[Placing]) -> dict[str, int]:
 def _fail(stage: Stage, one: Resolved, error: Exception, outcomes: Outcomes) -> None:
     """The tag cannot be landed anywhere in this region: its graph is not to be had."""
     failed = {
-        (one.tag, name): Outcome.failed(error, outcomes[one.tag, name].previous)
+        (one.tag, name): failure(stage.engine, stage.batch, error, outcomes[one.tag, name].previous)
         for name in stage.targets
         if outcomes[one.tag, name].state in {"missing", "current"}
     }
     outcomes.update(failed)
-    stage.engine.ledger.batches.record(stage.batch, failed)
+    stage.engine.ledger.batches.record(stage.batch, failed, ("missing", "current"))
 
 
 def give_up(engine: Engine, batch: str, region: str, error: Exception) -> None:
@@ -236,6 +251,6 @@ def _end_missing(stage: Stage, outcome: Outcome) -> None:
     ended = {
         (one.tag, name): outcome
         for one, _, name, _ in stage.pairs
-        if (one.tag, name) not in known or known[one.tag, name].state == "missing"
+        if (one.tag, name) not in known or known[one.tag, name].state in {"missing", "waiting"}
     }
     stage.engine.ledger.batches.record(stage.batch, ended)

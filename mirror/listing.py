@@ -11,6 +11,7 @@ from mirror.plan import cut
 from mirror.retry import Patience
 from mirror.select import Selection, is_digest_tag
 from mirror.spec import MirrorSpec
+from mirror.waits import next_attempt
 from registry.errors import RegistryError, Transient
 from registry.repository import Repository
 
@@ -18,13 +19,17 @@ from registry.repository import Repository
 def enumerate_tags(engine: Engine, run: str, batch_tags: int, grown: Callable[[], None]) -> None:
     """Write the run's batches to the ledger, page by page; ``grown`` is called after each.
 
-    The cursor is in the ledger: called again, it goes on where it stopped. A source that cannot be listed
-    fails the run with the reason; nothing is raised for it.
+    The cursor is in the ledger: called again, it goes on where it stopped. A source in trouble that may
+    pass parks the run; one that cannot be listed fails it with the reason. Nothing is raised for either.
     """
     try:
         _enumerate(engine, run, batch_tags, grown)
     except RegistryError as error:
-        engine.ledger.fail_run(run, str(error), type(error).__name__)
+        until = next_attempt(engine, run, error)
+        if until is not None:
+            engine.ledger.park(run, "open", until)
+        else:
+            engine.ledger.fail_run(run, str(error), type(error).__name__)
 
 
 def _enumerate(engine: Engine, run: str, batch_tags: int, grown: Callable[[], None]) -> None:

@@ -9,10 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mirror.graph import Graph, GraphError
-from mirror.ledger.batches import Associate, Outcome, Outcomes, Placed, Placing
+from mirror.ledger.batches import BEFORE_FLIP, Associate, Outcome, Outcomes, Placed, Placing
 from mirror.report import Moved
 from mirror.stage import Stage
 from mirror.transfer import path_of
+from mirror.waits import failure, placing_failure
 from registry.descriptor import Descriptor
 from registry.errors import Refused, RegistryError
 from registry.manifest import Manifest
@@ -43,7 +44,7 @@ def seal(stage: Stage) -> None:
         }
         outcomes = {pair: answer.result() for pair, answer in sealed.items()}
     outcomes |= _accounts(stage, outcomes, placed)
-    stage.engine.ledger.batches.record(stage.batch, outcomes)
+    stage.engine.ledger.batches.record(stage.batch, outcomes, (*BEFORE_FLIP, "current"))
     landed = sum(outcome.state == "landed" for outcome in outcomes.values())
     stage.engine.ledger.batches.count(stage.run, stage.region, {"tags_landed": landed})
 
@@ -70,10 +71,12 @@ def _seal_tag(
             if not indexed and not associate.tag:
                 _list_referrer(stage, target, associate.subject, graph.root)
     except (RegistryError, GraphError) as error:
-        return Outcome.failed(error, outcome.previous)
+        return failure(stage.engine, stage.batch, error, outcome.previous)
     except _BlobMissing as missing:
-        return Outcome("failed", missing.placing.reason, missing.placing.kind, outcome.previous)
-    return replace(outcome, state="landed") if outcome.state == "missing" else outcome
+        return placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
+    if outcome.state == "current":
+        return outcome
+    return replace(outcome, state="landed", at=stage.engine.ledger.now())
 
 
 class _BlobMissing(Exception):

@@ -1,7 +1,4 @@
-"""A repository behind the OCI distribution API 1.1, over HTTP.
-
-Requests and their quirks by registry: distribution-spec 1.1 and docs/registries.md.
-"""
+"""A repository behind the OCI distribution API 1.1 (distribution-spec 1.1), over HTTP."""
 
 from __future__ import annotations
 
@@ -31,12 +28,13 @@ from registry.errors import (
     Unsupported,
 )
 from registry.exchange import Call, Content, Observer, Outgoing, Registry
-from registry.locations import ForbiddenLocation, upload_location, with_query
 from registry.manifest import ACCEPT, MAX_MANIFEST_BYTES, SCHEMA_1, Manifest, ManifestError
 from registry.paging import linked_pages
+from registry.pieces import RemotePieces, least_bytes
 from registry.reference import MalformedReference, check_repository, check_tag
 from registry.referrers import MalformedReferrers, fallback_tag, merged, parse_page
 from registry.repository import Upload
+from registry.uploads import contradicts, end_upload, upload_url
 
 __all__ = ["Observer", "Registry", "RemoteRepository"]
 
@@ -193,29 +191,26 @@ class RemoteRepository:
 
     def finish_upload(self, upload: Upload, blob: Descriptor, chunks: Iterable[bytes | memoryview]) -> None:
         """See Repository. Raises DigestMismatch where the registry got other bytes than ``blob`` promises."""
-        what = self._what(blob.digest)
-        url, is_own = self._upload_url(upload.location, what)
-        call = Call(
-            "PUT",
-            "upload",
-            with_query(url, f"digest={blob.digest}"),
-            what,
-            self._push,
-            (("Content-Type", "application/octet-stream"),),
-            Outgoing(chunks, blob.size),
-            frozenset({201, 204}),
-            is_own,
-        )
-        with self._registry.exchange(call) as response:
-            self._check_stored(response, blob.digest, what)
+        body = Outgoing(chunks, blob.size)
+        end_upload(self._registry, upload, blob, self._what(blob.digest), self._push, body)
 
     def cancel_upload(self, upload: Upload) -> None:
         """See Repository. A registry that lets nobody cancel forgets the session by itself, later."""
-        url, is_own = self._upload_url(upload.location, "")
+        url, is_own = upload_url(self._registry, upload.location, "")
         accepted = frozenset({200, 202, 204, 400, 403, 404, 405})
         call = Call("DELETE", "upload", url, "", self._delete, accepted=accepted, is_own=is_own)
         with suppress(Unauthorized, Denied), self._registry.exchange(call):
             pass
+
+    @property
+    def pieces(self) -> RemotePieces:
+        return RemotePieces(self._registry, self._repository)
+
+    def note_of(self, upload: Upload) -> str | None:
+        return self.pieces.note(upload)
+
+    def noted(self, note: str) -> Upload:
+        return self.pieces.noted(note)
 
     def referrers(self, digest: str) -> list[Descriptor]:
         """See Repository."""
@@ -278,7 +273,7 @@ class RemoteRepository:
         if media_type in SCHEMA1_TYPES:
             raise Unsupported(self.host, what, SCHEMA_1)
         asked = tag_or_digest if is_digest(tag_or_digest) else named
-        if _contradicts(named, asked):
+        if contradicts(named, asked):
             raise DigestMismatch(self.host, what, "the registry says that this digest is another")
         length = response.headers.get("content-length", "")
         says_all = length.isascii() and length.isdigit() and is_digest(asked) and media_type in MANIFEST_TYPES
@@ -308,25 +303,10 @@ class RemoteRepository:
         ) as response:
             if response.status_code == 201:
                 return None
-            location = response.headers.get("location", "")
+            location, least = response.headers.get("location", ""), least_bytes(response)
         if not location:
             raise Refused(self.host, what, "an upload session without a Location", 202)
-        return Upload(str(self._upload_url(location, what, url)[0]))
-
-    def _upload_url(
-        self, location: str, what: str, current: httpx.URL | None = None
-    ) -> tuple[httpx.URL, bool]:
-        endpoint = self._registry.endpoint
-        try:
-            return upload_location(endpoint, current or httpx.URL(endpoint.base_url), location)
-        except ForbiddenLocation as error:
-            raise Unsafe(self.host, what, str(error)) from error
-
-    def _check_stored(self, response: httpx.Response, digest: str, what: str) -> None:
-        """A registry that says which digest it stored must have stored this one."""
-        stored = response.headers.get(_DIGEST_HEADER, "")
-        if _contradicts(stored, digest):
-            raise DigestMismatch(self.host, what, "the registry stored other bytes than were sent")
+        return Upload(str(upload_url(self._registry, location, what, url)[0]), least)
 
     def _from_api(self, digest: str) -> list[Descriptor] | None:
         """By the referrers API; None where this registry has none, which is remembered."""
@@ -371,12 +351,6 @@ class RemoteRepository:
 def _media_type(response: httpx.Response) -> str:
     media_type: str = response.headers.get("content-type", "")
     return media_type.partition(";")[0].strip().lower()
-
-
-def _contradicts(stated: str, digest: str) -> bool:
-    """Whether ``stated`` is another digest of the same algorithm."""
-    same_algorithm = stated.partition(":")[0] == digest.partition(":")[0]
-    return is_digest(stated) and same_algorithm and stated != digest
 
 
 def _bare(manifest: Manifest) -> Descriptor:

@@ -151,6 +151,16 @@ class LayoutRepository:
         with self._errors(""):
             self._files.reserved(upload.location).unlink(missing_ok=True)
 
+    @property
+    def pieces(self) -> None:
+        """None: to trust a file that another process began, all of it would have to be read again."""
+
+    def note_of(self, upload: Upload) -> str:
+        return Path(upload.location).name
+
+    def noted(self, note: str) -> Upload:
+        return Upload(str(self._files.reserved(note)))
+
     def referrers(self, digest: str) -> list[Descriptor]:
         """Every listed manifest with this subject, and what a tag-schema index names."""
         try:

@@ -23,9 +23,36 @@ class Upload:
     """An open upload session; ``location`` may be signed and is a secret: never log it."""
 
     location: str
+    least_bytes: int = 0
+    """What the registry takes as a piece at least, the last one excepted."""
 
     def __repr__(self) -> str:
         return "Upload(location=...)"
+
+
+class Pieces(Protocol):
+    """Uploads in pieces: of what has arrived nothing is sent again, whoever goes on with the session."""
+
+    def send(
+        self, upload: Upload, blob: Descriptor, start: int, end: int, chunks: Iterable[bytes | memoryview]
+    ) -> Upload:
+        """Send bytes ``start`` to ``end`` (excluded) of the blob; returns the session as it goes on.
+
+        ``chunks`` as for ``finish_upload``. Refused or NotFound where the registry takes no pieces, not
+        this size of them, or not here.
+        """
+        ...
+
+    def progress(self, upload: Upload, blob: Descriptor) -> tuple[Upload, int | None]:
+        """The session as it goes on and how many bytes have arrived; None where the registry does not say.
+
+        NotFound where the session is no more.
+        """
+        ...
+
+    def finish(self, upload: Upload, blob: Descriptor) -> None:
+        """All bytes have been sent: make them the blob."""
+        ...
 
 
 class Repository(Protocol):
@@ -89,6 +116,19 @@ class Repository(Protocol):
 
     def cancel_upload(self, upload: Upload) -> None:
         """Delete the session; a registry that has forgotten it is fine."""
+        ...
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """None where every upload is sent whole."""
+        ...
+
+    def note_of(self, upload: Upload) -> str | None:
+        """What another process needs to go on with the session or to cancel it; None where that is secret."""
+        ...
+
+    def noted(self, note: str) -> Upload:
+        """The session that was noted; it may be gone."""
         ...
 
     def referrers(self, digest: str) -> list[Descriptor]:

@@ -5,6 +5,7 @@ Messages carry ids only. Titles are for people who watch Flower; no code reads t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from celery import Signature, chord, signature
@@ -56,6 +57,11 @@ def land_everywhere(ledger: Ledger, batch: str) -> None:
     _in_every_region(ledger, "land", batch, "finalize")
 
 
+def land_in(ledger: Ledger, batch: str, regions: Sequence[str]) -> None:
+    """The same in some regions only: the others have landed and their proof is fresh."""
+    _in_regions(ledger, "land", batch, "finalize", regions)
+
+
 def flip_everywhere(ledger: Ledger, batch: str) -> None:
     """``chord(flip per region) → conclude``."""
     _in_every_region(ledger, "flip", batch, "conclude")
@@ -81,11 +87,12 @@ def title(spec: MirrorSpec, tags: list[str]) -> str:
 
 
 def _in_every_region(ledger: Ledger, header: str, batch: str, body: str) -> None:
-    spec = ledger.spec(ledger.batches.run_of(batch))
-    chord(
-        [_region_task(ledger, header, batch, region) for region in spec.regions],
-        _batch_task(ledger, body, batch),
-    ).apply_async()
+    _in_regions(ledger, header, batch, body, ledger.spec(ledger.batches.run_of(batch)).regions)
+
+
+def _in_regions(ledger: Ledger, header: str, batch: str, body: str, regions: Sequence[str]) -> None:
+    tasks = [_region_task(ledger, header, batch, region) for region in regions]
+    chord(tasks, _batch_task(ledger, body, batch)).apply_async()
 
 
 def _batch_task(ledger: Ledger, name: str, batch: str) -> Signature:

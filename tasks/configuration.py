@@ -12,6 +12,7 @@ from typing import Any
 from kombu import Queue
 
 from config.settings import Settings
+from tasks import poison
 from tasks.canvas import CONTROL_QUEUE, PRIORITY
 
 DELIVERY: dict[str, Any] = {
@@ -22,6 +23,9 @@ DELIVERY: dict[str, Any] = {
     "task_create_missing_queues": True,
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
+    # Otherwise a task that kills its process comes back for ever; at once, since an ETA would hold a slot.
+    "task_retry_on_worker_lost": True,
+    "task_annotations": {"*": {"max_retries": poison.ATTEMPTS, "default_retry_delay": 0}},
     "task_ignore_result": True,
     "task_serializer": "json",
     "accept_content": ["json"],
@@ -33,7 +37,6 @@ DELIVERY: dict[str, Any] = {
     "worker_disable_prefetch": True,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_deduplicate_successful_tasks": False,
-    "worker_enable_soft_shutdown_on_idle": False,
     "worker_hijack_root_logger": False,
     "result_expires": 7 * 86400,
     "result_chord_expires": 7 * 86400,
@@ -63,7 +66,6 @@ def celery_configuration(
             "result_chord_ordered": False,
         },
         "task_queues": [Queue(name) for name in queues],
-        "worker_soft_shutdown_timeout": settings.soft_shutdown_s,
         "beat_schedule": {
             "sweep": {
                 "task": "sealift.sweep",

@@ -68,7 +68,7 @@ def compose(settings: Settings) -> Runtime:
     """Everything one process needs, from its settings."""
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
-    ledger = Ledger(connect(url), settings.redis_prefix)
+    ledger = Ledger(connect(url), settings.redis_prefix, settings.confirm_replicas)
     connections = connections_of(settings, fleet)
     engine = Engine(
         ledger=ledger,
@@ -76,6 +76,8 @@ def compose(settings: Settings) -> Runtime:
         patience=Patience(settings.attempts, settings.retry_budget_s),
         limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
         memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),
+        outage_s=settings.outage_s,
+        proof_s=settings.proof_s,
     )
     return Runtime(settings, fleet, ledger, connections, engine)
 
@@ -108,10 +110,13 @@ def redis_url(settings: Settings, fleet: Fleet) -> str:
     raise NoBroker("no Redis: set SEALIFT_REDIS_URL or redis_url in the fleet file")
 
 
-def connect(url: str) -> redis.Redis:
+def connect(url: str, patience_s: float = 30.0) -> redis.Redis:
     """A client of the ledger's Redis that was seen to answer; BrokerUnreachable."""
     client = redis.Redis.from_url(
-        ledger_url(url), socket_connect_timeout=5, socket_timeout=30, health_check_interval=25
+        ledger_url(url),
+        socket_connect_timeout=min(5.0, patience_s),
+        socket_timeout=patience_s,
+        health_check_interval=25,
     )
     try:
         client.ping()

@@ -34,10 +34,9 @@ def enumerate_task(run: str) -> None:
 def resolve_task(batch: str) -> None:
     """HEAD the batch's tags at the source, then let every region land them."""
     rt = runtime()
-    resolved = resolve(rt.engine, batch)
-    if not rt.ledger.batches.advance(batch, "resolving", "landing"):
-        return  # resolved before: whatever was lost since then is the sweeper's
-    if any(one.descriptor for one in resolved):
+    if not resolve(rt.engine, batch) or not rt.ledger.batches.advance(batch, "resolving", "landing"):
+        return  # parked, or resolved before: whatever was lost since then is the sweeper's
+    if any(one.descriptor for one in rt.ledger.batches.resolved(batch)):
         canvas.land_everywhere(rt.ledger, batch)
         return
     for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
@@ -100,20 +99,22 @@ def conclude_task(batch: str) -> None:
 
 
 def finalize_batch(rt: Runtime, batch: str) -> None:
-    """Take the step that the ledger's facts allow, and send what follows from it."""
-    step = decide.finalize(rt.engine, batch)
-    if step == "flip":
-        canvas.flip_everywhere(rt.ledger, batch)
-    elif step == "concluded":
-        open_window(rt, rt.ledger.batches.run_of(batch))
+    _follow(rt, batch, decide.finalize(rt.engine, batch))
 
 
 def conclude_batch(rt: Runtime, batch: str) -> None:
-    """Close the batch, or send it back where its flip ended half way."""
-    step = decide.conclude(rt.engine, batch)
-    if step == "return":
+    _follow(rt, batch, decide.conclude(rt.engine, batch))
+
+
+def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
+    """Send what follows from a decision."""
+    if decision.step == "land":
+        canvas.land_in(rt.ledger, batch, decision.regions)
+    elif decision.step == "flip":
+        canvas.flip_everywhere(rt.ledger, batch)
+    elif decision.step == "return":
         canvas.unflip_everywhere(rt.ledger, batch)
-    elif step == "concluded":
+    elif decision.step == "concluded":
         open_window(rt, rt.ledger.batches.run_of(batch))
 
 

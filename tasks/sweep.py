@@ -5,9 +5,13 @@ It needs no chord state, so it heals whatever was lost: a message, a chord, its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 from celery import shared_task
 
 from mirror import decide
+from mirror.ledger import Ledger
 from mirror.ledger.batches import BatchState
 from tasks import canvas
 from tasks.runtime import Runtime, runtime
@@ -19,15 +23,13 @@ MAX_SWEEPS = 20
 
 @shared_task(name="sealift.sweep")
 def sweep_task(older_than_s: float | None = None) -> None:
-    """Send on every run and batch that has not moved for ``stall_s``; one sweeper at a time does.
+    """Send on every run and batch whose wait is over or that has not moved for ``stall_s``.
 
-    ``older_than_s`` replaces ``stall_s`` where nobody can be at work: 0 when a fleet is started alone.
+    What a sweeper takes it has: any number of them at once send it on once. ``older_than_s`` replaces
+    ``stall_s`` where nobody can be at work: 0 when a fleet is started alone.
     """
     rt = runtime()
-    if older_than_s is None and not rt.ledger.sweeping(rt.settings.sweep_interval_s / 2):
-        return
-    for member in rt.ledger.stalled(rt.settings.stall_s if older_than_s is None else older_than_s):
-        rt.ledger.batches.touch(member)
+    for member in rt.ledger.take_due(rt.settings.stall_s if older_than_s is None else older_than_s):
         if "." in member:
             _send_on(rt, member)
         else:
@@ -44,32 +46,46 @@ def _send_on_run(rt: Runtime, run: str) -> None:
 
 def _send_on(rt: Runtime, batch: str) -> None:
     state = rt.ledger.batches.state(batch)
+    todo = _regions_to_do(rt, batch, state)
+    alive = rt.ledger.live_regions()
+    # Without a worker nothing can be lost but time: the message waits in the queue as the batch does here.
+    reachable = [region for region in todo if region in alive]
+    if todo and not reachable:
+        return
     if rt.ledger.batches.swept(batch) > MAX_SWEEPS:
         reason = f"stopped moving {MAX_SWEEPS} times while {state}; see the workers' logs"
-        if decide.give_up(rt.engine, batch, reason) == "concluded":
+        if decide.give_up(rt.engine, batch, reason).step == "concluded":
             open_window(rt, rt.ledger.batches.run_of(batch))
-        return
-    if state == "resolving":
-        canvas.send_resolve(rt.ledger, batch)
-        return
-    for region in _regions_to_do(rt, batch, state):
-        if state == "landing":
-            canvas.send_land(rt.ledger, batch, region)
-        elif state == "flipping":
-            canvas.send_flip(rt.ledger, batch, region)
-        elif state == "returning":
-            canvas.send_unflip(rt.ledger, batch, region)
+    elif todo:
+        for region in reachable:
+            _SEND_TO_REGION[state](rt.ledger, batch, region)
+    elif state in _SEND_DECISION:
+        _SEND_DECISION[state](rt.ledger, batch)
 
 
 def _regions_to_do(rt: Runtime, batch: str, state: BatchState) -> list[str]:
-    """Regions that have not taken the step; where all have, the decision about it is sent instead."""
+    """Regions that have not taken the batch's present step; none where it is taken without them."""
+    step = _STEP.get(state)
+    if step is None:
+        return []
     regions = rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions
-    if state == "landing":
-        done = rt.ledger.batches.regions_done(batch, "landed")
-        if done >= set(regions):
-            canvas.send_finalize(rt.ledger, batch)
-    else:
-        done = rt.ledger.batches.regions_done(batch, "flipped" if state == "flipping" else "returned")
-        if done >= set(regions):
-            canvas.send_conclude(rt.ledger, batch)
+    done = rt.ledger.batches.regions_done(batch, step)
     return [region for region in regions if region not in done]
+
+
+_STEP: dict[BatchState, Literal["landed", "flipped", "returned"]] = {
+    "landing": "landed",
+    "flipping": "flipped",
+    "returning": "returned",
+}
+_SEND_TO_REGION: dict[BatchState, Callable[[Ledger, str, str], None]] = {
+    "landing": canvas.send_land,
+    "flipping": canvas.send_flip,
+    "returning": canvas.send_unflip,
+}
+_SEND_DECISION: dict[BatchState, Callable[[Ledger, str], None]] = {
+    "resolving": canvas.send_resolve,
+    "landing": canvas.send_finalize,
+    "flipping": canvas.send_conclude,
+    "returning": canvas.send_conclude,
+}

@@ -24,4 +24,4 @@ app.conf.update(
     )
 )
 app.set_default()
-lifecycle.connect()
+lifecycle.connect_to(app)

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from typing import Any
 
-from celery import signals
+from billiard.exceptions import WorkerLostError
+from celery import Celery, signals
 
-from mirror.ledger import LedgerError
+from config.settings import Settings
+from mirror.ledger import Ledger, LedgerError
 from registry.redact import RedactingFilter
 from tasks.canvas import CONTROL_QUEUE
-from tasks.runtime import runtime
+from tasks.poison import end_lost
+from tasks.runtime import BrokerUnreachable, connect, fleet_of, redis_url, runtime
+from workers import heartbeat
+from workers.leaving import Departure, obey
 
 REGION_VARIABLE = "SEALIFT_REGION"
 """Set by ``sealift worker --region``; a worker that plain Celery started is known by its queues."""
 BEAT_S = 10.0
+PATIENCE_S = 3.0
+"""How long Redis may take to answer a heartbeat: several of these must fit into the supervisor's patience."""
 
 logger = logging.getLogger(__name__)
+_heartbeat = heartbeat.from_environment()
+_stopping = threading.Event()
 
 
-def connect() -> None:
-    """Hook into Celery's signals; called once, by the app."""
+def connect_to(app: Celery) -> None:
+    """Hook into Celery's signals and the app's workers; called once, by the app."""
+    app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat))
     signals.setup_logging.connect(_set_up_logging, weak=False)
+    signals.worker_init.connect(_prepare, weak=False)
     signals.worker_ready.connect(_begin, weak=False)
+    signals.worker_process_init.connect(_begin_process, weak=False)
     signals.worker_shutting_down.connect(_end, weak=False)
+    signals.task_failure.connect(_on_failure, weak=False)
 
 
 def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
@@ -36,29 +50,75 @@ def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-_stopping = threading.Event()
+def _prepare(**_: Any) -> None:
+    _heartbeat.clear()
 
 
 def _begin(sender: Any, **_: Any) -> None:
-    """Keep the worker's regions in the ledger for as long as it lives."""
-    name = sender.hostname
+    """Keep the worker's regions in the ledger for as long as it is at work, and see to its way out."""
+    settings = Settings()
+    Departure(sender.controller, settings.soft_shutdown_s, _heartbeat).install()
+    _heartbeat.beat()
     queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
     regions = [queue for queue in queues if queue != CONTROL_QUEUE] or [CONTROL_QUEUE]
-    threading.Thread(target=_beat, args=(regions, name), name="heartbeat", daemon=True).start()
+    arguments = (settings, regions, sender.hostname)
+    threading.Thread(target=_keep_known, args=arguments, name="heartbeat", daemon=True).start()
 
 
-def _beat(regions: list[str], worker: str) -> None:
-    """The consumer's own process says it, so that a hung pool is still seen as a living worker's."""
+def _begin_process(**_: Any) -> None:
+    obey(_release)
+
+
+def _release() -> None:
+    """Let others have at once what this process holds the right to."""
+    with suppress(LedgerError, BrokerUnreachable):
+        runtime().ledger.content.leases.release_all()
+
+
+def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
+    """Say in the ledger that the worker lives, but only while its consumer is at work.
+
+    While Redis is away the consumer cannot be: that excuses it, and its file says so. Once Redis answers
+    again the consumer has to be back soon, or it is deaf, and its file grows old.
+    """
+    ledger: Ledger | None = None
     while True:
         try:
-            for region in regions:
-                runtime().ledger.beat(region, worker)
-        except LedgerError:
+            ledger = ledger or _own_ledger(settings)
+            if _heartbeat.is_fresh:
+                for region in regions:
+                    ledger.beat(region, worker)
+            else:
+                ledger.ping()
+        except (LedgerError, BrokerUnreachable):
             logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
+            if not _heartbeat.is_fresh:
+                _heartbeat.say("waiting")
         if _stopping.wait(BEAT_S):
             break
-    for region in regions:
-        runtime().ledger.leave(region, worker)
+    if ledger:
+        with suppress(LedgerError):
+            for region in regions:
+                ledger.leave(region, worker)
+
+
+def _on_failure(sender: Any, exception: Exception, args: list[str], **_: Any) -> None:
+    """In the main process: a task lost its process once too often."""
+    if isinstance(exception, WorkerLostError):
+        threading.Thread(target=_end_lost, args=(sender.name, list(args)), name="poison", daemon=True).start()
+
+
+def _end_lost(task: str, args: list[str]) -> None:
+    try:
+        end_lost(runtime(), task, args)
+    except (LedgerError, BrokerUnreachable):
+        logger.warning("Redis does not answer; the sweeper comes back to %s %s", task, args)
+
+
+def _own_ledger(settings: Settings) -> Ledger:
+    """A connection that gives up early: a heartbeat that hangs is none."""
+    url = redis_url(settings, fleet_of(settings))
+    return Ledger(connect(url, PATIENCE_S), settings.redis_prefix)
 
 
 def _end(**_: Any) -> None:

@@ -31,6 +31,9 @@ KEEP_S = 30 * 86400
 """How long a run can be looked up (as in :mod:`.scripts`)."""
 HEARTBEAT_S = 60
 """A worker not heard of for this long is not counted as living."""
+MOST_DUE = 200
+"""Members that one sweep sends on; the next one takes the rest."""
+CONFIRM_MS = 5000
 _EPOCH = 1_700_000_000
 
 
@@ -44,8 +47,12 @@ class UnknownRun(LookupError):
 class Ledger:
     """Runs, and through ``batches`` and ``content`` everything below them."""
 
-    def __init__(self, client: Client, prefix: str = "sealift:") -> None:
-        """``client`` must decode no responses; ``prefix`` separates fleets that share a server."""
+    def __init__(self, client: Client, prefix: str = "sealift:", replicas: int = 0) -> None:
+        """Use ``client``, which must decode no responses.
+
+        ``prefix`` separates fleets that share a server; ``replicas`` must confirm what is promised.
+        """
+        self._replicas, self._can_confirm = replicas, True
         self._redis = client
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
@@ -53,6 +60,7 @@ class Ledger:
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
+        self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
 
     def ping(self) -> None:
         """Raise LedgerError where the server does not answer."""
@@ -124,32 +132,73 @@ class Ledger:
 
     def fail_run(self, run: str, error: str, kind: str) -> bool:
         """End an open run as a whole, with the reason."""
-        return bool(self._fail([self.keys.run(run), self.keys.open], [run, "failed", error, kind]))
+        return bool(self._fail(self._ends(run), [run, "failed", error, kind]))
 
     def cancel_run(self, run: str) -> bool:
         """End an open run: nothing further is started, nothing further is flipped."""
         self._fields(run, "state")
-        ended = bool(self._fail([self.keys.run(run), self.keys.open], [run, "cancelled", "", ""]))
+        ended = bool(self._fail(self._ends(run), [run, "cancelled", "", ""]))
         self._redis.delete(self.keys.queue(run))
         return ended
+
+    def _ends(self, run: str) -> list[str]:
+        return [self.keys.run(run), self.keys.open, self.keys.parked]
 
     def is_cancelled(self, run: str) -> bool:
         return self._fields(run, "state")[0] == "cancelled"
 
-    def stalled(self, older_than_s: float) -> list[str]:
-        """Runs (while listing) and batches that have not moved for that long, longest first.
+    def now(self) -> float:
+        """The server's clock in Unix time: the only one that a fleet's machines share."""
+        seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
+
+    def park(self, member: str, state: str, until: float) -> bool:
+        """Let a run or a batch, if it is still in ``state``, wait in the ledger until then."""
+        document = self.keys.batch(member) if "." in member else self.keys.run(member)
+        return bool(self._park([document, self.keys.open, self.keys.parked], [member, state, until]))
+
+    def take_due(self, older_than_s: float) -> list[str]:
+        """Runs and batches whose wait is over or that have not moved for so long; they are the caller's.
 
         A batch's id holds a dot, a run's does not.
         """
-        seconds, micros = self._redis.time()
-        due = self._redis.zrangebyscore(
-            self.keys.open, "-inf", seconds + micros / 1e6 - older_than_s, start=0, num=200
-        )
-        return [member.decode() for member in due]
+        taken = self._due([self.keys.open, self.keys.parked], [older_than_s, MOST_DUE])
+        return [member.decode() for member in taken]
 
-    def sweeping(self, lease_s: float) -> bool:
-        """Whether this caller may sweep now: one in ``lease_s`` may."""
-        return bool(self._redis.set(self.keys.sweeper, "1", nx=True, px=max(1, int(lease_s * 1000))))
+    def trouble(self, member: str) -> tuple[float, int]:
+        """Count one more transient failure of a run or batch: (since when it has any, how many)."""
+        document = self.keys.batch(member) if "." in member else self.keys.run(member)
+        pipe = self._redis.pipeline()
+        pipe.hsetnx(document, "trouble", self.now())
+        pipe.hget(document, "trouble")
+        pipe.hincrby(document, "troubles", 1)
+        _, since, count = pipe.execute()
+        return float(since), int(count)
+
+    def no_trouble(self, member: str) -> None:
+        """It goes well again: the next trouble starts anew."""
+        document = self.keys.batch(member) if "." in member else self.keys.run(member)
+        self._redis.hdel(document, "trouble", "troubles")
+
+    def confirm(self) -> None:
+        """Return when what this process wrote so far would survive a crash of the server.
+
+        By WAITAOF (Redis 7.2, Valkey): on the server's disk, and on ``replicas`` replicas' where the fleet
+        asks for that. A server that keeps no append-only file or knows no WAITAOF cannot promise it; then
+        nothing is waited for (docs/operations.md says what that costs).
+
+        Raises:
+            LedgerError: the server would have confirmed and did not in time.
+        """
+        if not self._can_confirm:
+            return
+        try:
+            local, _ = self._redis.execute_command("WAITAOF", 1, self._replicas, CONFIRM_MS)
+        except redis.ResponseError:
+            self._can_confirm = False
+            return
+        if not local:
+            raise redis.TimeoutError(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
 
     def add_digest_tags(self, run: str, tags: Sequence[str]) -> None:
         """Digest tags (``sha256-….sig``) that the source's listing showed."""

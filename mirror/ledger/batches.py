@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -13,17 +13,32 @@ from mirror.ledger.keys import Client, Keys
 from mirror.report import Moved, TagReport, TagState, TargetReport
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import Descriptor
+from registry.errors import Throttled
 
 BatchState = Literal["queued", "resolving", "landing", "flipping", "returning", "concluded"]
 OutcomeState = Literal[
-    "current", "missing", "landed", "updated", "returned", "split", "failed", "superseded", "cancelled"
+    "missing",
+    "waiting",
+    "landed",
+    "ready",
+    "current",
+    "updated",
+    "returned",
+    "split",
+    "failed",
+    "superseded",
+    "cancelled",
 ]
+"""``landed``: all content is there; ``ready``: the tag may move; ``returned``, ``split``: it had to."""
+BEFORE_FLIP: tuple[OutcomeState, ...] = ("missing", "waiting", "landed")
 KEEP_S = 7 * 86400
 """How long the tags of a concluded batch can be looked up."""
 
 _SHOWN: dict[OutcomeState, TagState] = {
     "missing": "pending",
+    "waiting": "waiting",
     "landed": "pending",
+    "ready": "pending",
     "current": "current",
     "updated": "updated",
     "returned": "failed",
@@ -58,6 +73,8 @@ class Outcome:
     kind: str = ""
     previous: str | None = None
     moved: Moved = field(default_factory=Moved)
+    at: float = 0.0
+    """Unix time: when it was proved (``landed``); until when it waits (``waiting``, ``ready``)."""
 
     @classmethod
     def failed(cls, error: Exception, previous: str | None = None) -> Outcome:
@@ -80,10 +97,12 @@ class Placing:
     how: Literal["copied", "mounted", "present", "failed"]
     reason: str = ""
     kind: str = ""
+    retry_after_s: float | None = None
 
     @classmethod
     def failed(cls, error: Exception) -> Placing:
-        return cls("failed", str(error), type(error).__name__)
+        asked = error.retry_after_s if isinstance(error, Throttled) else None
+        return cls("failed", str(error), type(error).__name__, asked)
 
 
 Placed = dict[tuple[str, str], Placing]
@@ -101,7 +120,7 @@ class Batches:
         script = client.register_script
         self._advance, self._touch = script(scripts.ADVANCE), script(scripts.TOUCH)
         self._conclude, self._settle = script(scripts.CONCLUDE), script(scripts.SETTLE)
-        self._claim = script(scripts.CLAIM)
+        self._claim, self._record = script(scripts.CLAIM), script(scripts.RECORD)
 
     @staticmethod
     def run_of(batch: str) -> str:
@@ -185,11 +204,22 @@ class Batches:
         return {_pair(key): Placing(**json.loads(value)) for key, value in rows.items()}
 
     def region_done(self, batch: str, region: str, step: Literal["landed", "flipped", "returned"]) -> None:
-        self._redis.hset(self._keys.batch(batch), f"{step}:{region}", "1")
+        self._redis.hset(self._keys.batch(batch), mapping={f"{step}:{region}": "1", "attempts": "0"})
+
+    def reopen(
+        self, batch: str, regions: Iterable[str], *steps: Literal["landed", "flipped", "returned"]
+    ) -> None:
+        """The regions have to take the steps again."""
+        names = [f"{step}:{region}" for region in regions for step in steps]
+        self._redis.hdel(self._keys.batch(batch), "asked:finalize", "asked:conclude", *names)
 
     def regions_done(self, batch: str, step: Literal["landed", "flipped", "returned"]) -> set[str]:
         names = self._redis.hkeys(self._keys.batch(batch))
         return {name.decode().partition(":")[2] for name in names if name.decode().startswith(f"{step}:")}
+
+    def roll(self, batch: str) -> int:
+        """Count one more attempt to move a split tag forward."""
+        return int(self._redis.hincrby(self._keys.batch(batch), "rolls", 1))
 
     def ask_for(self, batch: str, task: str) -> None:
         """Note that ``task`` came by before everything it needs was done: whoever is last sends it again."""
@@ -200,11 +230,23 @@ class Batches:
 
     # -- outcomes ----------------------------------------------------------------------------------
 
-    def record(self, batch: str, outcomes: Mapping[tuple[str, str], Outcome]) -> None:
-        """Write what became of tags in targets; a later word replaces an earlier one."""
+    def record(
+        self,
+        batch: str,
+        outcomes: Mapping[tuple[str, str], Outcome],
+        over: Sequence[OutcomeState] = BEFORE_FLIP,
+    ) -> None:
+        """Write what became of tags in targets, where nothing is known or what is known is in ``over``.
+
+        A step that comes late, after the batch has gone on without it, so changes nothing.
+        """
         if outcomes:
-            rows = {f"{tag}\n{target}": json.dumps(asdict(one)) for (tag, target), one in outcomes.items()}
-            self._redis.hset(self._keys.outcomes(batch), mapping=rows)
+            rows = [
+                part
+                for (tag, target), one in outcomes.items()
+                for part in (f"{tag}\n{target}", json.dumps(asdict(one)))
+            ]
+            self._record([self._keys.outcomes(batch)], [f" {' '.join(over)} ", *rows])
 
     def outcomes(self, batch: str) -> Outcomes:
         rows = self._redis.hgetall(self._keys.outcomes(batch))
@@ -226,9 +268,15 @@ class Batches:
         }
         return {tag: found for tag, found in parsed.items() if found}
 
-    def claim(self, repository: str, tag: str, generation: int) -> bool:
-        """Whether no newer run has claimed this tag of this target (G5); claims it."""
-        return bool(self._claim([self._keys.newest(repository)], [tag, generation]))
+    def claim(self, repository: str, tag: str, generation: int, digest: str) -> bool:
+        """Whether no newer run has claimed this tag of this target (G5); claims it for ``digest``."""
+        return bool(self._claim([self._keys.newest(repository)], [tag, generation, digest]))
+
+    def claimed(self, repository: str, tag: str) -> tuple[int, str]:
+        """The generation and digest of the newest run that claimed the tag; (0, "") if none did."""
+        value = self._redis.hget(self._keys.newest(repository), tag)
+        generation, _, digest = (value.decode() if value else "0 ").partition(" ")
+        return int(generation), digest
 
     # -- conclude ----------------------------------------------------------------------------------
 
@@ -238,7 +286,13 @@ class Batches:
         counts = Counter(report.state for report in self.tag_reports(batch, spec))
         flat = [part for pair in counts.items() for part in pair]
         done = self._conclude(
-            [self._keys.batch(batch), self._keys.run(run), self._keys.flight(run), self._keys.open],
+            [
+                self._keys.batch(batch),
+                self._keys.run(run),
+                self._keys.flight(run),
+                self._keys.open,
+                self._keys.parked,
+            ],
             [batch, run, expected, *flat],
         )
         if done:

@@ -14,6 +14,10 @@ from registry.manifest import Manifest
 
 MANIFEST_TTL_S = 6 * 3600
 REFERRERS_TTL_S = 7 * 86400
+SESSION_TTL_S = 86400
+"""Registries forget upload sessions themselves, after ten minutes (GHCR) to a week (CNCF distribution)."""
+WHOLE_TTL_S = 7 * 86400
+"""Registries learn to take pieces with a new version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,35 @@ class Memory:
     """... as a place to mount from: a wrong hint costs nothing but a copy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """An upload session that somebody opened: dead if nobody has the blob's lease any more."""
+
+    note: str
+    """As the target's Repository spells it."""
+    offset: int
+    """Bytes that the registry confirmed; 0 if the blob is sent whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is known about one blob in one repository before anybody looks there."""
+
+    is_present: bool
+    holder: str | None
+    """Where to mount it from."""
+    session: Noted | None
+    takes_pieces: bool
+    """Unless this registry was seen to refuse them."""
+
+
 class Content:
     """What the fleet knows about content, shared by all its workers."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis = client
         self._keys = keys
+        self._whole: set[str] = set()
         self.leases = Leases(client, keys)
 
     def manifest(self, digest: str) -> Manifest | None:
@@ -66,11 +93,45 @@ class Content:
             if holder and digest not in here and holder.decode() != repository
         }
 
-    def saw(self, host: str, repository: str, digest: str, ttl: Memory) -> None:
-        """Remember that ``repository`` holds the blob or manifest."""
+    def sight(self, host: str, repository: str, digest: str) -> Sight:
+        """Everything about one blob in one exchange."""
+        keys = self._keys
+        names = [
+            keys.present(host, repository, digest),
+            keys.holder(host, digest),
+            keys.session(host, repository, digest),
+            keys.whole(host),
+        ]
+        present, holder, session, whole = self._redis.mget(names)
+        elsewhere = holder.decode() if holder and not present else ""
+        offset, _, note = session.decode().partition(" ") if session else ("", "", "")
+        return Sight(
+            is_present=bool(present),
+            holder=elsewhere if elsewhere not in {"", repository} else None,
+            session=Noted(note, int(offset)) if session else None,
+            takes_pieces=not whole and host not in self._whole,
+        )
+
+    def note_session(self, host: str, repository: str, digest: str, session: Noted) -> None:
+        """Keep a session where whoever brings the blob next will find it; never one that is a secret."""
+        name = self._keys.session(host, repository, digest)
+        self._redis.set(name, f"{session.offset} {session.note}", ex=SESSION_TTL_S)
+
+    def drop_session(self, host: str, repository: str, digest: str) -> None:
+        self._redis.delete(self._keys.session(host, repository, digest))
+
+    def note_whole(self, host: str) -> None:
+        """A registry was seen to refuse pieces: blobs are sent whole from now on."""
+        self._whole.add(host)
+        self._redis.set(self._keys.whole(host), "1", ex=WHOLE_TTL_S)
+
+    def saw(self, host: str, repository: str, digest: str, ttl: Memory, *, uploaded: bool = False) -> None:
+        """Remember that ``repository`` holds the blob or manifest; ``uploaded``: its session has ended."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.set(self._keys.present(host, repository, digest), "1", ex=ttl.present_s)
         pipe.set(self._keys.holder(host, digest), repository, ex=ttl.mount_s)
+        if uploaded:
+            pipe.delete(self._keys.session(host, repository, digest))
         pipe.execute()
 
     def forget(self, host: str, repository: str, digests: Iterable[str]) -> None:
@@ -88,13 +149,3 @@ class Content:
 
     def note_referrers(self, host: str) -> None:
         self._redis.set(self._keys.referrers_api(host), "1", ex=REFERRERS_TTL_S)
-
-    def landed_referrers(self, repository: str, digest: str) -> set[str]:
-        """Digests of the referrers of ``digest`` that this fleet has brought to ``repository``."""
-        return {member.decode() for member in self._redis.smembers(self._keys.referrers(repository, digest))}
-
-    def add_landed_referrers(self, repository: str, digest: str, referrers: Iterable[str]) -> None:
-        if members := list(referrers):
-            key = self._keys.referrers(repository, digest)
-            self._redis.sadd(key, *members)
-            self._redis.expire(key, REFERRERS_TTL_S)

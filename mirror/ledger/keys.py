@@ -16,9 +16,9 @@ class Keys:
         self.root = f"{prefix}ledger:"
         self.runs = f"{self.root}runs"
         self.open = f"{self.root}open"
+        self.parked = f"{self.root}parked"
         self.generation = f"{self.root}generation"
         self.workers = f"{self.root}workers"
-        self.sweeper = f"{self.root}sweeper"
 
     def run(self, run: str) -> str:
         return f"{self.root}run:{run}"
@@ -66,6 +66,12 @@ class Keys:
     def present(self, host: str, repository: str, digest: str) -> str:
         return f"{self.root}present:{host}/{repository}:{digest}"
 
+    def session(self, host: str, repository: str, digest: str) -> str:
+        return f"{self.root}session:{host}/{repository}:{digest}"
+
+    def whole(self, host: str) -> str:
+        return f"{self.root}whole:{host}"
+
     def lease(self, place: str, digest: str) -> str:
         return f"{self.root}lease:{place}:{digest}"
 
@@ -74,6 +80,3 @@ class Keys:
 
     def referrers_api(self, host: str) -> str:
         return f"{self.root}referrers-api:{host}"
-
-    def referrers(self, repository: str, digest: str) -> str:
-        return f"{self.root}referrers:{repository}:{digest}"

@@ -59,6 +59,13 @@ class Leases:
             self._held.pop(lease.token, None)
         self._release([self._keys.lease(lease.place, lease.what)], [lease.token])
 
+    def release_all(self) -> None:
+        """Give up everything this process holds: it leaves, and nobody should have to wait for it."""
+        with self._lock:
+            held = list(self._held.values())
+        for lease in held:
+            self.release(lease)
+
     @contextlib.contextmanager
     def turn(self, place: str, what: str) -> Iterator[None]:
         """Wait for one's turn at something that only one worker may do at a time."""

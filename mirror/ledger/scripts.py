@@ -15,11 +15,54 @@ ADVANCE = (
     + """
 -- KEYS batch, open; ARGV batch id, expected state, new state
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'state', ARGV[3])
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'attempts', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
 """
 )
+
+# What is parked waits for its time and is nobody's business until then, the sweeper's least of all.
+PARK = """
+-- KEYS document, open, parked; ARGV member, expected state, due time
+if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
+return 1
+"""
+
+# Whoever takes a member has it: ten sweepers send it on once.
+TAKE_DUE = (
+    _NOW
+    + """
+-- KEYS open, parked; ARGV seconds without a move, most members
+local taken = {}
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  redis.call('ZREM', KEYS[2], member)
+  redis.call('ZADD', KEYS[1], now, member)
+  table.insert(taken, member)
+end
+local cutoff = now - tonumber(ARGV[1])
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. cutoff, 'LIMIT', 0, ARGV[2])) do
+  redis.call('ZADD', KEYS[1], now, member)
+  table.insert(taken, member)
+end
+return taken
+"""
+)
+
+# A late word of a step that the batch has left behind must not undo what came after it.
+RECORD = """
+-- KEYS outcomes; ARGV states that may be replaced (space before and after each), field, value, ...
+local written = 0
+for i = 2, #ARGV, 2 do
+  local held = redis.call('HGET', KEYS[1], ARGV[i])
+  if not held or string.find(ARGV[1], ' ' .. cjson.decode(held)['state'] .. ' ', 1, true) then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+    written = written + 1
+  end
+end
+return written
+"""
 
 TOUCH = (
     _NOW
@@ -104,10 +147,11 @@ CONCLUDE = (
     _NOW
     + _END_RUN
     + """
--- KEYS batch, run, flight, open; ARGV batch id, run id, expected state, (tag state, count) ...
+-- KEYS batch, run, flight, open, parked; ARGV batch id, run id, expected state, (tag state, count) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[2], 'concluded', 1)
@@ -119,21 +163,22 @@ return 1
 FAIL_RUN = (
     _NOW
     + """
--- KEYS run, open; ARGV run id, new state, error, error kind
+-- KEYS run, open, parked; ARGV run id, new state, error, error kind
 if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', ARGV[4],
   'finished', tostring(now))
 redis.call('ZREM', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
 return 1
 """
 )
 
 # Newest wins (G5): a tag's last generation in a target only grows.
 CLAIM = """
--- KEYS newest; ARGV tag, generation
-local last = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or '0')
-if last > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+-- KEYS newest; ARGV tag, generation, digest
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+if held and tonumber(string.match(held, '^%d+')) > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
 return 1
 """
 

@@ -69,4 +69,4 @@ def test_every_setting_is_described_and_every_number_has_its_unit(name: str) -> 
 
     assert field.description
     if "int" in str(field.annotation) or "float" in str(field.annotation):
-        assert name.endswith(UNITS) or name == "attempts"
+        assert name.endswith(UNITS) or name in {"attempts", "confirm_replicas"}

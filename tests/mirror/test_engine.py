@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from mirror import decide
 from mirror.engine import Engine, Limits
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import Platform
@@ -178,15 +179,22 @@ def test_a_new_tag_that_fails_half_way_is_removed_again(world: World) -> None:
     assert "removed again" in run.tags["1.0"].targets[0].reason
 
 
-def test_a_new_tag_stays_split_where_the_registry_cannot_delete(world: World, valkey: ValkeyServer) -> None:
+def test_a_new_tag_that_cannot_be_removed_is_rolled_forward_and_then_reported_as_split(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "ROLL_PAUSE_S", 0.0)
     world.source.hold("team/app", image("new"), "1.0")
     world.eu.on_request = _immutable_tags
     with MemoryRegistry(deletes=False) as us:
         target = Target(f"{us.host}/copy/app", "us")
-        run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1]))).all()
+        run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1]))).to_end()
 
+        assert run.report.states == {"failed": 1}
         assert us.tag("copy/app", "1.0") == image("new").digest
-        assert "could not be taken back" in run.tags["1.0"].targets[0].reason
+        assert "split: it moved here and could not be taken back" in run.tags["1.0"].targets[0].reason
+        assert (
+            len([one for one in world.eu.requests if one.path.endswith("/manifests/1.0")]) > decide.MAX_ROLLS
+        )
 
 
 def test_an_older_run_never_overwrites_a_newer_one(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_a_run_ends_with_its_last_batch_and_is_counted_once(ledger: Ledger) -> N
     report = ledger.run_report(run)
     assert (report.state, report.states) == ("failed", {"current": 1, "failed": 1})
     assert report.finished_s is not None
-    assert ledger.stalled(0) == []
+    assert ledger.take_due(0) == []
 
 
 def test_a_run_without_any_tag_is_done_when_its_listing_is(ledger: Ledger) -> None:
@@ -129,10 +130,13 @@ def test_what_became_of_blobs_and_tags_reads_back(ledger: Ledger) -> None:
 
 
 def test_a_newer_run_keeps_an_older_one_from_moving_its_tags(ledger: Ledger) -> None:
-    assert ledger.batches.claim("eu.example/app", "latest", 7)
-    assert ledger.batches.claim("eu.example/app", "latest", 7)
-    assert not ledger.batches.claim("eu.example/app", "latest", 6)
-    assert ledger.batches.claim("eu.example/app", "latest", 8)
+    new, old = digest_of(b"new"), digest_of(b"old")
+    assert ledger.batches.claimed("eu.example/app", "latest") == (0, "")
+    assert ledger.batches.claim("eu.example/app", "latest", 7, old)
+    assert ledger.batches.claim("eu.example/app", "latest", 7, old)
+    assert not ledger.batches.claim("eu.example/app", "latest", 6, old)
+    assert ledger.batches.claim("eu.example/app", "latest", 10, new)
+    assert ledger.batches.claimed("eu.example/app", "latest") == (10, new)
 
 
 def test_one_worker_at_a_time_has_the_lease_of_a_blob(ledger: Ledger) -> None:
@@ -169,10 +173,75 @@ def test_the_worst_target_says_how_a_tag_is(ledger: Ledger) -> None:
     assert (tag.state, tag.reason, tag.targets[1].kind) == ("failed", "no right", "Denied")
 
 
-def test_only_what_is_open_and_has_not_moved_is_stalled(ledger: Ledger) -> None:
+def test_only_what_is_open_and_has_not_moved_is_due(ledger: Ledger) -> None:
     run, batch = open_batch(ledger, "1.0")
 
-    assert set(ledger.stalled(0)) == {run, batch}
-    assert ledger.stalled(60) == []
+    assert ledger.take_due(60) == []
+    assert set(ledger.take_due(0)) == {run, batch}
     ledger.batches.touch("no-such-batch")
-    assert "no-such-batch" not in ledger.stalled(0)
+    assert "no-such-batch" not in ledger.take_due(0)
+
+
+def test_ten_sweepers_take_what_is_due_once(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+    ledger.add_batches(run, "", "", [[(tag, tag)] for tag in "abcdefgh"], listed=True)
+    opened = ledger.open_window(run, 8)
+    for batch in opened:
+        assert ledger.park(batch, "resolving", ledger.now() - 1)
+
+    with ThreadPoolExecutor(10) as pool:
+        taken = [member for due in pool.map(lambda _: ledger.take_due(60), range(10)) for member in due]
+
+    assert sorted(taken) == sorted(opened)
+
+
+def test_what_is_parked_is_nobodys_business_until_its_time(ledger: Ledger) -> None:
+    run, batch = open_batch(ledger, "1.0")
+
+    assert not ledger.park(batch, "landing", ledger.now() + 3600), "it is not in that state"
+    assert ledger.park(batch, "resolving", ledger.now() + 3600)
+    assert ledger.take_due(0) == [run]
+    assert ledger.park(batch, "resolving", ledger.now())
+    assert batch in ledger.take_due(60)
+
+
+def test_a_late_word_does_not_undo_what_came_after_it(ledger: Ledger) -> None:
+    _, batch = open_batch(ledger, "1.0")
+    pair = ("1.0", "eu.example/app")
+    ledger.batches.record(batch, {pair: Outcome("missing")})
+    ledger.batches.record(batch, {pair: Outcome("ready")})
+    ledger.batches.record(batch, {pair: Outcome("updated")}, ("ready",))
+
+    ledger.batches.record(batch, {pair: Outcome("landed")})
+    ledger.batches.record(batch, {pair: Outcome("failed")}, ("ready", "missing"))
+
+    assert ledger.batches.outcomes(batch)[pair].state == "updated"
+
+
+def test_trouble_is_counted_from_its_beginning_until_it_goes_well(ledger: Ledger) -> None:
+    _, batch = open_batch(ledger, "1.0")
+    began, first = ledger.trouble(batch)
+
+    assert ledger.trouble(batch) == (began, first + 1) == (began, 2)
+    ledger.no_trouble(batch)
+    assert ledger.trouble(batch)[1] == 1
+
+
+def test_what_is_promised_is_on_the_servers_disk_before_anything_relies_on_it(
+    valkey: ValkeyServer, ledger: Ledger
+) -> None:
+    run = ledger.create_run(SPEC, "release")
+    ledger.confirm()
+    valkey.kill()
+    valkey.restart()
+
+    assert ledger.run_report(run).state == "open"
+
+
+def test_a_server_without_an_append_only_file_cannot_promise_and_is_not_waited_for(
+    valkey: ValkeyServer, ledger: Ledger
+) -> None:
+    with valkey.client() as client:
+        client.config_set("appendonly", "no")
+    ledger.confirm()
+    ledger.confirm()

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from registry.client import RemoteRepository
+from registry.endpoint import Timeouts
 from registry.errors import (
     DigestMismatch,
     Refused,
@@ -249,3 +250,30 @@ def test_an_upload_whose_token_was_refused_is_to_be_started_again(open_at: Opene
     with pytest.raises(Transient, match="token"):
         open_at(wire.host, someone=True).finish_upload(Upload(f"{wire.url}{UPLOADS}a"), BLOB, iter([LAYER]))
     assert len(wire.calls) == 1
+
+
+def test_reads_uploads_and_tokens_never_wait_for_each_others_connections(open_at: Opener, wire: Wire) -> None:
+    """With one pool for all, as many copies as it has connections would wait for ever."""
+    realm = f'Bearer realm="{wire.url}/token",service="registry"'
+
+    def with_token(then: Script) -> Script:
+        challenge = answering(401, b"", {"WWW-Authenticate": realm})
+        return lambda call: (then if "authorization" in call.headers else challenge)(call)
+
+    wire.script = routed(
+        {
+            ("GET", HELD): answering(200, LAYER),
+            ("GET", "/token"): answering(200, '{"token": "abc"}'),
+            ("POST", UPLOADS): with_token(answering(202, b"", {"Location": f"{UPLOADS}abc"})),
+            ("PUT", f"{UPLOADS}abc"): with_token(answering(201)),
+        }
+    )
+    impatient = Timeouts(read_s=2.0, commit_s=0.5)
+    repository = open_at(wire.host, max_connections=1, timeouts=impatient)
+
+    with repository.open_blob(BLOB) as blocks:
+        session = repository.start_upload(BLOB)
+        assert session is not None
+        repository.finish_upload(session, BLOB, blocks)
+
+    assert wire.calls[-1].body() == LAYER

@@ -185,6 +185,20 @@ def test_an_interim_answer_does_not_stop_an_upload(direct: DirectTransport) -> N
         assert response.status_code == 201
 
 
+def test_a_failed_exchange_gives_its_place_back() -> None:
+    transport = DirectTransport(LOOPBACK_IS_FINE, max_connections=1)
+    timeout = {"pool": 0.1}
+    with Wire(lambda call: call.hang_up()) as wire:
+        with pytest.raises(httpx.RemoteProtocolError):
+            fetch(transport, wire.url, timeout=timeout)
+        with pytest.raises(httpx.LocalProtocolError):
+            upload(transport, wire.url, b"x", length=2)
+        wire.script = answering(200, b"answer")
+
+        assert fetch(transport, wire.url, timeout=timeout) == (200, b"answer")
+    transport.close()
+
+
 def test_a_request_body_without_a_length_is_refused(direct: DirectTransport) -> None:
     with pytest.raises(httpx.LocalProtocolError):
         direct.handle_request(httpx.Request("PUT", "http://127.0.0.1:9/", content=iter([b"x"])))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,38 +184,6 @@ def test_what_is_not_there_is_not_found(target: RemoteRepository) -> None:
             ask("1.0")
     with pytest.raises(NotFound):
         list(target.tags())
-
-
-def test_many_copies_at_once_do_not_wait_for_each_other(
-    served: Served, open_at: Opener, target: RemoteRepository
-) -> None:
-    """More copies than connections, all within one registry: a shared pool would deadlock here."""
-    blobs = {described(content): content for content in (os.urandom(300_000) for _ in range(6))}
-    terms = {**served.terms, "max_connections": 2}
-    name = target.name.partition("/")[2]
-    repository = open_at(served.registry.host, name, **terms)
-    copies = open_at(served.registry.host, f"{name}-many", **terms)
-    for blob, content in blobs.items():
-        push(repository, content, blob)
-    failed: list[BaseException] = []
-
-    def copy(blob: Descriptor) -> None:
-        try:
-            session = copies.start_upload(blob)
-            assert session is not None
-            with repository.open_blob(blob) as blocks:
-                copies.finish_upload(session, blob, blocks)
-        except BaseException as error:  # noqa: BLE001 - shown below
-            failed.append(error)
-
-    threads = [threading.Thread(target=copy, args=(blob,)) for blob in blobs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert failed == []
-    assert all(read(copies, blob) == content for blob, content in blobs.items())
 
 
 def test_a_registry_with_passwords_wants_ours(open_at: Opener, tmp_path: Path) -> None:

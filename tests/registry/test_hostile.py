@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 from collections.abc import Callable, Iterator
@@ -423,10 +424,13 @@ def test_nothing_is_ever_inflated(repository: RemoteRepository, wire: Wire) -> N
 
 
 def test_a_compressed_error_is_not_inflated(repository: RemoteRepository, wire: Wire) -> None:
-    wire.script = answering(500, b"\x1f\x8b" + bytes(100), {"Content-Encoding": "gzip"})
+    bomb = gzip.compress(b'{"errors": [{"code": "BOMB", "message": "' + b"x" * 10_000_000 + b'"}]}')
+    wire.script = answering(500, bomb, {"Content-Encoding": "gzip"})
 
-    with pytest.raises(Transient):
+    with pytest.raises(Transient) as caught:
         repository.manifest("1.0")
+
+    assert caught.value.code is None
 
 
 def test_an_upload_without_a_place_to_go_is_refused(repository: RemoteRepository, wire: Wire) -> None:

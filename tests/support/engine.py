@@ -26,11 +26,17 @@ TIMEOUTS = Timeouts(connect_s=2.0, read_s=10.0, commit_s=10.0)
 
 
 @contextmanager
-def engine_on(valkey: ValkeyServer, limits: Limits | None = None) -> Iterator[Engine]:
-    """An engine whose registries are on loopback and open to anybody."""
+def engine_on(valkey: ValkeyServer, limits: Limits | None = None, outage_s: float = 0.0) -> Iterator[Engine]:
+    """An engine whose registries are on loopback and open to anybody; it waits out no outage unless said."""
     connections = Connections(lambda host: Endpoint(host, timeouts=TIMEOUTS), ChainedCredentials(()))
     with valkey.client() as client:
-        yield Engine(Ledger(client, "test:"), connections.open, QUICK, limits or Limits(copy_threads=3))
+        yield Engine(
+            Ledger(client, "test:"),
+            connections.open,
+            QUICK,
+            limits or Limits(copy_threads=3),
+            outage_s=outage_s,
+        )
     connections.close()
 
 
@@ -48,8 +54,8 @@ class Drive:
 
     def resolve(self) -> None:
         for batch in self.batches:
-            resolve(self.engine, batch)
-            self.engine.ledger.batches.advance(batch, "resolving", "landing")
+            if resolve(self.engine, batch):
+                self.engine.ledger.batches.advance(batch, "resolving", "landing")
 
     def land(self, *regions: str, hauls: bool = False) -> None:
         for batch in self.batches:
@@ -58,16 +64,15 @@ class Drive:
                     haul(self.engine, batch, region, digest)
 
     def finalize(self) -> list[decide.Step]:
-        return [decide.finalize(self.engine, batch) for batch in self.batches]
+        return [decide.finalize(self.engine, batch).step for batch in self.batches]
 
     def flip(self, *regions: str) -> None:
         for batch in self.batches:
-            if self.engine.ledger.batches.state(batch) == "flipping":
-                for region in regions or self.spec.regions:
-                    flip(self.engine, batch, region)
+            for region in regions or self.spec.regions:
+                flip(self.engine, batch, region)
 
     def conclude(self) -> list[decide.Step]:
-        steps: list[decide.Step] = [decide.conclude(self.engine, batch) for batch in self.batches]
+        steps: list[decide.Step] = [decide.conclude(self.engine, batch).step for batch in self.batches]
         for batch, step in zip(self.batches, steps, strict=True):
             if step == "return":
                 for region in self.spec.regions:
@@ -78,6 +83,15 @@ class Drive:
     def all(self, *, hauls: bool = False) -> Drive:
         for step in (self.resolve, lambda: self.land(hauls=hauls), self.finalize, self.flip, self.conclude):
             step()
+        return self
+
+    def to_end(self, rounds: int = 20) -> Drive:
+        """As sweepers would: step after step until the run has ended; waits are over when they are due."""
+        for _ in range(rounds):
+            if self.report.ended:
+                break
+            self.all()
+            self.engine.ledger.take_due(60)
         return self
 
     @property

@@ -1,0 +1,56 @@
+"""When work waits in the ledger instead of failing: transient faults that outlast one task's patience.
+
+Nothing waits in a worker's slot for longer than :class:`mirror.retry.Patience` allows. What then still
+fails is noted with the time of its next attempt, its batch is parked in the ledger, and the sweeper sends
+it on. A registry that says how long to wait is given that long, however long; one that only fails is
+tried again with growing pauses until ``Engine.outage_s`` after its trouble began.
+"""
+
+from __future__ import annotations
+
+from mirror.engine import Engine
+from mirror.ledger.batches import Outcome, Placing
+from registry.errors import RegistryError, Throttled, Transient
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 60.0
+TRANSIENT_KINDS = frozenset({Transient.__name__, "Unreachable", Throttled.__name__})
+
+
+def next_attempt(engine: Engine, member: str, error: Exception) -> float | None:
+    """When ``member`` (a run or a batch) may try again, in Unix time; None where the fault is for good."""
+    if not isinstance(error, Transient):
+        return None
+    return _next_attempt(engine, member, error.retry_after_s if isinstance(error, Throttled) else None)
+
+
+def _next_attempt(engine: Engine, member: str, retry_after_s: float | None) -> float | None:
+    now = engine.ledger.now()
+    if retry_after_s is not None:
+        return now + retry_after_s
+    since, count = engine.ledger.trouble(member)
+    if now - since >= engine.outage_s or not engine.outage_s:
+        return None
+    return now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(count - 1, 10))
+
+
+def failure(
+    engine: Engine, batch: str, error: RegistryError | Exception, previous: str | None = None
+) -> Outcome:
+    """What an error makes of a tag in a target: ``waiting`` where it may pass, else ``failed``."""
+    until = next_attempt(engine, batch, error)
+    return _outcome(Outcome.failed(error, previous), until)
+
+
+def placing_failure(engine: Engine, batch: str, placing: Placing, previous: str | None) -> Outcome:
+    """The same for a blob that could not be placed."""
+    until = None
+    if placing.kind in TRANSIENT_KINDS:
+        until = _next_attempt(engine, batch, placing.retry_after_s)
+    return _outcome(Outcome("failed", placing.reason, placing.kind, previous), until)
+
+
+def _outcome(failed: Outcome, until: float | None) -> Outcome:
+    if until is None:
+        return failed
+    return Outcome("waiting", failed.reason, failed.kind, failed.previous, at=until)

@@ -1,0 +1,241 @@
+"""The fleet under fire: kept running as anything that runs containers would, and told apart when killed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from redis import Redis, RedisError
+
+from mirror.ledger import Ledger
+from mirror.spec import Lane, MirrorSpec
+from tests.chaos.killpoints import FOLDER, Armoury
+from tests.chaos.proxy import Fabric, free_fixed_port
+from tests.support.fleet import made
+from tests.support.process import Process, surroundings
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+from workers import processes
+
+ROOT = Path(__file__).parents[2]
+PREFIX = "sealift:"
+CONCURRENCY = 2
+SETTINGS = {
+    "SEALIFT_SWEEP_INTERVAL_S": "1",
+    "SEALIFT_STALL_S": "4",
+    "SEALIFT_SOFT_SHUTDOWN_S": "1",
+    "SEALIFT_PRESENT_TTL_S": "5",
+    "SEALIFT_VISIBILITY_TIMEOUT_S": "20",
+    "SEALIFT_ATTEMPTS": "4",
+    "SEALIFT_RETRY_BUDGET_S": "6",
+    "SEALIFT_CONNECT_TIMEOUT_S": "2",
+    "SEALIFT_READ_TIMEOUT_S": "2",
+    "SEALIFT_COMMIT_TIMEOUT_S": "2",
+    "SEALIFT_BATCH_TAGS": "5",
+    "SEALIFT_WINDOW_BATCHES": "3",
+    "SEALIFT_COPY_THREADS": "3",
+    "SEALIFT_HAUL_MIB": "1",
+    "SEALIFT_TEE_KIB": "256",
+    "SEALIFT_LOG_LEVEL": "WARNING",
+}
+"""Impatient, so that minutes hold what days hold elsewhere; small, so that every path is walked."""
+
+
+class Valkey(ValkeyServer):
+    """Can lose what a power failure would take: whatever was written after the last fsync."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_fixed_port()
+        self._process = self._start()
+        self._safe: tuple[Path, int] | None = None
+        self._ended = threading.Event()
+        self._watch = threading.Thread(target=self._note_fsyncs, name="fsyncs", daemon=True)
+        self._watch.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        super().stop()
+
+    def come_back(self) -> None:
+        self._process = self._start()
+
+    def lose_tail(self) -> int:
+        """With the server killed: cut the file to what the last fsync held; returns the bytes lost."""
+        if self._safe is None or self._safe[0] != self._file():
+            return 0
+        path, size = self._safe
+        lost = path.stat().st_size - size
+        if lost > 0:
+            os.truncate(path, size)
+        return max(0, lost)
+
+    def _file(self) -> Path | None:
+        return max(self.folder.glob("appendonlydir/*.incr.aof"), default=None)
+
+    def _note_fsyncs(self) -> None:
+        """WAITAOF answers when an fsync is through; what the file holds then is safe, and so is less."""
+        while not self._ended.is_set():
+            with contextlib.suppress(RedisError, OSError), Redis.from_url(f"{self.url[:-2]}/15") as client:
+                while not self._ended.is_set():
+                    client.set("fsync", time.time())
+                    client.execute_command("WAITAOF", 1, 0, 5000)
+                    if path := self._file():
+                        self._safe = (path, path.stat().st_size)
+            self._ended.wait(0.02)
+
+
+class Kept:
+    """A process that is started again whenever it ends."""
+
+    def __init__(self, start: Callable[[], Process]) -> None:
+        self._start = start
+        self.process = start()
+        self.restarts = 0
+
+    def look_after(self) -> None:
+        if not self.process.running:
+            self.process.kill()  # and its children with it
+            self.process = self._start()
+            self.restarts += 1
+
+    def kill(self) -> None:
+        """The program and its children."""
+        self.process.kill()
+
+
+class ChaosFleet:
+    """Valkey, a worker for each region behind a link of its own, beat, and a producer of runs."""
+
+    def __init__(self, folder: Path, regions: list[str], fabric: Fabric, settings: dict[str, str]) -> None:
+        self.folder, self.regions = made(folder), regions
+        self.valkey = Valkey(made(folder / "valkey"))
+        self.links = {region: fabric.link(self.valkey.port) for region in regions}
+        self.armoury = Armoury(made(folder / "chaos"))
+        self.client = self.valkey.client()
+        self.ledger = Ledger(self.client, PREFIX)
+        self._env = {
+            "DOCKER_CONFIG": str(made(folder / "docker")),
+            "SEALIFT_STATE_DIR": str(folder / "state"),
+            "SEALIFT_REDIS_PREFIX": PREFIX,
+            "SEALIFT_REDIS_URL": self.valkey.url,
+            FOLDER: str(folder / "chaos"),
+            "PYTHONPATH": str(ROOT),
+            **SETTINGS,
+            **settings,
+        }
+        self.kept: dict[str, Kept] = {}
+        self.producer: Producer | None = None
+        self.deaths: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        self.kept["beat"] = Kept(lambda: self._process("beat", processes.beat(self.folder / "schedule")))
+        for region in self.regions:
+            self.kept[region] = Kept(lambda region=region: self._worker(region))  # type: ignore[misc]  # mypy cannot type it
+        for region in self.regions:
+            worker = self.kept[region].process
+            until(lambda worker=worker: " ready." in worker.text(), 60, worker.tail)  # type: ignore[misc]
+        self.producer = Producer(self._env, self.folder)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kept in self.kept.values():
+            kept.kill()
+        if self.producer:
+            self.producer.kill()
+        self.client.close()
+        self.valkey.stop()
+
+    def look_after(self) -> None:
+        """Start again whatever has ended."""
+        for name, kept in self.kept.items():
+            if not kept.process.running:
+                self.deaths[name] += 1
+            kept.look_after()
+        if self.producer and not self.producer.running:
+            self.producer = Producer(self._env, self.folder)
+
+    def children(self, region: str) -> list[int]:
+        """The worker's pool."""
+        pid = self.kept[region].process.pid
+        try:
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        except OSError:
+            return []
+
+    def kill_child(self, region: str) -> bool:
+        for child in self.children(region)[-1:]:
+            os.kill(child, signal.SIGKILL)
+            return True
+        return False
+
+    def logs(self) -> str:
+        return "\n\n".join(kept.process.tail() for kept in self.kept.values())
+
+    def _worker(self, region: str) -> Process:
+        env = {
+            **processes.worker_environment(region),
+            "SEALIFT_REDIS_URL": f"redis://{self.links[region].host}/0",
+        }
+        return self._process(f"worker-{region}", processes.worker(region, CONCURRENCY), env)
+
+    def _process(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Process:
+        chaotic = ["tests.chaos.launch" if word == "workers.launch" else word for word in command]
+        return Process(chaotic, self.folder / f"{name}.log", {**self._env, **(env or {})}, self.folder)
+
+
+class Producer:
+    """A process that starts runs; it never makes its caller wait."""
+
+    def __init__(self, env: dict[str, str], folder: Path) -> None:
+        with (folder / "producer.log").open("ab") as log:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tests.chaos.launch", "produce"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**surroundings(), **env},
+                cwd=folder,
+            )
+        assert self._popen.stdout
+        self.runs: list[str] = []
+        self.asked = 0
+        threading.Thread(target=self._read, args=(self._popen.stdout,), name="producer", daemon=True).start()
+
+    @property
+    def running(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def waiting(self) -> int:
+        """Runs asked for that have no id yet."""
+        return self.asked - len(self.runs)
+
+    def ask(self, spec: MirrorSpec, lane: Lane) -> None:
+        assert self._popen.stdin
+        with contextlib.suppress(OSError):
+            self._popen.stdin.write(json.dumps([spec.document(), lane]) + "\n")
+            self._popen.stdin.flush()
+            self.asked += 1
+
+    def kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
+        assert self._popen.stdin
+        with contextlib.suppress(OSError):
+            self._popen.stdin.close()
+
+    def _read(self, answers: object) -> None:
+        for line in answers:  # type: ignore[attr-defined]
+            self.runs.append(line.strip())

@@ -1,0 +1,309 @@
+"""Proxies that make real registries misbehave, and links that can be cut; one thread runs them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
+from random import SystemRandom
+from typing import Any, Literal, NamedTuple, TypeVar
+
+from tests.chaos.reading import digest_of
+from tests.chaos.weather import Asked, HttpFault, Tags, Weather
+from tests.chaos.wire import Hangup, Message, answer, read_answer, read_request
+from tests.support.ports import LOOPBACK
+
+T = TypeVar("T")
+Mode = Literal["through", "refuse", "cut"]
+"""``refuse``: nobody listens; ``cut``: packets go nowhere, in both directions."""
+REASONS = {
+    401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests",
+    500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
+}  # fmt: skip
+PORTS = range(20000, 30000)
+"""Below those that the system gives to outgoing connections: one that was refused for a while is still free."""
+BUFFER = 4 * 2**20
+
+
+class Put(NamedTuple):
+    """A manifest that was put into a registry, as its proxy saw it."""
+
+    registry: str
+    repository: str
+    reference: str
+    digest: str
+    begun: float
+    done: float
+    status: int
+
+
+class Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="proxies", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=10)
+
+    def close(self) -> None:
+        async def end() -> None:
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
+        self.run(end())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@dataclass(slots=True, eq=False)
+class Wires:
+    """The two ends of one connection through a proxy."""
+
+    inner: asyncio.StreamReader
+    out: asyncio.StreamWriter
+    upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    def drop(self, *, rudely: bool = False) -> None:
+        """Close both; ``rudely`` with a reset towards the client."""
+        if rudely:
+            wire = self.out.get_extra_info("socket")
+            with contextlib.suppress(OSError):
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.out.close()
+        if self.upstream:
+            self.upstream[1].close()
+
+
+class Gate:
+    """Listens at a port before something else, and can stop to."""
+
+    def __init__(self, loop: Loop, upstream: int) -> None:
+        self._loop, self.upstream = loop, upstream
+        self.port = free_fixed_port()
+        self.mode: Mode = "through"
+        self._wires: set[Wires] = set()
+        self._server: asyncio.Server | None = None
+        self._open = asyncio.Event()
+        self._loop.run(self._switch("through", resets=False))
+
+    @property
+    def host(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def switch(self, mode: Mode, *, resets: bool = True) -> None:
+        """Change the mode; ``resets``: what was connected is lost with it."""
+        self._loop.run(self._switch(mode, resets=resets))
+
+    async def _switch(self, mode: Mode, *, resets: bool) -> None:
+        self.mode = mode
+        if mode == "refuse" and self._server is not None:
+            self._server.close()
+            self._server = None
+        if mode == "cut":
+            self._open.clear()
+        else:
+            self._open.set()
+        if resets and mode != "cut":
+            for wires in list(self._wires):
+                wires.drop(rudely=True)
+        if mode != "refuse" and self._server is None:
+            self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port, limit=BUFFER)
+
+    async def _accept(self, inner: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        wires = Wires(inner, out)
+        self._wires.add(wires)
+        try:
+            await self._open.wait()
+            await self._serve(wires)
+        except (OSError, Hangup, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            wires.drop(rudely=True)
+        except asyncio.CancelledError:
+            wires.drop(rudely=True)
+        finally:
+            self._wires.discard(wires)
+            wires.drop()
+
+    async def _serve(self, wires: Wires) -> None:
+        raise NotImplementedError
+
+    async def _connect(self, wires: Wires) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if wires.upstream is None:
+            wires.upstream = await asyncio.open_connection(LOOPBACK, self.upstream, limit=BUFFER)
+        return wires.upstream
+
+
+class Link(Gate):
+    """Bytes from one side to the other, whatever they are."""
+
+    async def _serve(self, wires: Wires) -> None:
+        inner, out = await self._connect(wires)
+        ends = (
+            asyncio.ensure_future(self._pass_on(wires.inner, out)),
+            asyncio.ensure_future(self._pass_on(inner, wires.out)),
+        )
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+
+    async def _pass_on(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while block := await source.read(2**16):
+                await self._open.wait()
+                sink.write(block)
+                await sink.drain()
+
+
+class Proxy(Gate):
+    """Before one registry: does to its exchanges what the weather says, and keeps what was put."""
+
+    def __init__(self, loop: Loop, name: str, upstream: int, weather: Weather, *, stale: bool = True) -> None:
+        self.name, self.weather, self._stale = name, weather, stale
+        self.puts: list[Put] = []
+        self.uploads: list[tuple[str, int]] = []
+        """Digest and bytes of every blob that the registry took."""
+        self._tags = Tags()
+        super().__init__(loop, upstream)
+
+    async def _serve(self, wires: Wires) -> None:
+        while (request := await self._request(wires)) is not None:
+            await self._open.wait()
+            asked = Asked.of(request)
+            older = self._tags.older(asked) if asked.tag and self._stale else ""
+            fault = self.weather.fault(asked, request, knows_older=bool(older))
+            if not await self._exchange(wires, request, asked, fault, older) or request.closes:
+                return
+
+    async def _request(self, wires: Wires) -> Message | None:
+        try:
+            return await read_request(wires.inner)
+        except Hangup as error:
+            # Half a request: the registry shall see that half too.
+            _, out = await self._connect(wires)
+            out.write(error.sent)
+            await out.drain()
+            raise
+
+    async def _exchange(
+        self, wires: Wires, request: Message, asked: Asked, fault: HttpFault | None, older: str
+    ) -> bool:
+        """Whether the connection can be used again."""
+        if fault == "connection reset":
+            wires.drop(rudely=True)
+            return False
+        if fault == "stalled" and self.weather.place(2):
+            await asyncio.sleep(self.weather.stall_s)
+            if wires.inner.at_eof():  # its sender gave up: what is lost on the way does not arrive later
+                return False
+            fault = None
+        elif fault is not None and fault.isdigit():
+            wires.out.write(self._refusal(int(fault), request.method))
+            await wires.out.drain()
+            return True
+        elif fault == "upload truncated":
+            return await self._cut_upload(wires, request)
+        elif fault == "upload corrupted":
+            request = request.corrupted(self.weather.place(len(request.body)))
+        elif fault == "stale tag":
+            request = request.aimed_at(f"/v2/{asked.repository}/manifests/{older}")
+        reply = await self._forward(wires, request, asked)
+        return await self._answer(wires, reply, fault)
+
+    async def _forward(self, wires: Wires, request: Message, asked: Asked) -> Message:
+        inner, out = await self._connect(wires)
+        begun = time.monotonic()
+        out.write(request.head + request.body)
+        await out.drain()
+        reply = await read_answer(inner, request.method)
+        if asked.kind == "manifest" and request.method == "PUT":
+            digest = digest_of(request.body)
+            put = (asked.repository, asked.reference, digest, begun, time.monotonic(), reply.status)
+            self.puts.append(Put(self.name, *put))
+            if asked.tag and reply.status == 201:
+                self._tags.saw(asked, digest)
+        if asked.kind == "blob" and request.method == "PUT" and reply.status == 201:
+            self.uploads.append((request.path.replace("%3A", ":").rpartition("digest=")[2], len(request.body)))
+        return reply
+
+    async def _answer(self, wires: Wires, reply: Message, fault: HttpFault | None) -> bool:
+        if fault == "stalled":
+            await asyncio.sleep(self.weather.stall_s)
+        if fault == "answer lost after a PUT":
+            wires.drop(rudely=True)
+            return False
+        if fault == "body truncated" and reply.body:
+            wires.out.write(reply.head + reply.body[: self.weather.place(len(reply.body))])
+            await wires.out.drain()
+            return False
+        if fault == "bytes corrupted" and reply.body:
+            reply = reply.corrupted(self.weather.place(len(reply.body)))
+        wires.out.write(reply.head + reply.body)
+        await wires.out.drain()
+        return not reply.closes
+
+    async def _cut_upload(self, wires: Wires, request: Message) -> bool:
+        _, out = await self._connect(wires)
+        out.write(request.head + request.body[: self.weather.place(len(request.body))])
+        await out.drain()
+        wires.drop(rudely=True)
+        return False
+
+    def _refusal(self, status: int, method: str) -> bytes:
+        headers = {"Retry_After": str(self.weather.retry_after_s)} if status == 429 else {}
+        if status == 401:
+            headers["WWW_Authenticate"] = 'Basic realm="proxy"'
+        body = b"" if method == "HEAD" else b'{"errors":[{"code":"UNAVAILABLE","message":"planted"}]}'
+        return answer(status, REASONS[status], body, **headers)
+
+
+def free_fixed_port() -> int:
+    """A port that is free and that no outgoing connection will be given."""
+    for port in _shuffled():
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise AssertionError("no free port")
+
+
+def _shuffled() -> Iterator[int]:
+    while True:
+        yield SystemRandom().choice(PORTS)
+
+
+@dataclass(slots=True)
+class Fabric:
+    """Every proxy and link of a storm, on one loop."""
+
+    weather: Weather
+    loop: Loop = field(default_factory=Loop)
+    proxies: list[Proxy] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)
+
+    def proxy(self, name: str, upstream: int, *, stale: bool = True) -> Proxy:
+        self.proxies.append(Proxy(self.loop, name, upstream, self.weather, stale=stale))
+        return self.proxies[-1]
+
+    def link(self, upstream: int) -> Link:
+        self.links.append(Link(self.loop, upstream))
+        return self.links[-1]
+
+    def heal(self) -> None:
+        """Everything goes through again."""
+        self.weather.share = 0.0
+        for gate in (*self.proxies, *self.links):
+            if gate.mode != "through":
+                gate.switch("through")
+
+    def puts(self) -> list[Put]:
+        return sorted((put for proxy in self.proxies for put in proxy.puts), key=lambda put: put.begun)
+
+    def close(self) -> None:
+        self.loop.close()

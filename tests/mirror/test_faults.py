@@ -1,0 +1,232 @@
+"""What the engine does about faults that pass, and about others that interfere."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from mirror import waits
+from mirror.engine import Engine
+from mirror.spec import MirrorSpec, Target
+from registry.images import Image, build_image, random_layer
+from registry.memory import ErrorReply, MemoryRegistry
+from tests.support.engine import Drive, engine_on, only
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+
+
+class World:
+    """A source, and a target in each of two regions, with an engine that waits out outages."""
+
+    def __init__(
+        self, engine: Engine, source: MemoryRegistry, us: MemoryRegistry, eu: MemoryRegistry
+    ) -> None:
+        self.engine, self.source, self.us, self.eu = engine, source, us, eu
+        targets = tuple(Target(f"{registry.host}/app", name) for name, registry in (("us", us), ("eu", eu)))
+        self.spec = MirrorSpec("app", f"{source.host}/app", targets, referrers=False)
+
+    def drive(self, *tags: str, engine: Engine | None = None, **terms: object) -> Drive:
+        spec = only(self.spec, *tags) if tags else self.spec
+        return Drive(engine or self.engine, replace(spec, **terms))  # type: ignore[arg-type]  # a test's own words
+
+    def where(self, tag: str) -> list[str | None]:
+        return [registry.tag("app", tag) for registry in (self.us, self.eu)]
+
+
+@pytest.fixture
+def world(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(waits, "FIRST_PAUSE_S", 0.0)
+    with (
+        MemoryRegistry() as source,
+        MemoryRegistry() as us,
+        MemoryRegistry() as eu,
+        engine_on(valkey, outage_s=60.0) as engine,
+    ):
+        yield World(engine, source, us, eu)
+
+
+def image(text: str) -> Image:
+    return build_image({"app.txt": text.encode()}, layers=[random_layer(20_000)])
+
+
+def test_a_registry_that_is_down_is_waited_out_in_the_ledger(world: World) -> None:
+    world.source.hold("app", image("new"), "1.0")
+    world.eu.stop()
+    run = world.drive()
+    run.resolve()
+    run.land()
+
+    assert run.finalize() == ["parked"]
+    assert run.tags["1.0"].state == "waiting"
+    assert "cannot connect" in run.tags["1.0"].reason
+    assert world.us.tag("app", "1.0") is None, "with finalize: all nothing moves meanwhile"
+
+    world.eu.start()
+    assert run.to_end().report.states == {"updated": 1}
+    assert world.where("1.0") == [image("new").digest] * 2
+
+
+def test_an_outage_that_lasts_too_long_fails_the_tag_with_its_reason(world: World) -> None:
+    world.source.hold("app", image("new"), "1.0")
+    world.eu.stop()
+
+    run = world.drive(engine=replace(world.engine, outage_s=0.0)).to_end()
+
+    assert run.report.states == {"failed": 1}
+    assert run.tags["1.0"].targets[1].kind == "Unreachable"
+
+
+def test_a_region_that_is_down_delays_only_its_own_target_where_targets_move_on_their_own(
+    world: World,
+) -> None:
+    world.source.hold("app", image("new"), "1.0")
+    world.eu.stop()
+    run = world.drive(finalize="each").all()
+
+    assert run.states("1.0") == ["updated", "waiting"]
+    assert world.us.tag("app", "1.0") == image("new").digest
+
+    world.eu.start()
+    assert run.to_end().states("1.0") == ["updated", "updated"]
+
+
+def test_a_source_that_is_down_is_waited_for_before_the_first_tag_is_known(world: World) -> None:
+    world.source.hold("app", image("new"), "1.0")
+    world.source.stop()
+    listed, named = world.drive(), world.drive("1.0")
+    named.resolve()
+
+    assert (listed.report.state, named.report.state) == ("open", "open")
+    assert named.engine.ledger.batches.state(named.batches[0]) == "resolving"
+
+    world.source.start()
+    assert named.to_end().report.states == {"updated": 1}
+
+
+def test_a_registry_that_asks_for_hours_gets_them(world: World) -> None:
+    world.source.hold("app", image("new"), "1.0")
+
+    def throttle(method: str, path: str) -> None:
+        if method == "POST":
+            raise ErrorReply(429, "TOOMANYREQUESTS", "slow down", {"Retry-After": "7200"})
+
+    world.eu.on_request = throttle
+    run = world.drive(engine=replace(world.engine, outage_s=0.0))
+    run.resolve()
+    run.land()
+    assert run.finalize() == ["parked"]
+    asked = len(world.eu.requests)
+
+    run.to_end(rounds=3)
+
+    assert len(world.eu.requests) == asked, "it is left alone until then"
+    assert run.tags["1.0"].state == "waiting"
+    waiting = run.engine.ledger.batches.outcomes(run.batches[0])["1.0", run.spec.targets[1].repository]
+    assert 7000 < waiting.at - run.engine.ledger.now() <= 7200
+
+
+def test_a_permanent_fault_fails_its_tag_at_once_and_not_its_neighbours(world: World) -> None:
+    bad, good = build_image({"bad": b"x"}), image("good")
+    world.source.hold("app", bad, "bad")
+    world.source.hold("app", good, "good")
+    del world.source.blobs[bad.layers[0].descriptor.digest]
+
+    run = world.drive().all()
+
+    assert run.report.states == {"updated": 1, "failed": 1}
+    assert run.tags["bad"].targets[0].kind == "NotFound"
+
+
+def test_a_proof_that_has_grown_old_is_made_again_before_a_tag_moves(
+    valkey: ValkeyServer, world: World
+) -> None:
+    new = image("new")
+    world.source.hold("app", new, "1.0")
+    engine = replace(world.engine, proof_s=0.2, memory=replace(world.engine.memory, present_s=1))
+    run = world.drive(engine=engine)
+    run.resolve()
+    run.land("us")
+    del world.us.blobs[new.layers[0].descriptor.digest]  # a garbage collector came by
+    landed = engine.ledger.now()
+    until(lambda: engine.ledger.now() > landed + 1.2, 5, "the proof to grow old")
+    run.land("eu")
+
+    assert run.finalize() == ["land"]
+    run.land("us")
+    assert run.finalize() == ["flip"]
+    run.flip()
+    run.conclude()
+    assert world.us.holds_blob("app", new.layers[0].descriptor.digest)
+    assert world.where("1.0") == [new.digest] * 2
+
+
+def test_a_worker_that_slept_through_its_lease_does_not_bring_an_old_tag_back(world: World) -> None:
+    old, new = image("old"), image("new")
+    world.source.hold("app", old, "1.0")
+    older = world.drive("1.0")
+    older.resolve()
+    older.land()
+    older.finalize()
+    slept = threading.Event()
+
+    def sleep(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/1.0") and not slept.is_set():
+            slept.set()  # the older run is past its last check; now the newer one overtakes it
+            lapsed = world.engine.ledger._redis.keys("test:ledger:lease:flip*")
+            world.engine.ledger._redis.delete(*lapsed)
+            world.source.hold("app", new, "1.0")
+            world.drive("1.0").all()
+
+    world.eu.on_request = sleep
+    older.flip()
+    older.conclude()
+
+    assert slept.is_set()
+    assert world.where("1.0") == [new.digest] * 2
+    assert "superseded" in older.states("1.0")
+
+
+def test_a_tag_that_somebody_else_moved_meanwhile_is_not_taken_back(world: World) -> None:
+    old, new, theirs = image("old"), image("new"), image("theirs")
+    for registry in (world.source, world.us, world.eu):
+        registry.hold("app", old, "1.0")
+    world.source.hold("app", new, "1.0")
+
+    def refuse(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/1.0"):
+            world.us.hold("app", theirs, "1.0")
+            raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
+
+    world.eu.on_request = refuse
+    run = world.drive("1.0")
+    run.resolve()
+    run.land()
+    run.finalize()
+    run.flip("us")
+    run.flip("eu")
+    run.conclude()
+
+    assert world.us.tag("app", "1.0") == theirs.digest
+    assert run.states("1.0") == ["superseded", "failed"]
+
+
+def test_a_tag_that_reads_back_as_something_else_is_not_called_updated(world: World) -> None:
+    new, theirs = image("new"), image("theirs")
+    world.source.hold("app", new, "1.0")
+    put = threading.Event()
+
+    def overwrite(method: str, path: str) -> None:
+        if path.endswith("/manifests/1.0"):
+            if method == "PUT":
+                put.set()
+            elif put.is_set():
+                world.eu.hold("app", theirs, "1.0")
+
+    world.eu.on_request = overwrite
+    run = world.drive("1.0", engine=replace(world.engine, outage_s=0.0)).to_end()
+
+    assert run.tags["1.0"].targets[1].state == "failed"
+    assert "reads back as" in run.tags["1.0"].targets[1].reason
