@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
-from mirror.ledger.batches import Outcome, Outcomes
+from mirror.ledger.batches import Outcome, Outcomes, Resolved
 from mirror.stage import Stage
 from mirror.waits import failure
 from registry.errors import NotFound, RegistryError, Transient
@@ -82,9 +82,9 @@ def _each(pool: ThreadPoolExecutor, outcomes: Outcomes, step: Callable[[Pair, Ou
 def _journal(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """What the tag is just before it moves; an outcome of its own where a newer run has claimed it."""
     tag, name = pair
-    if not _claim(stage, pair):
-        return _superseded(outcome)
     try:
+        if not _claim(stage, pair):
+            return _superseded(outcome)
         held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
     except NotFound:
         return replace(outcome, previous=None)
@@ -100,9 +100,9 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     tag, name = pair
     digest = _wanted(stage, tag)
     with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
-        if not _claim(stage, pair):
-            return _superseded(outcome)
         try:
+            if not _claim(stage, pair):
+                return _superseded(outcome)
             _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
             _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, pair, outcome)
@@ -114,7 +114,7 @@ def _unless_newer(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
     tag, name = pair
     generation, newer = stage.engine.ledger.batches.claimed(name, tag)
-    if generation <= stage.engine.ledger.generation(stage.run):
+    if generation <= _resolved(stage, tag).generation:
         return replace(outcome, state="updated", reason="", kind="", at=0.0)
     target = stage.targets[name]
     manifest = stage.engine.patience.attempt(lambda: target.manifest(newer))
@@ -123,8 +123,17 @@ def _unless_newer(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
 
 
 def _claim(stage: Stage, pair: Pair) -> bool:
-    generation = stage.engine.ledger.generation(stage.run)
-    return stage.engine.ledger.batches.claim(pair[1], pair[0], generation, _wanted(stage, pair[0]))
+    """Whether the tag is still ours to move; where two answers of the source overlap, it is asked again."""
+    tag, name = pair
+    one, ledger = _resolved(stage, tag), stage.engine.ledger.batches
+    answer = ledger.claim(name, one)
+    if answer == "unsure":
+        try:
+            held = stage.engine.patience.attempt(lambda: stage.source.resolve(one.ref)).digest
+        except NotFound:
+            return False
+        answer = ledger.claim(name, one, sure=True) if held == _wanted(stage, tag) else "newer"
+    return answer == "ours"
 
 
 def _superseded(outcome: Outcome) -> Outcome:
@@ -155,6 +164,10 @@ def _read_back(stage: Stage, target: Repository, tag: str, digest: str) -> None:
             )
 
     stage.engine.patience.attempt(read)
+
+
+def _resolved(stage: Stage, tag: str) -> Resolved:
+    return next(one for one in stage.tags if one.tag == tag)
 
 
 def _wanted(stage: Stage, tag: str) -> str:

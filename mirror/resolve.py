@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved
@@ -19,8 +20,10 @@ def resolve(engine: Engine, batch: str) -> bool:
     ledger = engine.ledger.batches
     source = engine.open_repository(engine.ledger.spec(ledger.run_of(batch)).source)
     todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
+    generation, now = engine.ledger.next_generation(), engine.ledger.now()
+    asked = [replace(one, generation=generation, at=now) for one in todo]
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        answers = list(pool.map(lambda one: _resolve(engine, source, one), todo))
+        answers = list(pool.map(lambda one: _resolve(engine, source, one), asked))
     waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
     until = max((wait for wait in waits if wait is not None), default=None)
     ledger.set_resolved(
@@ -40,7 +43,7 @@ def resolve(engine: Engine, batch: str) -> bool:
 
 def _resolve(engine: Engine, source: Repository, one: Resolved) -> Resolved | RegistryError:
     try:
-        return Resolved(one.tag, one.ref, engine.patience.attempt(lambda: source.resolve(one.ref)))
+        return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
     except RegistryError as error:
         return error
 

@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from mirror.ledger.batches import Placing
-from mirror.ledger.content import Content, Memory
+from mirror.ledger.content import Content, Memory, Noted
 from mirror.ledger.leases import Lease
+from mirror.reading import Reading
+from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
 from mirror.tee import tee
 from registry.descriptor import Descriptor
-from registry.errors import DigestMismatch, NotFound, RegistryError, Transient
+from registry.errors import NotFound, RegistryError, Transient
 from registry.reference import LAYOUT
 from registry.repository import Repository, Upload
 
-Chunks = Iterable[bytes | memoryview]
+__all__ = ["Busy", "Carrier", "path_of"]
 
 
 class Busy(Exception):
     """Another worker is bringing this blob to the same registry just now: come back to it later."""
-
-
-def verified(blob: Descriptor, chunks: Chunks, end: str) -> Iterator[bytes | memoryview]:
-    """Pass the bytes on, hashing them; the last block only once size and digest are proved.
-
-    A target therefore never receives a whole body that is wrong. ``end`` takes the blame.
-
-    Raises:
-        DigestMismatch: too few or too many bytes, or others than promised.
-    """
-    algorithm, _, _ = blob.digest.partition(":")
-    state, count = hashlib.new(algorithm), 0
-    for chunk in chunks:
-        state.update(chunk)
-        count += len(chunk)
-        if count > blob.size:
-            raise DigestMismatch(end, blob.digest, f"sends more than the {blob.size} bytes it promised")
-        if count == blob.size:
-            _check(blob, f"{algorithm}:{state.hexdigest()}", end)
-        yield chunk
-    if count < blob.size:
-        raise DigestMismatch(end, blob.digest, f"ends after {count} of {blob.size} bytes")
-    if not blob.size:
-        _check(blob, f"{algorithm}:{state.hexdigest()}", end)
-
-
-def _check(blob: Descriptor, digest: str, end: str) -> None:
-    if digest != blob.digest:
-        raise DigestMismatch(end, blob.digest, f"its bytes hash to {digest}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +35,7 @@ class Carrier:
     tee_bytes: int
     moved: Callable[[int], None]
     """Told of every block that was sent, in bytes, times the targets it went to; may raise to stop."""
+    terms: PieceTerms = field(default_factory=PieceTerms)
 
     def place(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -110,126 +83,135 @@ class Carrier:
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
     ) -> dict[str, Placing]:
         placed: dict[str, Placing] = {}
-        sessions: list[tuple[Repository, Upload]] = []
+        sessions: list[Session] = []
         for target in targets:
             try:
                 how = self.patience.attempt(lambda target=target: self._look(blob, target))  # type: ignore[misc]
             except RegistryError as error:
                 placed[target.name] = Placing.failed(error)
                 continue
-            if isinstance(how, Upload):
-                sessions.append((target, how))
+            if isinstance(how, Session):
+                sessions.append(how)
             else:
                 placed[target.name] = how
         try:
             placed |= self._copy_all(blob, source, sessions)
         except BaseException:
-            for target, upload in sessions:
-                _cancel(target, upload)
+            for session in sessions:
+                self._cancel(blob, session)
             raise
         for target in targets:
-            if placed[target.name].how != "failed":
-                self.content.saw(target.host, path_of(target), blob.digest, self.memory)
+            became = placed[target.name].how
+            if became != "failed":
+                where = target.host, path_of(target)
+                self.content.saw(*where, blob.digest, self.memory, uploaded=became == "copied")
         return placed
 
-    def _look(self, blob: Descriptor, target: Repository) -> Placing | Upload:
-        """Whether it is there or can be mounted; else an open upload session."""
-        here, holders = self.content.known(target.host, path_of(target), [blob.digest])
-        if here:
-            return Placing("present")
-        if holder := holders.get(blob.digest):
-            upload = target.start_upload(blob, mount_from=holder)
-            return upload or Placing("mounted")
+    def _look(self, blob: Descriptor, target: Repository) -> Placing | Session:
+        """Whether it is there or can be mounted; else a session, new or one that was left behind."""
+        sight = self.content.sight(target.host, path_of(target), blob.digest)
+        left = self._left_behind(blob, target, sight.session, takes_pieces=sight.takes_pieces)
+        found = Placing("present") if sight.is_present else self._found(blob, target, sight.holder)
+        if isinstance(found, Placing):
+            if left:
+                self._cancel(blob, left)
+            return found
+        if left:
+            if found:
+                with contextlib.suppress(RegistryError):
+                    target.cancel_upload(found)
+            return left
+        if found:
+            self._sessions.adopt(blob, target, found)
+        else:
+            found = self._sessions.open(blob, target)
+        return Session(target, found, sight.takes_pieces) if found else Placing("mounted")
+
+    def _left_behind(
+        self, blob: Descriptor, target: Repository, noted: Noted | None, *, takes_pieces: bool
+    ) -> Session | None:
+        """A dead worker's session, if it can be gone on with; any other is deleted.
+
+        Its worker is dead, or it gave up: we have the blob's lease.
+        """
+        if noted is None:
+            return None
+        session = Session(target, target.noted(noted.note), takes_pieces, noted.offset, is_begun=True)
+        if noted.offset and self.terms.pieces_for(blob, target, takes_pieces=takes_pieces):
+            return session
+        self._cancel(blob, session)
+        return None
+
+    def _found(self, blob: Descriptor, target: Repository, holder: str | None) -> Placing | Upload | None:
+        """Mounted or present; else the session that a registry opens instead of mounting, or nothing."""
+        if holder:
+            return target.start_upload(blob, mount_from=holder) or Placing("mounted")
         try:
             target.blob_size(blob.digest)
         except NotFound:
-            return target.start_upload(blob) or Placing("mounted")
+            return None
         return Placing("present")
 
     def _copy_all(
-        self,
-        blob: Descriptor,
-        source: Repository,
-        sessions: Sequence[tuple[Repository, Upload]],
+        self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
     ) -> dict[str, Placing]:
         """Read once for several targets where that pays; whoever drops out gets a copy of its own."""
-        left = list(sessions)
         placed: dict[str, Placing] = {}
-        if len(sessions) > 1 and blob.size >= self.tee_bytes:
-            failures = self._tee(blob, source, sessions)
-            placed = {target.name: Placing("copied") for target, _ in sessions if target.name not in failures}
-            left = [pair for pair in sessions if isinstance(failures.get(pair[0].name), Transient)]
-            for name, error in failures.items():
-                placed[name] = Placing.failed(error)
-            left = [(target, target.start_upload(blob) or upload) for target, upload in left]
-        for target, upload in left:
-            try:
-                self._copy(blob, source, target, upload)
-                placed[target.name] = Placing("copied")
-            except RegistryError as error:
-                placed[target.name] = Placing.failed(error)
+        shared = [session for session in sessions if not session.is_begun]
+        if len(shared) > 1 and blob.size >= self.tee_bytes:
+            placed = self._tee(blob, source, shared)
+        for session in sessions:
+            if session.target.name not in placed:
+                placed[session.target.name] = self._copy(blob, source, session)
         return placed
 
-    def _tee(
-        self,
-        blob: Descriptor,
-        source: Repository,
-        sessions: Sequence[tuple[Repository, Upload]],
-    ) -> dict[str, RegistryError]:
-        def read() -> Iterator[bytes | memoryview]:
-            with source.open_blob(blob) as chunks:
-                yield from self._counted(verified(blob, chunks, source.host), len(sessions))
+    def _tee(self, blob: Descriptor, source: Repository, sessions: Sequence[Session]) -> dict[str, Placing]:
+        """Returns what is settled: copied, or failed in a way that a copy of its own would not mend."""
+        pairs = [(session.target, session.upload) for session in sessions if session.upload]
+        with Reading(blob, source, self.patience) as reading:
+            failures = tee(blob, lambda: self._counted(reading.take(blob.size), len(pairs)), pairs)
+            is_over = reading.failure is not None
+        placed: dict[str, Placing] = {}
+        for session in sessions:
+            session.is_begun = True
+            failure = failures.get(session.target.name)
+            if failure is None:
+                session.upload = None
+                placed[session.target.name] = Placing("copied")
+                continue
+            self._cancel(blob, session)
+            if is_over or not isinstance(failure, Transient):
+                placed[session.target.name] = Placing.failed(failure)
+        return placed
 
-        failures = tee(blob, read, sessions)
-        for target, upload in sessions:
-            if target.name in failures:
-                _cancel(target, upload)
-        return failures
-
-    def _copy(
-        self,
-        blob: Descriptor,
-        source: Repository,
-        target: Repository,
-        upload: Upload,
-    ) -> None:
-        sessions = [upload]
-
-        def once() -> None:
-            session = sessions.pop() if sessions else target.start_upload(blob)
-            if session is None:
-                return
+    def _copy(self, blob: Descriptor, source: Repository, session: Session) -> Placing:
+        with Reading(blob, source, self.patience) as reading:
+            delivery = Delivery(blob, session, reading, self._sessions, self.terms, self.moved)
             try:
-                with source.open_blob(blob) as chunks:
-                    checked = self._counted(verified(blob, chunks, source.host), 1)
-                    target.finish_upload(session, blob, checked)
-            except BaseException:
-                _cancel(target, session)
-                raise
+                delivery.complete(self.patience)
+            except RegistryError as error:
+                return Placing.failed(error)
+        return Placing("copied")
 
-        self.patience.attempt(once)
-
-    def _counted(self, chunks: Chunks, targets: int) -> Iterator[bytes | memoryview]:
+    def _counted(self, chunks: Iterator[memoryview], targets: int) -> Iterator[memoryview]:
         for chunk in chunks:
             yield chunk
             self.moved(len(chunk) * targets)
+
+    def _cancel(self, blob: Descriptor, session: Session) -> None:
+        """Delete the session, unless it has ended."""
+        upload, session.upload = session.upload, None
+        if upload is not None:
+            self._sessions.cancel(blob, session.target, upload)
+
+    @property
+    def _sessions(self) -> Sessions:
+        return Sessions(self.content)
 
 
 BUSY_WAIT_S = 0.2
 
 
-def path_of(repository: Repository) -> str:
-    """The repository's path on its registry: what a mount's ``from`` names."""
-    prefix = LAYOUT if repository.host == LAYOUT else f"{repository.host}/"
-    return repository.name.removeprefix(prefix)
-
-
 def _place_of(target: Repository) -> str:
     """What a lease is about: a registry shares blobs between repositories, each layout folder is its own."""
     return target.name if target.host == LAYOUT else target.host
-
-
-def _cancel(target: Repository, upload: Upload) -> None:
-    """Do not leave a dead session behind; that it cannot be deleted changes nothing."""
-    with contextlib.suppress(RegistryError):
-        target.cancel_upload(upload)

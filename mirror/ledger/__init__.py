@@ -78,7 +78,7 @@ class Ledger:
             "source": spec.source,
         }
         flat = [part for pair in fields.items() for part in pair]
-        self._create([self.keys.run(run), self.keys.runs, self.keys.open, self.keys.generation], [run, *flat])
+        self._create([self.keys.run(run), self.keys.runs, self.keys.open], [run, *flat])
         return run
 
     def spec(self, run: str) -> MirrorSpec:
@@ -90,10 +90,12 @@ class Ledger:
         (lane,) = self._fields(run, "lane")
         return "backfill" if lane == "backfill" else "release"
 
-    def generation(self, run: str) -> int:
-        """A later run's is higher: the newest run wins at the flip (G5)."""
-        (generation,) = self._fields(run, "generation")
-        return int(generation)
+    def next_generation(self) -> int:
+        """A number that is higher than all before it, taken just before the source is asked.
+
+        What was asked later is newer: the highest generation wins at the flip (G5).
+        """
+        return int(self._redis.incr(self.keys.generation))
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""

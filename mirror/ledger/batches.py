@@ -62,6 +62,10 @@ class Resolved:
     descriptor: Descriptor | None = None
     reason: str = ""
     kind: str = ""
+    generation: int = 0
+    """Which of two answers of the source is the newer one."""
+    at: float = 0.0
+    """When the source was asked, in Unix time of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +158,7 @@ class Batches:
         pipe = self._redis.pipeline()
         for one in resolved:
             document = one.descriptor.document() if one.descriptor else None
-            value = json.dumps({"ref": one.ref, "at": document, "reason": one.reason, "kind": one.kind})
-            pipe.hsetnx(self._keys.tags(batch), one.tag, value)
+            pipe.hsetnx(self._keys.tags(batch), one.tag, json.dumps({**asdict(one), "descriptor": document}))
         pipe.execute()
 
     def resolved(self, batch: str) -> list[Resolved]:
@@ -268,14 +271,24 @@ class Batches:
         }
         return {tag: found for tag, found in parsed.items() if found}
 
-    def claim(self, repository: str, tag: str, generation: int, digest: str) -> bool:
-        """Whether no newer run has claimed this tag of this target (G5); claims it for ``digest``."""
-        return bool(self._claim([self._keys.newest(repository)], [tag, generation, digest]))
+    def claim(
+        self, repository: str, one: Resolved, *, sure: bool = False
+    ) -> Literal["ours", "newer", "unsure"]:
+        """Claim the tag of a target for what was resolved (G5).
+
+        ``newer``: what a later question to the source found stands. ``unsure``: another digest was claimed
+        after ours was seen, though asked for earlier: the source has to say which; then ``sure``.
+        """
+        if one.descriptor is None:
+            raise ValueError(f"{one.tag} is not resolved")
+        words = [one.tag, one.generation, one.descriptor.digest, one.at, int(sure)]
+        answers: dict[int, Literal["ours", "newer", "unsure"]] = {0: "newer", 1: "ours", 2: "unsure"}
+        return answers[int(self._claim([self._keys.newest(repository)], words))]
 
     def claimed(self, repository: str, tag: str) -> tuple[int, str]:
-        """The generation and digest of the newest run that claimed the tag; (0, "") if none did."""
+        """The generation and digest of the newest claim of the tag; (0, "") if there is none."""
         value = self._redis.hget(self._keys.newest(repository), tag)
-        generation, _, digest = (value.decode() if value else "0 ").partition(" ")
+        generation, digest, _ = value.decode().split(" ") if value else ("0", "", "")
         return int(generation), digest
 
     # -- conclude ----------------------------------------------------------------------------------
@@ -347,8 +360,8 @@ def _resolved(tag: str, ref: str, row: bytes | None) -> Resolved:
     if row is None:
         return Resolved(tag, ref)
     value = json.loads(row)
-    at = Descriptor.parse(value["at"]) if value["at"] else None
-    return Resolved(tag, ref, at, value["reason"], value["kind"])
+    at = Descriptor.parse(value["descriptor"]) if value["descriptor"] else None
+    return Resolved(**{**value, "descriptor": at})
 
 
 def _pair(key: bytes) -> tuple[str, str]:

@@ -76,19 +76,29 @@ return 1
 CREATE_RUN = (
     _NOW
     + """
--- KEYS run, runs, open, generation; ARGV run id, field, value, ...
+-- KEYS run, runs, open; ARGV run id, field, value, ...
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now), 'listed', '0', 'cursor', '',
-  'batches', '0', 'concluded', '0', 'tags', '0', 'generation', redis.call('INCR', KEYS[4]))
+  'batches', '0', 'concluded', '0', 'tags', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
 return 1
 """
 )
 
+_KEEP_RUN = """
+local function keep_run(run_key)
+  for _, part in ipairs({'', ':progress', ':digest-tags', ':flight'}) do
+    redis.call('EXPIRE', run_key .. part, 30 * 86400)
+  end
+end
+"""
+
 # Ends the run when everything is listed and every batch is concluded; it can be looked up for 30 days.
-_END_RUN = """
+_END_RUN = (
+    _KEEP_RUN
+    + """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error')
   if r[1] ~= '1' or r[2] ~= r[3] or r[4] ~= 'open' then return 0 end
@@ -96,12 +106,11 @@ local function end_run(run_key, open_key, run_id)
   if (r[5] and r[5] ~= '0') or (r[6] and r[6] ~= '') then state = 'failed' end
   redis.call('HSET', run_key, 'state', state, 'finished', tostring(now))
   redis.call('ZREM', open_key, run_id)
-  for _, part in ipairs({'', ':progress', ':digest-tags', ':flight'}) do
-    redis.call('EXPIRE', run_key .. part, 30 * 86400)
-  end
+  keep_run(run_key)
   return 1
 end
 """
+)
 
 ADD_BATCHES = (
     _NOW
@@ -162,6 +171,7 @@ return 1
 
 FAIL_RUN = (
     _NOW
+    + _KEEP_RUN
     + """
 -- KEYS run, open, parked; ARGV run id, new state, error, error kind
 if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
@@ -169,18 +179,28 @@ redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', AR
   'finished', tostring(now))
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
+keep_run(KEYS[1])
 return 1
 """
 )
 
 # Newest wins (G5): a tag's last generation in a target only grows.
-CLAIM = """
--- KEYS newest; ARGV tag, generation, digest
+CLAIM = (
+    _NOW
+    + """
+-- KEYS newest; ARGV tag, generation, digest, when that digest was seen at the source, whether that is sure
+-- 0: a newer claim stands; 1: claimed; 2: another digest came in since ours was seen: which is the newer one?
 local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held and tonumber(string.match(held, '^%d+')) > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3])
+if held then
+  local generation, digest, at = string.match(held, '^(%d+) (%S+) (%S+)$')
+  if tonumber(generation) > tonumber(ARGV[2]) then return 0 end
+  if generation == ARGV[2] and digest == ARGV[3] then return 1 end
+  if digest ~= ARGV[3] and tonumber(at) > tonumber(ARGV[4]) and ARGV[5] == '0' then return 2 end
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.6f', now))
 return 1
 """
+)
 
 SETTLE = """
 -- KEYS due; ARGV item: how many items are still due once this one is done; -1 if it was not due any more

@@ -213,6 +213,35 @@ def test_an_older_run_never_overwrites_a_newer_one(world: World) -> None:
     assert world.where("1.0") == [image("new").digest] * 2
 
 
+def test_a_run_that_began_later_but_saw_older_content_does_not_bring_it_back(world: World) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    earlier, later = world.drive(), world.drive()
+    later.resolve()
+    world.source.hold("team/app", image("new"), "1.0")
+    for run in (earlier, later):
+        run.all()
+
+    assert world.where("1.0") == [image("new").digest] * 2
+    assert later.states("1.0") == ["superseded", "superseded"]
+
+
+def test_two_runs_that_ask_the_source_at_once_end_at_what_it_has(world: World) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    first, second = world.drive(), world.drive()
+    first.resolve()  # asked first, and answered with what came later
+    second.resolve()
+    (batch,) = first.batches
+    new = world.source.hold("team/app", image("new"), "1.0")
+    answered = replace(first.engine.ledger.batches.resolved(batch)[0], descriptor=new)
+    first.engine.ledger._redis.delete(first.engine.ledger.keys.tags(batch))
+    first.engine.ledger.batches.set_resolved(batch, [answered])
+    first.all()
+    second.all()
+
+    assert world.where("1.0") == [image("new").digest] * 2
+    assert second.states("1.0") == ["superseded", "superseded"]
+
+
 def test_a_blob_goes_to_a_registry_once_and_is_mounted_from_then_on(world: World) -> None:
     layer = random_layer(100_000)
     for name in ("a", "b", "c"):

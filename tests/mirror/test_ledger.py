@@ -51,10 +51,8 @@ def test_a_run_that_does_not_exist_is_named(ledger: Ledger) -> None:
         ledger.run_report("nope")
 
 
-def test_a_later_run_has_the_higher_generation(ledger: Ledger) -> None:
-    first, second = ledger.create_run(SPEC, "release"), ledger.create_run(SPEC, "release")
-
-    assert ledger.generation(first) < ledger.generation(second)
+def test_a_later_question_has_the_higher_generation(ledger: Ledger) -> None:
+    assert ledger.next_generation() < ledger.next_generation()
 
 
 def test_two_enumerations_of_one_run_write_its_batches_once(ledger: Ledger) -> None:
@@ -129,14 +127,37 @@ def test_what_became_of_blobs_and_tags_reads_back(ledger: Ledger) -> None:
     assert ledger.batches.placed(batch, "eu") == {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
 
 
-def test_a_newer_run_keeps_an_older_one_from_moving_its_tags(ledger: Ledger) -> None:
-    new, old = digest_of(b"new"), digest_of(b"old")
+def seen(digest: str, generation: int, at: float = 0.0) -> Resolved:
+    return Resolved("latest", "latest", Descriptor(OCI_MANIFEST, digest, 1), generation=generation, at=at)
+
+
+def test_what_was_seen_later_keeps_what_was_seen_earlier_from_moving_its_tag(ledger: Ledger) -> None:
+    new, old, now = digest_of(b"new"), digest_of(b"old"), ledger.now() + 60
+    claim = ledger.batches.claim
     assert ledger.batches.claimed("eu.example/app", "latest") == (0, "")
-    assert ledger.batches.claim("eu.example/app", "latest", 7, old)
-    assert ledger.batches.claim("eu.example/app", "latest", 7, old)
-    assert not ledger.batches.claim("eu.example/app", "latest", 6, old)
-    assert ledger.batches.claim("eu.example/app", "latest", 10, new)
+    assert claim("eu.example/app", seen(old, 7, now)) == "ours"
+    assert claim("eu.example/app", seen(old, 7, now)) == "ours"
+    assert claim("eu.example/app", seen(old, 6, now)) == "newer"
+    assert claim("eu.example/app", seen(new, 10, now)) == "ours"
     assert ledger.batches.claimed("eu.example/app", "latest") == (10, new)
+
+
+def test_two_answers_that_overlap_are_told_apart_by_the_source(ledger: Ledger) -> None:
+    one, other = digest_of(b"one"), digest_of(b"other")
+    before = ledger.now()
+    assert ledger.batches.claim("eu.example/app", seen(one, 7, before)) == "ours"
+
+    assert ledger.batches.claim("eu.example/app", seen(other, 8, before)) == "unsure"
+    assert ledger.batches.claimed("eu.example/app", "latest") == (7, one)
+    assert ledger.batches.claim("eu.example/app", seen(other, 8, before), sure=True) == "ours"
+    assert ledger.batches.claimed("eu.example/app", "latest") == (8, other)
+
+
+def test_a_run_that_failed_as_a_whole_is_forgotten_in_time(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+    ledger.fail_run(run, "the source cannot be listed", "NotFound")
+
+    assert 0 < ledger._redis.ttl(ledger.keys.run(run)) <= 30 * 86400
 
 
 def test_one_worker_at_a_time_has_the_lease_of_a_blob(ledger: Ledger) -> None:

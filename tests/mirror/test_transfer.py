@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pytest
 
 from mirror.engine import Cancelled, Engine
 from mirror.ledger.batches import Placing
+from mirror.reading import Reading
 from mirror.tee import tee
-from mirror.transfer import Busy, Carrier, path_of, verified
+from mirror.transfer import Busy, Carrier, path_of
 from registry.descriptor import OCI_LAYER, Descriptor, digest_of
 from registry.errors import DigestMismatch, RegistryError, Unreachable
 from registry.layout import LayoutRepository
 from registry.memory import Cut, ErrorReply, MemoryRegistry
 from registry.repository import Repository, Upload
-from tests.support.engine import engine_on
+from tests.support.engine import QUICK, engine_on
 from tests.support.valkey import ValkeyServer
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -70,11 +71,10 @@ def reads(registry: MemoryRegistry) -> int:
     ],
 )
 def test_bytes_that_are_not_what_was_promised_blame_the_end_that_sent_them(sent: bytes, says: str) -> None:
-    blocks = [sent[at : at + 1000] for at in range(0, len(sent), 1000)]
     passed = bytearray()
 
     def receive() -> None:
-        for block in verified(BLOB, blocks, "src.example"):
+        for block in reading(BLOB, sent).take(BLOB.size):
             passed.extend(block)
 
     with pytest.raises(DigestMismatch, match=says) as caught:
@@ -85,9 +85,9 @@ def test_bytes_that_are_not_what_was_promised_blame_the_end_that_sent_them(sent:
 
 def test_an_empty_blob_is_proved_too() -> None:
     empty = Descriptor(OCI_LAYER, digest_of(b""), 0)
-    assert list(verified(empty, [], "src.example")) == []
+    assert list(reading(empty, b"").take(0)) == []
     with pytest.raises(DigestMismatch):
-        list(verified(Descriptor(OCI_LAYER, digest_of(b"x"), 0), [], "src.example"))
+        list(reading(Descriptor(OCI_LAYER, digest_of(b"x"), 0), b"").take(0))
 
 
 def test_a_blob_is_copied_once_and_then_believed_to_be_there(yard: Yard) -> None:
@@ -220,6 +220,21 @@ def test_a_fault_of_ours_in_one_branch_rises_instead_of_passing_for_success() ->
 def test_a_path_is_what_a_mount_names() -> None:
     layout = LayoutRepository("/srv/images")
     assert path_of(layout) == "/srv/images"
+
+
+def reading(blob: Descriptor, sent: bytes) -> Reading:
+    """Of a source that sends these bytes."""
+    return Reading(blob, _Source(sent), QUICK)  # type: ignore[arg-type]  # a reading uses host and open_blob
+
+
+@dataclass
+class _Source:
+    sent: bytes
+    host: str = "src.example"
+
+    @contextmanager
+    def open_blob(self, _: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:
+        yield (self.sent[at : at + 1000] for at in range(offset, len(self.sent), 1000))
 
 
 class _Sink:
