@@ -58,6 +58,8 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
         digests = []
     for digest in digests:
         self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
+    if digests:
+        _let_expire(self)
     _ask_for_finalize(rt, batch, chorded=chorded)
 
 
@@ -122,6 +124,14 @@ def open_window(rt: Runtime, run: str) -> None:
     """Send the batches for which there is room now."""
     for batch in rt.ledger.open_window(run, rt.settings.window_batches):
         canvas.send_resolve(rt.ledger, batch)
+
+
+def _let_expire(task: Task[..., None]) -> None:
+    """Celery keeps how much a chord has grown under a key that outlives a chord that dies, for good."""
+    backend: Any = task.backend  # the Redis one: Celery's types know only what all have
+    backend.client.expire(
+        backend.get_key_for_group(task.request.group, ".t"), task.app.conf.result_chord_expires
+    )
 
 
 def _ask_for_finalize(rt: Runtime, batch: str, *, chorded: bool) -> None:

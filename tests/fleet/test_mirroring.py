@@ -25,6 +25,7 @@ from registry.images import (
 from registry.memory import MemoryRegistry
 from tests.fleet.conftest import World
 from tests.support import skopeo
+from tests.support.fleet import Fleet, made
 from tests.support.pushing import ask, blob_exists, push, put_referrers
 from tests.support.registries import DockerRegistry, Request
 from tests.support.waiting import until
@@ -288,6 +289,22 @@ def test_without_referrers_only_the_image_travels(world: World) -> None:
     assert world.run(name, include=("1",), referrers=False).state == "done"
 
     assert skopeo.tags(f"{world.us.host}/{name}") == ["1"]
+
+
+def test_large_layers_travel_as_tasks_of_their_own_and_leave_nothing_in_redis_for_good(
+    tmp_path: Path, world: World
+) -> None:
+    image = build_image({"a": b"hauled"}, layers=[random_layer(3 * 2**20, seed=n) for n in (31, 32, 33)])
+    push(f"{world.source.host}/team/hauled", image, "1.0")
+    with Fleet(made(tmp_path / "fleet"), ["us", "eu"], {"SEALIFT_HAUL_MIB": "1"}) as fleet:
+        report = fleet.run(world.spec("team/hauled"))
+
+        assert report.states == {"updated": 1}, fleet.logs()
+        assert fleet.logs().count("sealift.haul") >= 2
+        with fleet.valkey.client() as client:
+            lasting = [key for key in client.scan_iter("*taskset*") if client.ttl(key) < 0]
+        assert lasting == []
+    assert skopeo.digest(f"{world.eu.host}/team/hauled:1.0") == image.digest
 
 
 def test_nothing_but_reads_reaches_the_source(world: World) -> None:
