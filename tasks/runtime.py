@@ -45,8 +45,18 @@ class Runtime:
         self.connections.close()
 
 
-_made: dict[int, Runtime] = {}
+_made: list[Runtime] = []
 _making = threading.Lock()
+
+
+def _begin_anew() -> None:
+    """In a forked child: connections are the parent's, and so may be the thread that holds the lock."""
+    global _making  # noqa: PLW0603 - one process's own, made anew for a new process
+    _making = threading.Lock()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def runtime() -> Runtime:
@@ -58,10 +68,9 @@ def runtime() -> Runtime:
         BrokerUnreachable: it does not answer.
     """
     with _making:
-        pid = os.getpid()
-        if pid not in _made:
-            _made[pid] = compose(Settings())
-        return _made[pid]
+        if not _made:
+            _made.append(compose(Settings()))
+        return _made[0]
 
 
 def compose(settings: Settings) -> Runtime:

@@ -5,17 +5,20 @@ It needs no chord state, so it heals whatever was lost: a message, a chord, its 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Literal
 
 from celery import shared_task
 
 from mirror import decide
-from mirror.ledger import Ledger
+from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import BatchState
 from tasks import canvas
 from tasks.runtime import Runtime, runtime
 from tasks.steps import open_window
+
+logger = logging.getLogger(__name__)
 
 MAX_SWEEPS = 20
 """A batch that was sent on so often without coming to an end is ended, with that reason."""
@@ -30,10 +33,12 @@ def sweep_task(older_than_s: float | None = None) -> None:
     """
     rt = runtime()
     for member in rt.ledger.take_due(rt.settings.stall_s if older_than_s is None else older_than_s):
-        if "." in member:
-            _send_on(rt, member)
-        else:
-            _send_on_run(rt, member)
+        try:
+            _send_on(rt, member) if "." in member else _send_on_run(rt, member)
+        except LedgerError:
+            raise
+        except Exception:  # whatever is wrong with one must not keep the sweeper from all others
+            logger.exception("cannot send on %s; it is looked at again", member)
 
 
 def _send_on_run(rt: Runtime, run: str) -> None:

@@ -68,7 +68,7 @@ def credential_entries(fleet: Fleet) -> dict[str, CredentialEntry]:
     return {
         canonical: CredentialEntry(_placed(config.username, fleet), _placed(config.password, fleet))
         for host, config in fleet.registries.items()
-        if config.username and config.password and (canonical := _host_of(host))
+        if config.username and config.password and (canonical := host_of(host))
     }
 
 
@@ -186,7 +186,7 @@ def _registry_problems(fleet: Fleet) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for host in fleet.registries:
         where: Where = ("registries", host)
-        canonical = _host_of(host)
+        canonical = host_of(host)
         if canonical is None:
             yield fleet.problem(
                 where, f"{host!r} is not a registry host; write it as in references (name[:port])"
@@ -203,12 +203,12 @@ def _registry_problems(fleet: Fleet) -> Iterator[Problem]:
 def _registry(fleet: Fleet, host: str) -> tuple[str, RegistryConfig]:
     """The entry for ``host`` and its key in the file; an empty one if there is none."""
     for key, config in fleet.registries.items():
-        if _host_of(key) == host:
+        if host_of(key) == host:
             return key, config
     return host, RegistryConfig()
 
 
-def _host_of(text: str) -> str | None:
+def host_of(text: str) -> str | None:
     """``text`` as references spell a host, None if it is none."""
     try:
         reference = Reference.parse(f"{text}/a/b")

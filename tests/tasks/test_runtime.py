@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import warnings
 from pathlib import Path
 
 import pytest
 
+import tasks.runtime as runtime_module
 from config.fleet import Fleet, parse_fleet
 from config.settings import Settings
 from tasks.runtime import (
@@ -20,6 +24,7 @@ from tasks.runtime import (
 )
 from tests.support.ports import free_port
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
 
 FLEET = """
 redis_url: env:FLEET_REDIS
@@ -86,3 +91,25 @@ def test_a_runtime_reaches_its_redis(valkey: ValkeyServer, monkeypatch: pytest.M
     assert made.ledger.runs() == []
     assert made.engine.limits.copy_threads == 3
     made.close()
+
+
+def test_a_child_that_is_forked_while_the_parent_composes_does_not_wait_for_it(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEALIFT_REDIS_URL", valkey.url)
+    with runtime_module._making, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: what is tested here
+        pid = os.fork()
+        if pid == 0:
+            runtime_module.runtime()
+            os._exit(0)
+
+    def ended() -> bool:
+        return os.waitpid(pid, os.WNOHANG) != (0, 0)
+
+    try:
+        until(ended, 10, "the child to compose a runtime of its own")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise

@@ -1,0 +1,123 @@
+"""The sweeper's decisions: what it sends on, what it leaves alone, when it ends a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mirror.engine import Engine
+from mirror.ledger import Ledger
+from mirror.ledger.batches import Outcome, Resolved
+from mirror.spec import MirrorSpec, Target
+from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
+from tasks import sweep
+from tests.support.engine import engine_on
+from tests.support.valkey import ValkeyServer
+
+SPEC = MirrorSpec("app", "src.example/app", (Target("us.example/app", "us"), Target("eu.example/app", "eu")))
+AT = Descriptor(OCI_MANIFEST, digest_of(b"m"), 1)
+
+
+@dataclass
+class Sweeper:
+    """The task with its messages caught."""
+
+    engine: Engine
+    sent: list[tuple[str, ...]] = field(default_factory=list)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.engine.ledger
+
+    def sweep(self) -> list[tuple[str, ...]]:
+        self.sent.clear()
+        sweep.sweep_task(0)
+        return list(self.sent)
+
+    def batch(self, state: str = "resolving") -> str:
+        run = self.ledger.create_run(SPEC, "release")
+        self.ledger.add_batches(run, "", "", [[("1.0", "1.0")]], listed=True)
+        (batch,) = self.ledger.open_window(run, 1)
+        if state != "resolving":
+            self.ledger.batches.set_resolved(batch, [Resolved("1.0", "1.0", AT)])
+            assert self.ledger.batches.advance(batch, "resolving", state)  # type: ignore[arg-type]  # a BatchState
+        return batch
+
+
+@pytest.fixture
+def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sweeper]:
+    with engine_on(valkey) as engine:
+        made = Sweeper(engine)
+        settings = SimpleNamespace(stall_s=45.0, window_batches=16)
+        rt = SimpleNamespace(ledger=engine.ledger, engine=engine, settings=settings)
+        monkeypatch.setattr(sweep, "runtime", lambda: rt)
+        for sends in (sweep._SEND_DECISION, sweep._SEND_TO_REGION):
+            for state in list(sends):
+                monkeypatch.setitem(sends, state, _catch(made, state))
+        yield made
+
+
+def _catch(sweeper: Sweeper, state: str) -> Any:
+    return lambda _, *ids: sweeper.sent.append((state, *ids))
+
+
+def test_a_region_that_has_not_landed_is_sent_its_land_again(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("landing")
+    for region in ("us", "eu"):
+        sweeper.ledger.beat(region, "worker")
+    sweeper.ledger.batches.region_done(batch, "us", "landed")
+
+    assert sweeper.sweep() == [("landing", batch, "eu")]
+
+
+def test_a_decision_that_was_lost_is_asked_for_again(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("landing")
+    for region in SPEC.regions:
+        sweeper.ledger.batches.region_done(batch, region, "landed")
+
+    assert sweeper.sweep() == [("landing", batch)]
+
+
+def test_a_region_without_a_living_worker_is_left_alone_and_not_counted(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("flipping")
+
+    for _ in range(sweep.MAX_SWEEPS + 2):
+        assert sweeper.sweep() == []
+    assert sweeper.ledger.batches.state(batch) == "flipping"
+
+
+def test_a_batch_that_was_sent_on_too_often_ends_with_the_reason(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("landing")
+    run = sweeper.ledger.batches.run_of(batch)
+    sweeper.ledger.beat("eu", "worker")
+    sweeper.ledger.batches.record(batch, {("1.0", "us.example/app"): Outcome("current")})
+
+    for _ in range(sweep.MAX_SWEEPS):
+        assert sweeper.sweep() == [("landing", batch, "eu")]
+    assert sweeper.sweep() == []
+
+    report = sweeper.ledger.run_report(run)
+    (tag,) = sweeper.ledger.tag_reports(run)
+    assert report.state == "failed"
+    assert tag.targets[1].state == "failed"
+    assert tag.targets[1].reason
+
+
+def test_one_batch_that_cannot_be_read_does_not_keep_the_sweeper_from_the_others(sweeper: Sweeper) -> None:
+    broken, whole = sweeper.batch("landing"), sweeper.batch()
+    sweeper.ledger._redis.delete(sweeper.ledger.keys.run(sweeper.ledger.batches.run_of(broken)))
+
+    assert sweeper.sweep() == [("resolving", whole)]
+
+
+def test_what_was_sent_on_is_not_sent_again_by_the_next_sweeper(sweeper: Sweeper) -> None:
+    sweeper.batch()
+
+    assert sweeper.sweep()
+    sweeper.sent.clear()
+    sweep.sweep_task()
+    assert sweeper.sent == []
