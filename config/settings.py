@@ -27,6 +27,9 @@ class Settings(BaseSettings):
         default_factory=lambda: user_state_path("sealift"),
         description="Where the embedded fleet keeps its data.",
     )
+    heartbeat_file: Path | None = Field(
+        default=None, description="The file that a worker renews while it is well; probes look at its age."
+    )
     redis_prefix: str = Field(
         default="sealift:",
         description="Before every key and queue of this fleet, so that fleets can share a server.",

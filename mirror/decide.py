@@ -203,6 +203,12 @@ def _lost(target: Target, known: Outcome | None) -> Outcome:
     return Outcome("failed", f"region {target.region} did not land it", "Incomplete", previous)
 
 
+def _because(target: str, outcome: Outcome) -> str:
+    """Why a whole tag stays where it is; most reasons name their place themselves."""
+    place = "" if outcome.reason.startswith(target) else f"{target}: "
+    return f"not moved, because of {place}{outcome.reason}"
+
+
 def _held_back(one: _Batch) -> Outcomes:
     """With ``finalize: all``: tags that must not move because another target will never hold them."""
     if one.spec.finalize != "all":
@@ -213,7 +219,7 @@ def _held_back(one: _Batch) -> Outcomes:
     return {
         (tag, target): _failed(
             outcome,
-            f"not moved, because {broken[tag][0][0]} could not be: {broken[tag][0][1].reason}",
+            _because(*broken[tag][0]),
             broken[tag][0][1].kind,
         )
         for (tag, target), outcome in one.in_state("landed", "waiting").items()

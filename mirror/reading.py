@@ -105,7 +105,9 @@ class Reading:
             raise self.failure
 
     def _mismatch(self, reason: str) -> DigestMismatch:
-        return DigestMismatch(self._source.host, self._blob.digest, reason)
+        host = self._source.host
+        repository = self._source.name.removeprefix(host).removeprefix("/")
+        return DigestMismatch(host, f"{repository}@{self._blob.digest}", reason)
 
     def _hang_up(self) -> None:
         self._blocks, self._rest = None, memoryview(b"")

@@ -84,6 +84,8 @@ class RunReport:
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
     error_kind: str = ""
+    waits: str = ""
+    """The last trouble that an open run waits out; empty where nothing is known to be in its way."""
 
     @property
     def ended(self) -> bool:

@@ -25,15 +25,17 @@ class Patience:
     def attempt(self, action: Callable[[], T]) -> T:
         """Return what ``action`` returns; its last Transient once attempts or budget are used up.
 
-        Anything but Transient rises at once. A registry that asks for more patience than the budget has
-        is not asked again.
+        Anything but Transient rises at once. The budget counts from the first fault: what went well for long
+        before it, as a large blob may, has used up none of it. A registry that asks for more patience than
+        the budget has is not asked again.
         """
-        deadline = time.monotonic() + self.budget_s
+        deadline: float | None = None
         for attempt in range(self.attempts):
             try:
                 return action()
             except Transient as error:
                 pause = self.pause(attempt, error)
+                deadline = deadline or time.monotonic() + self.budget_s
                 if attempt + 1 == self.attempts or time.monotonic() + pause > deadline:
                     raise
                 self.wait(pause)

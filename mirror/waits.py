@@ -21,10 +21,18 @@ def next_attempt(engine: Engine, member: str, error: Exception) -> float | None:
     """When ``member`` (a run or a batch) may try again, in Unix time; None where the fault is for good."""
     if not isinstance(error, Transient):
         return None
-    return _next_attempt(engine, member, error.retry_after_s if isinstance(error, Throttled) else None)
+    asked = error.retry_after_s if isinstance(error, Throttled) else None
+    return _next_attempt(engine, member, str(error), asked)
 
 
-def _next_attempt(engine: Engine, member: str, retry_after_s: float | None) -> float | None:
+def _next_attempt(engine: Engine, member: str, reason: str, retry_after_s: float | None) -> float | None:
+    until = _until(engine, member, retry_after_s)
+    if until is not None:
+        engine.ledger.note_wait(member, reason)  # for whoever watches: nothing else would say why
+    return until
+
+
+def _until(engine: Engine, member: str, retry_after_s: float | None) -> float | None:
     now = engine.ledger.now()
     if retry_after_s is not None:
         return now + retry_after_s
@@ -46,7 +54,7 @@ def placing_failure(engine: Engine, batch: str, placing: Placing, previous: str 
     """The same for a blob that could not be placed."""
     until = None
     if placing.kind in TRANSIENT_KINDS:
-        until = _next_attempt(engine, batch, placing.retry_after_s)
+        until = _next_attempt(engine, batch, placing.reason, placing.retry_after_s)
     return _outcome(Outcome("failed", placing.reason, placing.kind, previous), until)
 
 

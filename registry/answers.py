@@ -29,6 +29,7 @@ from registry.retry_after import retry_after_s
 MAX_ERROR_BYTES = 64 * 1024
 _MAX_REASON = 300
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
+_FULL = re.compile(r"\bquota\b", re.IGNORECASE)
 _WRONG_BYTES = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 _BY_STATUS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
@@ -92,7 +93,7 @@ def failure(end: str, what: str, response: httpx.Response) -> RegistryError:
     except httpx.HTTPError:
         body = b""  # the status alone says what to do; half a text would add nothing
     code, message = _error_document(body)
-    kind = _kind(status, code)
+    kind = _kind(status, code, message)
     reason = message or _REASONS.get(kind) or f"the registry answered {status}"
     if kind is Throttled:
         return Throttled(end, what, reason, status, code, retry_after_s(response.headers))
@@ -135,13 +136,15 @@ def _blocks(response: httpx.Response) -> Iterator[bytes]:
     yield from stream
 
 
-def _kind(status: int, code: str | None) -> type[RegistryError]:
+def _kind(status: int, code: str | None, message: str) -> type[RegistryError]:
     if status == 429 or code == "TOOMANYREQUESTS":
         return Throttled
     if code in _WRONG_BYTES and status < 500:
         return DigestMismatch
     if code == "BLOB_UPLOAD_UNKNOWN":
         return Transient  # a session that was forgotten is worth a new one
+    if status == 403 and _FULL.search(message):
+        return Refused  # no other account would be given the room
     return _BY_STATUS.get(status) or (Transient if status >= 500 else Refused)
 
 

@@ -34,7 +34,7 @@ from registry.pieces import RemotePieces, least_bytes
 from registry.reference import MalformedReference, check_repository, check_tag
 from registry.referrers import MalformedReferrers, fallback_tag, merged, parse_page
 from registry.repository import Upload
-from registry.uploads import contradicts, end_upload, upload_url
+from registry.uploads import check_stored, contradicts, end_upload, upload_url
 
 __all__ = ["Observer", "Registry", "RemoteRepository"]
 
@@ -133,7 +133,7 @@ class RemoteRepository:
         )
         try:
             with self._registry.exchange(call) as response:
-                self._check_stored(response, manifest.digest, what)
+                check_stored(self.host, what, response, manifest.digest)
                 return manifest.subject is None or "oci-subject" in response.headers
         except DigestMismatch as error:
             # The bytes are those of the digest, we checked: docker-registry 2.8 answers so where the same

@@ -117,7 +117,7 @@ def dial(
         except OSError as error:
             failure = error
     kind = httpx.ConnectTimeout if isinstance(failure, TimeoutError) else httpx.ConnectError
-    raise kind(f"cannot connect to {host}:{port}: {failure}") from failure
+    raise kind(f"cannot connect to {host}:{port}: {failure.strerror or failure}") from failure
 
 
 def _connect(

@@ -158,7 +158,10 @@ class Registry:
             url,
             headers=_headers(call, url, authorization),
             stream=call.body,
-            extensions={"timeout": self._timeouts(commits=call.method == "PUT"), VIEWS: call.views},
+            extensions={
+                "timeout": self._timeouts(commits=call.method in {"PUT", "PATCH"}),
+                VIEWS: call.views,
+            },
         )
         transport = self._writing if call.writes else self._reading
         try:

@@ -32,18 +32,19 @@ def end_upload(
     scopes: tuple[str, ...],
     body: Content | Outgoing,
 ) -> None:
-    """The PUT that makes a blob of a session, with the bytes that it still lacks.
-
-    A registry that says which digest it stored must have stored this one: else DigestMismatch.
-    """
+    """The PUT that makes a blob of a session, with the bytes that it still lacks in ``body``."""
     url, is_own = upload_url(registry, upload.location, what)
     target = with_query(url, f"digest={blob.digest}")
     accepted = frozenset({201, 204})
     call = Call("PUT", "upload", target, what, scopes, (OCTETS,), body, accepted, is_own)
     with registry.exchange(call) as response:
-        stored = response.headers.get("docker-content-digest", "")
-    if contradicts(stored, blob.digest):
-        raise DigestMismatch(registry.host, what, "the registry stored other bytes than were sent")
+        check_stored(registry.host, what, response, blob.digest)
+
+
+def check_stored(host: str, what: str, response: httpx.Response, digest: str) -> None:
+    """A registry that says which digest it stored must have stored this one: else DigestMismatch."""
+    if contradicts(response.headers.get("docker-content-digest", ""), digest):
+        raise DigestMismatch(host, what, "the registry stored other bytes than were sent")
 
 
 def contradicts(stated: str, digest: str) -> bool:

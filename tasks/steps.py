@@ -152,13 +152,25 @@ def _ask_for_conclude(
 
 
 def _heard(task: Task[..., None]) -> Callable[[dict[str, int]], None]:
-    """Tell Flower how far the task is, every few seconds."""
+    """Tell Flower how far the task is, every few seconds.
+
+    Copies tell it from threads of their own, where ``task.request`` is nobody's.
+    """
     said = [time.monotonic()]
+    request = task.request
+    # A Flower that came later has not seen what the task is called.
+    known = {"uuid": request.id, "name": task.name, "args": request.argsrepr}
 
     def heard(totals: dict[str, int]) -> None:
         if time.monotonic() - said[0] >= PROGRESS_S:
             said[0] = time.monotonic()
-            fields: dict[str, Any] = dict(totals)
-            task.send_event("task-progress", **fields)
+            with task.app.events.default_dispatcher(hostname=request.hostname) as events:
+                events.send("task-progress", **known, result=_so_far(totals), **totals)
 
     return heard
+
+
+def _so_far(totals: dict[str, int]) -> str:
+    """What Flower shows as the result of a task that has none yet."""
+    copied, planned = (round(totals.get(name, 0) / 1e6) for name in ("copied_bytes", "planned_bytes"))
+    return f"{copied} of {planned} MB copied" if planned else f"{copied} MB copied"

@@ -20,7 +20,7 @@ SERVER = "server"
 SERVER_PATIENCE_S = 30.0
 SOFT_SHUTDOWN_S = 2.0
 """A stopping worker may finish this much; what it drops, the next command on the folder resumes."""
-STOP_GRACE_S = SOFT_SHUTDOWN_S + 2.0
+STOP_GRACE_S = SOFT_SHUTDOWN_S + 4.0
 
 
 class EmbeddedFleet:
@@ -125,10 +125,14 @@ class EmbeddedFleet:
 def worker_child(
     region: str, concurrency: int, log: Path, environment: Mapping[str, str] | None = None
 ) -> Child:
-    """A region's worker under a supervisor."""
-    command = tuple(processes.worker(region, concurrency))
+    """A region's worker under a supervisor, which starts it again when it dies or grows deaf."""
+    heartbeat = log.with_suffix(".heartbeat")
     return Child(
-        f"worker-{region}", command, log, {**processes.worker_environment(region), **(environment or {})}
+        f"worker-{region}",
+        tuple(processes.worker(region, concurrency)),
+        log,
+        {**processes.worker_environment(region, heartbeat), **(environment or {})},
+        heartbeat=heartbeat,
     )
 
 

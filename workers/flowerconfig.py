@@ -9,12 +9,15 @@ from typing import Any
 
 max_tasks = 20_000
 purge_offline_workers = 300
-tasks_columns = "name,state,args,received,started,runtime,worker,retries,exception,uuid"
+tasks_columns = "name,state,result,received,started,runtime,worker,retries,exception,uuid"
 natural_time = True
 
 
 def format_task(task: Any) -> Any:
     """Show ``land · explorer v0.8…v0.9 (12 tags) → eu`` in place of ``sealift.land``; ``task`` is a copy."""
-    if task.name and task.args and task.name.startswith("sealift."):
+    is_title = bool(task.args) and not task.args.startswith(("(", "["))  # beat sends none
+    if is_title and task.name and task.name.startswith("sealift."):
         task.name, task.args = task.args, ""
+    if task.result == "None":  # no task of ours returns anything
+        task.result = ""
     return task

@@ -7,7 +7,6 @@ hears anything, and so would a timer of Celery's: the loop turns, and nobody ask
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -73,18 +72,18 @@ def consumer_step(heartbeat: Heartbeat) -> type[bootsteps.StartStopStep]:
     class Pulse(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
-        def __init__(self, consumer: Any, **options: Any) -> None:
-            super().__init__(consumer, **options)
+        def __init__(self, parent: Any, **options: Any) -> None:
+            super().__init__(parent, **options)
             self._asked = False
             self._timer: Any = None
 
-        def start(self, consumer: Any) -> None:
+        def start(self, parent: Any) -> None:
             # Asked in every turn of the loop, before Redis is, of every channel that has queues.
-            qos = consumer.task_consumer.channel.qos
+            qos = parent.task_consumer.channel.qos
             qos.can_consume = self._noticing(qos.can_consume)
-            self._timer = consumer.timer.call_repeatedly(TICK_S, self._tick)
+            self._timer = parent.timer.call_repeatedly(TICK_S, self._tick)
 
-        def stop(self, consumer: Any) -> None:  # noqa: ARG002 -- Celery's signature
+        def stop(self, parent: Any) -> None:  # noqa: ARG002 -- Celery's signature
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -101,9 +100,3 @@ def consumer_step(heartbeat: Heartbeat) -> type[bootsteps.StartStopStep]:
                 heartbeat.beat()
 
     return Pulse
-
-
-def from_environment() -> Heartbeat:
-    """The heartbeat that the environment asks for."""
-    named = os.environ.get("SEALIFT_HEARTBEAT_FILE")
-    return Heartbeat(Path(named) if named else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 
 # Celery imports task modules with the current folder on the path: these names are taken from here on.
@@ -26,11 +27,14 @@ def worker(arguments: list[str]) -> int:
     parser.add_argument("--region", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
     options = parser.parse_args(arguments)
+    from celery.exceptions import SecurityWarning
     from celery.utils.nodenames import host_format
 
     from config.settings import Settings
     from workers.app import app
 
+    # It warns of pickle, which a fleet never speaks: one may be root in a container.
+    warnings.simplefilter("ignore", SecurityWarning)
     process = app.Worker(
         hostname=host_format(f"{options.region}@%h"),
         queues=[options.region, CONTROL_QUEUE],

@@ -48,7 +48,7 @@ class Departure:
 
     def _begin(self, signum: int, _: object) -> None:
         if state.should_stop is None:
-            state.should_stop = os.EX_OK  # the consumer's loop ends with its next turn
+            state.should_stop = os.EX_OK  # type: ignore[assignment]  # the stubs know its first value only
             signals.worker_shutting_down.send(
                 sender=self._worker.hostname,
                 sig=signal.Signals(signum).name,
@@ -60,18 +60,20 @@ class Departure:
     def _see_out(self) -> None:
         """Ends with the process, at the latest when Redis takes nothing back."""
         if _unfinished():
-            logger.warning("leaving; work in hand has %g s, then it is handed back", self._soft_s)
+            logger.info("leaving; work in hand has %g s, then it is handed back", self._soft_s)
         self._wait_while(lambda: True, self._soft_s)
-        self._let_go(_unfinished())
+        if unfinished := _unfinished():
+            self._let_go(unfinished)
         self._wait_while(lambda: True, GOODBYE_S)
-        logger.warning("Redis does not take back what is in hand; its sweeper finds it")
+        logger.warning("Redis does not take back what is in hand; the sweeper finds it")
         os._exit(os.EX_SOFTWARE)
 
     def _let_go(self, requests: list[Any]) -> None:
         """Have the pool lose its tasks: each then goes back into its queue (task_reject_on_worker_lost)."""
-        logger.warning("handing back %s", ", ".join(str(request.name) for request in requests) or "nothing")
+        logger.warning("handing back %s", ", ".join(str(request.name) for request in requests))
         for task in self._worker.app.tasks.values():
             task.retry_on_worker_lost = False  # leaving is not the task's fault: it is not counted against it
+        logging.getLogger("celery.worker.request").setLevel(logging.CRITICAL)  # a traceback for each of them
         _signal(requests, LET_GO)
         self._wait_while(lambda: bool(_unfinished()), LET_GO_S)
         _signal(_unfinished(), signal.SIGKILL)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 
 from config.settings import Settings
 from mirror.ledger import Ledger, LedgerError
@@ -26,12 +26,33 @@ PATIENCE_S = 3.0
 """How long Redis may take to answer a heartbeat: several of these must fit into the supervisor's patience."""
 
 logger = logging.getLogger(__name__)
-_heartbeat = heartbeat.from_environment()
+_heartbeat = heartbeat.Heartbeat(Settings().heartbeat_file)
 _stopping = threading.Event()
+_news = threading.Event()
+"""Set when the heartbeat has something to say before its time."""
+
+
+class Life(bootsteps.StartStopStep):
+    """The part of a worker that begins when its pool has been forked and before Redis is looked for.
+
+    Not earlier: a fork in the middle of a thread's work copies the locks that it holds.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        """``parent`` is the worker."""
+        settings = Settings()
+        Departure(parent, settings.soft_shutdown_s, _heartbeat).install()
+        queues = [queue.name for queue in parent.app.amqp.queues.consume_from.values()]
+        regions = [queue for queue in queues if queue != CONTROL_QUEUE] or [CONTROL_QUEUE]
+        arguments = (settings, regions, parent.hostname)
+        threading.Thread(target=_keep_known, args=arguments, name="heartbeat", daemon=True).start()
 
 
 def connect_to(app: Celery) -> None:
     """Hook into Celery's signals and the app's workers; called once, by the app."""
+    app.steps["worker"].add(Life)
     app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat))
     signals.setup_logging.connect(_set_up_logging, weak=False)
     signals.worker_init.connect(_prepare, weak=False)
@@ -54,15 +75,9 @@ def _prepare(**_: Any) -> None:
     _heartbeat.clear()
 
 
-def _begin(sender: Any, **_: Any) -> None:
-    """Keep the worker's regions in the ledger for as long as it is at work, and see to its way out."""
-    settings = Settings()
-    Departure(sender.controller, settings.soft_shutdown_s, _heartbeat).install()
+def _begin(**_: Any) -> None:
     _heartbeat.beat()
-    queues = [queue.name for queue in sender.app.amqp.queues.consume_from.values()]
-    regions = [queue for queue in queues if queue != CONTROL_QUEUE] or [CONTROL_QUEUE]
-    arguments = (settings, regions, sender.hostname)
-    threading.Thread(target=_keep_known, args=arguments, name="heartbeat", daemon=True).start()
+    _news.set()
 
 
 def _begin_process(**_: Any) -> None:
@@ -82,7 +97,7 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
     again the consumer has to be back soon, or it is deaf, and its file grows old.
     """
     ledger: Ledger | None = None
-    while True:
+    while not _stopping.is_set():
         try:
             ledger = ledger or _own_ledger(settings)
             if _heartbeat.is_fresh:
@@ -94,8 +109,8 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
             logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
             if not _heartbeat.is_fresh:
                 _heartbeat.say("waiting")
-        if _stopping.wait(BEAT_S):
-            break
+        _news.wait(BEAT_S)
+        _news.clear()
     if ledger:
         with suppress(LedgerError):
             for region in regions:
@@ -123,3 +138,4 @@ def _own_ledger(settings: Settings) -> Ledger:
 
 def _end(**_: Any) -> None:
     _stopping.set()
+    _news.set()

@@ -14,6 +14,7 @@ VARIABLE = "SEALIFT_HEARTBEAT_FILE"
 LIVE_S = 600.0
 """A worker renews its file also while it waits for Redis; one that does not for so long hangs."""
 READY_S = 30.0
+LONGEST_WORD = 16
 USAGE = "usage: python -m workers.probe live|ready|started [--file FILE]"
 
 
@@ -22,7 +23,7 @@ def verdict(question: str, file: str) -> tuple[bool, str]:
     try:
         age_s = time.time() - os.stat(file).st_mtime  # noqa: PTH116 -- pathlib costs half the probe's time
         with open(file) as opened:  # noqa: PTH123 -- as above
-            word = opened.read().strip()
+            word = opened.read(LONGEST_WORD).strip()
     except OSError as error:
         return False, f"{file}: {error.strerror}"
     said = f"{word}, {age_s:.0f} s ago"

@@ -31,9 +31,14 @@ def worker(region: str, concurrency: int) -> list[str]:
     return python("workers.launch", "worker", "--region", region, "--concurrency", str(concurrency))
 
 
-def worker_environment(region: str) -> dict[str, str]:
-    """What a worker needs in its environment besides its settings; SIGTERM begins its soft shutdown."""
-    return {"REMAP_SIGTERM": "SIGQUIT", "SEALIFT_REGION": region}
+def worker_environment(region: str, heartbeat: Path | None = None) -> dict[str, str]:
+    """What a worker needs in its environment besides its settings.
+
+    The remap keeps a SIGTERM that is sent to all of a worker's processes (by a service manager, say) from
+    the processes of its pool: they end when the worker has had its time (:mod:`workers.leaving`).
+    """
+    environment = {"REMAP_SIGTERM": "SIGQUIT", "SEALIFT_REGION": region}
+    return {**environment, "SEALIFT_HEARTBEAT_FILE": str(heartbeat)} if heartbeat else environment
 
 
 def beat(schedule: Path) -> list[str]:

@@ -21,6 +21,9 @@ STEADY_S = 20.0
 """A process that lived this long starts with a clean slate when it dies."""
 HOPELESS = 4
 """Deaths in a row, none after a steady life, that say a process cannot run here."""
+DEAF_S = 45.0
+"""A heartbeat that stays away for so long: above the longest pause (30 s) between two attempts of a worker
+to reach a Redis that was away, and the interval (10 s) in which it excuses itself meanwhile."""
 KEPT_LOG_BYTES = 8 * 1024 * 1024
 
 
@@ -36,19 +39,27 @@ class Child:
     orphan_signal: int = signal.SIGKILL
     """What it gets when this process dies without stopping it."""
     pass_fds: tuple[int, ...] = ()
+    heartbeat: Path | None = None
+    """A file that the child renews for as long as it is well (see :mod:`workers.heartbeat`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A child that ended on its own; it is started again after ``delay_s``."""
+    """A child that ended on its own, or was ended because it did not react any more.
+
+    It is started again after ``delay_s``.
+    """
 
     child: Child
     status: int
     """As Popen: negative is the signal that ended it."""
     hopeless: bool
     delay_s: float
+    deaf: bool = False
 
     def __str__(self) -> str:
+        if self.deaf:
+            return f"{self.child.name} does not react (log: {self.child.log})"
         how = f"signal {-self.status}" if self.status < 0 else f"exit {self.status}"
         return f"{self.child.name} stopped unexpectedly ({how}); log: {self.child.log}"
 
@@ -60,6 +71,10 @@ class _Running:
     born: float
     deaths: int = 0
     due: float | None = None
+    renewed: float | None = None
+    """The heartbeat file's own time, as seen last."""
+    heard: float = field(default_factory=monotonic)
+    """When it was seen to have changed, by the clock that nobody sets."""
 
 
 class Supervisor:
@@ -124,16 +139,28 @@ def _look_after(running: _Running) -> Death | None:
     """Bury and, when its delay is over, start again; returns a death that was just noticed."""
     if running.due is not None:
         if monotonic() >= running.due:
-            running.process, running.born, running.due = _spawn(running.child), monotonic(), None
+            running.process, running.due = _spawn(running.child), None
+            running.born = running.heard = monotonic()
         return None
     status = running.process.poll()
-    if status is None:
+    deaf = status is None and _is_deaf(running)
+    if status is None and not deaf:
         return None
     _kill_group(running.process)
     running.deaths = 1 if monotonic() - running.born > STEADY_S else running.deaths + 1
     delay_s = min(FIRST_DELAY_S * 2 ** (running.deaths - 1), LONGEST_DELAY_S)
     running.due = monotonic() + delay_s
-    return Death(running.child, status, running.deaths >= HOPELESS, delay_s)
+    return Death(running.child, running.process.returncode, running.deaths >= HOPELESS, delay_s, deaf=deaf)
+
+
+def _is_deaf(running: _Running) -> bool:
+    if running.child.heartbeat is None:
+        return False
+    with suppress(FileNotFoundError):
+        renewed = running.child.heartbeat.stat().st_mtime
+        if renewed != running.renewed:
+            running.renewed, running.heard = renewed, monotonic()
+    return monotonic() - running.heard > DEAF_S
 
 
 def _spawn(child: Child) -> subprocess.Popen[bytes]:

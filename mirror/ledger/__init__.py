@@ -177,10 +177,15 @@ class Ledger:
         _, since, count = pipe.execute()
         return float(since), int(count)
 
+    def note_wait(self, member: str, reason: str) -> None:
+        """Keep for the run's report what one of its members waits for."""
+        self._redis.hset(self.keys.run(member.partition(".")[0]), "waits", reason)
+
     def no_trouble(self, member: str) -> None:
         """It goes well again: the next trouble starts anew."""
         document = self.keys.batch(member) if "." in member else self.keys.run(member)
         self._redis.hdel(document, "trouble", "troubles")
+        self._redis.hdel(self.keys.run(member.partition(".")[0]), "waits")
 
     def confirm(self) -> None:
         """Return when what this process wrote so far would survive a crash of the server.
@@ -260,6 +265,7 @@ class Ledger:
             regions=self._regions(run, spec),
             error=row.get("error", ""),
             error_kind=row.get("error_kind", ""),
+            waits=row.get("waits", "") if row["state"] == "open" else "",
         )
 
     def runs(self, limit: int = 20) -> list[RunReport]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -20,12 +21,14 @@ from redis import Redis, RedisError
 from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec
 from tests.chaos.killpoints import FOLDER, Armoury
+from tests.chaos.nursery import Forked, Nursery
 from tests.chaos.proxy import Fabric, free_fixed_port
 from tests.support.fleet import made
-from tests.support.process import Process, surroundings
+from tests.support.process import surroundings
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers import processes
+from workers.supervisor import DEAF_S
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "sealift:"
@@ -46,7 +49,6 @@ SETTINGS = {
     "SEALIFT_COPY_THREADS": "3",
     "SEALIFT_HAUL_MIB": "1",
     "SEALIFT_TEE_KIB": "256",
-    "SEALIFT_LOG_LEVEL": "WARNING",
 }
 """Impatient, so that minutes hold what days hold elsewhere; small, so that every path is walked."""
 
@@ -96,22 +98,30 @@ class Valkey(ValkeyServer):
 
 
 class Kept:
-    """A process that is started again whenever it ends."""
+    """A process that is started again whenever it ends, or is deaf by its own heartbeat file."""
 
-    def __init__(self, start: Callable[[], Process]) -> None:
-        self._start = start
+    def __init__(self, start: Callable[[], Forked], heartbeat: Path | None = None) -> None:
+        self._start, self._heartbeat = start, heartbeat
         self.process = start()
-        self.restarts = 0
+        self._born = time.time()
 
-    def look_after(self) -> None:
-        if not self.process.running:
+    def look_after(self) -> str | None:
+        """Start it again where needed; says why."""
+        why = "deaf" if self._is_deaf() else None if self.process.running else "ended"
+        if why:
             self.process.kill()  # and its children with it
-            self.process = self._start()
-            self.restarts += 1
+            self.process, self._born = self._start(), time.time()
+        return why
 
     def kill(self) -> None:
         """The program and its children."""
         self.process.kill()
+
+    def _is_deaf(self) -> bool:
+        if self._heartbeat is None:
+            return False
+        renewed = self._heartbeat.stat().st_mtime if self._heartbeat.exists() else self._born
+        return time.time() - max(renewed, self._born) > DEAF_S
 
 
 class ChaosFleet:
@@ -139,18 +149,20 @@ class ChaosFleet:
         self.deaths: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
+        self.nursery = Nursery(self.folder, {**self._env, "REMAP_SIGTERM": "SIGQUIT"})
         self.kept["beat"] = Kept(lambda: self._process("beat", processes.beat(self.folder / "schedule")))
         for region in self.regions:
-            self.kept[region] = Kept(lambda region=region: self._worker(region))  # type: ignore[misc]  # mypy cannot type it
+            self.kept[region] = Kept(partial(self._worker, region), self._heartbeat(region))
         for region in self.regions:
             worker = self.kept[region].process
-            until(lambda worker=worker: " ready." in worker.text(), 60, worker.tail)  # type: ignore[misc]
+            until(partial(_is_ready, worker), 60, worker.tail)
         self.producer = Producer(self._env, self.folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         for kept in self.kept.values():
             kept.kill()
+        self.nursery.stop()
         if self.producer:
             self.producer.kill()
         self.client.close()
@@ -159,9 +171,8 @@ class ChaosFleet:
     def look_after(self) -> None:
         """Start again whatever has ended."""
         for name, kept in self.kept.items():
-            if not kept.process.running:
-                self.deaths[name] += 1
-            kept.look_after()
+            if why := kept.look_after():
+                self.deaths[f"{name} {why}"] += 1
         if self.producer and not self.producer.running:
             self.producer = Producer(self._env, self.folder)
 
@@ -182,16 +193,25 @@ class ChaosFleet:
     def logs(self) -> str:
         return "\n\n".join(kept.process.tail() for kept in self.kept.values())
 
+    def _heartbeat(self, region: str) -> Path:
+        return self.folder / f"heartbeat-{region}"
+
     def _worker(self, region: str) -> Process:
         env = {
-            **processes.worker_environment(region),
+            **processes.worker_environment(region, self._heartbeat(region)),
             "SEALIFT_REDIS_URL": f"redis://{self.links[region].host}/0",
         }
         return self._process(f"worker-{region}", processes.worker(region, CONCURRENCY), env)
 
-    def _process(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Process:
-        chaotic = ["tests.chaos.launch" if word == "workers.launch" else word for word in command]
-        return Process(chaotic, self.folder / f"{name}.log", {**self._env, **(env or {})}, self.folder)
+    def _process(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Forked:
+        """The product's own command line, run by way of :mod:`tests.chaos.launch`."""
+        arguments = command[command.index("workers.launch") + 1 :]
+        return self.nursery.start(arguments, self.folder / f"{name}.log", {**self._env, **(env or {})})
+
+
+def _is_ready(worker: Forked) -> bool:
+    assert worker.running, worker.tail()
+    return " ready." in worker.text()
 
 
 class Producer:

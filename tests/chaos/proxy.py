@@ -55,8 +55,10 @@ class Loop:
 
     def close(self) -> None:
         async def end() -> None:
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
         self.run(end())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -230,7 +232,9 @@ class Proxy(Gate):
             if asked.tag and reply.status == 201:
                 self._tags.saw(asked, digest)
         if asked.kind == "blob" and request.method == "PUT" and reply.status == 201:
-            self.uploads.append((request.path.replace("%3A", ":").rpartition("digest=")[2], len(request.body)))
+            self.uploads.append(
+                (request.path.replace("%3A", ":").rpartition("digest=")[2], len(request.body))
+            )
         return reply
 
     async def _answer(self, wires: Wires, reply: Message, fault: HttpFault | None) -> bool:
@@ -306,4 +310,6 @@ class Fabric:
         return sorted((put for proxy in self.proxies for put in proxy.puts), key=lambda put: put.begun)
 
     def close(self) -> None:
+        for gate in (*self.proxies, *self.links):
+            gate.switch("refuse")
         self.loop.close()

@@ -19,6 +19,7 @@ from tests.support.registries import DockerRegistry
 REGIONS = {"north": "east", "south": "west", "island": "west"}
 """The region of each target: one has a target to itself, one has two."""
 TAGS_IN_A_REPOSITORY = 15
+OFTEN = 0.85
 KIB, MIB = 2**10, 2**20
 
 
@@ -84,9 +85,10 @@ class World:
         self.truth[tag].append(image.digest)
 
     def move_any(self) -> None:
-        """Move one of the tags that moved least."""
+        """Move one of the tags that moved least; now and then any, so that some move at short intervals."""
         fewest = min(len(self.truth[tag]) for tag in self.tags)
-        self.move(self._random.choice([tag for tag in self.tags if len(self.truth[tag]) <= fewest + 1]))
+        behind = [tag for tag in self.tags if len(self.truth[tag]) == fewest]
+        self.move(self._random.choice(behind if self._random.random() < OFTEN else self.tags))
 
     def observed(self, out: Path, rate: float) -> dict[str, object]:
         """The observer's configuration: registries and repositories, nothing of the fleet."""
@@ -117,5 +119,3 @@ def _shared_layers() -> list[Blob]:
     medium = [random_layer(400 * KIB + number, seed=100 + number) for number in range(2)]
     large = [random_layer(MIB + 300 * KIB * (number + 1), seed=200 + number) for number in range(2)]
     return [*small, *medium, *large]
-
-

@@ -127,7 +127,7 @@ def test_a_tag_that_cannot_land_in_one_target_moves_in_none_and_says_why(world: 
     assert world.where("1.0") == [image("old").digest] * 2
     assert run.report.state == "failed"
     us, eu = run.tags["1.0"].targets
-    assert (eu.state, eu.kind) == ("failed", "Denied")
+    assert (eu.state, eu.kind) == ("failed", "Refused")
     assert "quota exceeded" in eu.reason
     assert us.state == "failed"
     assert "not moved, because" in us.reason

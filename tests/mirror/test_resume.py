@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,17 @@ import pytest
 from mirror.engine import Cancelled
 from mirror.ledger import LedgerError
 from mirror.ledger.content import Noted
-from mirror.resume import PieceTerms, Sessions
+from mirror.resume import Sessions
+from registry.client import RemoteRepository
 from registry.errors import Unreachable
-from registry.memory import Cut, ErrorReply, MemoryRegistry
+from registry.memory import Cut, MemoryRegistry
 from registry.pieces import RemotePieces
 from registry.repository import BLOCK, Upload
 from tests.conftest import RegistryFactory
 from tests.support.copying import (
+    ALL_PIECES,
     BLOB,
+    LANDED,
     LAYER,
     PIECE,
     PIECES,
@@ -28,55 +30,15 @@ from tests.support.copying import (
     SMALL_BLOB,
     Rig,
     asked,
+    asked_for_bytes,
+    cut,
     on_nth,
+    refusing,
 )
 from tests.support.engine import QUICK, engine_on
 from tests.support.process import Process
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
-
-Answer = Callable[[], None]
-LANDED = 3
-ALL_PIECES = {"PATCH": PIECES, "POST": 1, "PUT": 1}
-
-
-@pytest.fixture
-def target() -> Iterator[MemoryRegistry]:
-    with MemoryRegistry() as registry:
-        yield registry
-        assert registry.open_sessions == 0, "a session was left behind"
-
-
-@pytest.fixture
-def rig(valkey: ValkeyServer, target: MemoryRegistry) -> Iterator[Rig]:
-    with ExitStack() as stack:
-        source = stack.enter_context(MemoryRegistry())
-        source.hold_blob("app", LAYER)
-        source.hold_blob("app", SMALL)
-        yield Rig(stack.enter_context(engine_on(valkey)), source, target.host)
-
-
-def refusing(
-    status: int, code: str = "UNSUPPORTED", headers: dict[str, str] | None = None, after: int = 0
-) -> Callable[[str, str], None]:
-    """A hook: after ``after`` pieces every PATCH gets this answer, and lands nothing."""
-    seen: list[str] = []
-
-    def hook(method: str, path: str) -> None:
-        if method == "PATCH":
-            seen.append(path)
-            if len(seen) > after:
-                raise ErrorReply(status, code, headers=headers)
-
-    return hook
-
-
-def cut(after_bytes: int = 0) -> Answer:
-    def act() -> None:
-        raise Cut(after_bytes)
-
-    return act
-
 
 # Without a fault.
 
@@ -126,10 +88,6 @@ def test_a_link_that_breaks_in_a_piece_sends_that_piece_again(rig: Rig, target: 
     assert target.blobs[BLOB.digest] == LAYER
     assert BLOB.size < sum(rig.sent) <= BLOB.size + PIECE
     assert asked_for_bytes(rig.source) == 2, "of the source only the rest is read again"
-
-
-def asked_for_bytes(registry: MemoryRegistry) -> int:
-    return sum(one.kind == "blob" and one.method == "GET" for one in registry.requests)
 
 
 def test_a_piece_that_landed_without_an_answer_is_not_sent_again(
@@ -289,9 +247,10 @@ def test_a_ledger_that_goes_away_leaves_the_session_to_the_next_attempt(
     with pytest.raises(LedgerError):
         rig.place(carrier=rig.carrier(at_piece))
     assert rig.noted() == LANDED * PIECE
-    with monkeypatch.context() as patched, pytest.raises(LedgerError):
+    with monkeypatch.context() as patched:
         patched.setattr(rig.content, "note_session", gone)
-        rig.place(SMALL_BLOB)
+        with pytest.raises(LedgerError):
+            rig.place(SMALL_BLOB)
     assert target.open_sessions == 1, "a session that cannot be noted is not kept"
 
     assert rig.place().how == "copied"
@@ -372,125 +331,23 @@ def test_all_that_was_missing_is_the_last_put(rig: Rig, target: MemoryRegistry) 
     assert target.blobs[BLOB.digest] == LAYER
 
 
-# What does not fit.
-
-
-def answer_status(status: int, headers: dict[str, str] | None = None) -> Callable[[str, str], None]:
-    def hook(method: str, path: str) -> None:
-        if method == "GET" and "/uploads/" in path:
-            raise ErrorReply(status, "UNSUPPORTED", headers=headers)
-
-    return hook
-
-
-def test_a_registry_that_does_not_say_how_far_it_is_is_believed_to_be_where_it_was(
-    rig: Rig, target: MemoryRegistry
+def test_a_session_that_nobody_could_find_again_is_deleted_at_once(
+    rig: Rig, target: MemoryRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.leave_behind(LANDED)
-    target.on_request = answer_status(405)
+    monkeypatch.setattr(RemoteRepository, "note_of", lambda *_: None)
+    target.on_request = refusing(503, "UNAVAILABLE", after=LANDED)
 
-    assert rig.place().how == "copied"
-    assert sum(rig.sent) == BLOB.size - LANDED * PIECE
-
-
-@pytest.mark.parametrize(
-    "hook",
-    [
-        pytest.param(answer_status(404), id="it has forgotten the session"),
-        pytest.param(answer_status(403), id="it does not let us ask"),
-        pytest.param(answer_status(204, {"Range": "0-5"}), id="it has lost bytes"),
-        pytest.param(answer_status(204, {"Range": f"0-{BLOB.size}"}), id="it has too many bytes"),
-        pytest.param(refusing(416, "BLOB_UPLOAD_INVALID"), id="it does not take the next piece"),
-        pytest.param(refusing(404, "BLOB_UPLOAD_INVALID"), id="the session is gone at the next piece"),
-        pytest.param(refusing(202, headers={"Range": "0-7"}), id="it says that it has something else"),
-        pytest.param(refusing(202), id="it says nothing"),
-    ],
-)
-def test_a_session_that_does_not_fit_is_deleted_and_the_blob_sent_whole(
-    rig: Rig, target: MemoryRegistry, hook: Callable[[str, str], None]
-) -> None:
-    rig.leave_behind(LANDED)
-    target.forget_requests()
-    target.on_request = hook
-
-    assert rig.place().how == "copied"
-    assert (asked(target)["DELETE"], asked(target)["PUT"]) == (1, 1)
-    assert target.blobs[BLOB.digest] == LAYER
-    assert rig.content.sight(rig.host, "app", BLOB.digest).takes_pieces, "one session says nothing of others"
+    assert rig.place().kind == "Transient"
+    assert (target.open_sessions, rig.noted()) == (0, None)
 
 
-def test_a_registry_that_kept_wrong_bytes_gets_the_blob_again(rig: Rig, target: MemoryRegistry) -> None:
-    rig.leave_behind(LANDED)
-    (session,) = target._store._sessions.values()
-    session._sha256.update(b"rot")
+def test_a_session_that_a_mount_opened_is_noted_too(rig: Rig, target: MemoryRegistry) -> None:
+    noted: list[int | None] = []
+    rig.content.saw(rig.host, "elsewhere", SMALL_BLOB.digest, rig.engine.memory)
 
-    assert rig.place().how == "copied"
-    assert asked(target)["PUT"] == 2
-    assert target.blobs[BLOB.digest] == LAYER
-
-
-def test_bytes_that_another_worker_sent_are_proved_too(rig: Rig, target: MemoryRegistry) -> None:
-    """The source changed below what has landed: the blob as a whole is not what it was named."""
-    rig.leave_behind(LANDED)
-    rig.source.blobs[BLOB.digest] = b"!" + LAYER[1:]
-
-    placing = rig.place()
-    assert (placing.how, placing.kind) == ("failed", "DigestMismatch")
-    assert rig.source.host in placing.reason
-    assert not target.holds_blob("app", BLOB.digest)
-
-
-@pytest.mark.parametrize(
-    "hook",
-    [
-        pytest.param(refusing(416, "REQUESTED_RANGE_NOT_SATISFIABLE"), id="GHCR"),
-        pytest.param(refusing(201, headers={"Range": "0-1048575"}), id="ECR"),
-        pytest.param(refusing(404, "NOT_FOUND"), id="Google"),
-        pytest.param(refusing(405), id="405"),
-        pytest.param(refusing(403, "DENIED"), id="a proxy that knows no PATCH"),
-        pytest.param(refusing(202, headers={"Range": f"0-{PIECE - 1}"}, after=1), id="a Range that sticks"),
-    ],
-)
-def test_a_registry_that_takes_no_pieces_is_given_blobs_whole_from_then_on(
-    rig: Rig, target: MemoryRegistry, valkey: ValkeyServer, hook: Callable[[str, str], None]
-) -> None:
-    target.on_request = hook
-    assert rig.place().how == "copied"
-    assert asked(target)["PUT"] == 1
-    assert target.blobs[BLOB.digest] == LAYER
-
-    with engine_on(valkey) as engine, valkey.client() as client:
-        for other in (Rig(engine, rig.source, rig.host), rig):
-            del target.blobs[BLOB.digest]
-            other.content.forget(rig.host, "app", [BLOB.digest])
-            target.forget_requests()
-            assert other.place().how == "copied"
-            assert asked(target) == {"POST": 1, "PUT": 1}
-            client.flushall()  # this process remembers it by itself
-
-
-def test_a_registry_that_takes_the_blob_in_no_way_is_not_said_to_refuse_pieces(
-    rig: Rig, target: MemoryRegistry
-) -> None:
-    def too_large(method: str, path: str) -> None:
-        if method in {"PATCH", "PUT"}:
-            raise ErrorReply(413, "TOO_LARGE")
-
-    target.on_request = too_large
-    assert rig.place().kind == "Refused"
-    assert rig.content.sight(rig.host, "app", BLOB.digest).takes_pieces
-
-
-def test_pieces_are_as_large_as_the_registry_wants_them(rig: Rig, target: MemoryRegistry) -> None:
-    def at_least(method: str, path: str) -> None:
-        if method == "POST":
-            upload = target._store.open_session("app")
-            location = f"/v2/app/blobs/uploads/{upload.id}"
-            raise ErrorReply(202, "-", headers={"Location": location, "OCI-Chunk-Min-Length": f"{2 * PIECE}"})
-
-    target.on_request = at_least
-    assert rig.place().how == "copied"
-    assert asked(target)["PATCH"] == PIECES / 2
+    with on_nth(target, "PUT", 1, lambda: noted.append(rig.noted(SMALL_BLOB))):
+        assert rig.place(SMALL_BLOB).how == "copied"
+    assert noted == [0]
 
 
 # Several targets.
@@ -508,6 +365,20 @@ def test_a_target_that_drops_out_of_a_shared_read_gets_its_copy_in_pieces(
         assert asked(good) == {"POST": 1, "PUT": 1}
         assert asked(target) == {"DELETE": 1, "PATCH": PIECES, "POST": 2, "PUT": 2}
         assert good.open_sessions == 0
+
+
+def test_a_source_that_is_gone_is_given_one_patience_for_all_targets(
+    rig: Rig, target: MemoryRegistry
+) -> None:
+    rig.source.on_request = lambda *_: cut()()
+    with MemoryRegistry() as other:
+        targets = [rig.target, rig.engine.open_repository(f"{other.host}/app")]
+        source = rig.engine.open_repository(f"{rig.source.host}/app")
+        placed = rig.carrier(tee_bytes=0).place(BLOB, source, targets)
+
+        assert {one.kind for one in placed.values()} == {"Unreachable"}
+        assert asked_for_bytes(rig.source) == QUICK.attempts
+        assert other.open_sessions == 0
 
 
 def test_a_target_with_a_session_left_behind_takes_no_part_in_a_shared_read(
@@ -537,7 +408,7 @@ def test_a_session_on_another_host_is_never_written_down(
     assert rig.noted() is None, "what was known of it before is no longer true"
     Sessions(rig.content).note(BLOB, rig.target, signed)
     with valkey.client() as client:
-        assert not any(b"session" in key for key in client.keys("*"))
+        assert not any("session" in str(key) for key in client.keys("*"))
 
 
 def test_a_layout_starts_over_and_its_dead_file_goes(
@@ -592,9 +463,3 @@ def test_distribution_starts_over_after_a_cut_within_a_piece(real: Rig) -> None:
     assert sum(real.sent) == BLOB.size
     with real.target.open_blob(BLOB) as blocks:
         assert b"".join(bytes(block) for block in blocks) == LAYER
-
-
-def test_the_terms_are_those_of_large_blobs() -> None:
-    terms = PieceTerms()
-    assert terms.piece_bytes % BLOCK == 0
-    assert terms.from_bytes >= terms.piece_bytes

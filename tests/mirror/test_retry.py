@@ -73,3 +73,19 @@ def test_a_registry_that_asks_for_more_than_the_budget_is_not_waited_for() -> No
     with pytest.raises(Throttled):
         tries.attempt(flaky)
     assert (flaky.calls, waits) == (1, [])
+
+
+def test_what_went_well_for_long_before_it_broke_has_its_whole_budget_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries, waits = patience(budget_s=60.0)
+    clock = [0.0]
+    monkeypatch.setattr("mirror.retry.time.monotonic", lambda: clock[0])
+    flaky = Flaky(unreachable())
+
+    def long_upload() -> str:
+        clock[0] += 600.0
+        return flaky()
+
+    assert tries.attempt(long_upload) == "done"
+    assert len(waits) == 1

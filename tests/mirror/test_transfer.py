@@ -137,6 +137,7 @@ def test_a_target_that_refuses_does_not_keep_the_others_from_the_blob(yard: Yard
     assert good.how == "copied"
     assert (bad.how, bad.kind) == ("failed", "Refused")
     assert "layer too large" in bad.reason
+    assert [target.open_sessions for target in yard.targets] == [0, 0]
 
 
 def test_a_source_that_breaks_is_blamed_and_read_again(yard: Yard) -> None:
@@ -231,6 +232,7 @@ def reading(blob: Descriptor, sent: bytes) -> Reading:
 class _Source:
     sent: bytes
     host: str = "src.example"
+    name: str = "src.example/app"
 
     @contextmanager
     def open_blob(self, _: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:

@@ -104,6 +104,39 @@ def test_a_terminal_gets_a_bar_for_the_mirror_and_for_each_region(monkeypatch: p
     assert "4.0 MB of 10.0 MB" in terminal.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_bars_stand_still_while_their_texts_change(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    console = Console()
+    drawn = RichConsole(file=terminal, force_terminal=True, width=width, color_system=None)
+    monkeypatch.setattr(console, "_on", lambda _: drawn)
+
+    with Bars(console) as shown:
+        for copied in (0, 4_000_000, 10_000_000):
+            region = RegionReport("eu", planned_bytes=10_000_000, moved=Moved(copied_bytes=copied))
+            shown.update([replace(OPEN, regions=(region,))])
+            shown._progress.refresh()
+
+    lines = [line for line in terminal.getvalue().splitlines() if " of 10.0 MB" in line]
+    assert len({line.index(" of 10.0 MB") for line in lines}) == 1
+    assert all(len(line) <= width for line in lines)
+
+
+def test_a_growing_rate_is_no_news(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
+    ended = replace(DONE, regions=(RegionReport("eu", tags_landed=2),))
+
+    with Lines(Console()) as shown:
+        for copied in (1, 2, 3):
+            other = replace(OPEN, run="5b15", regions=(RegionReport("us", moved=Moved(copied_bytes=copied)),))
+            shown.update([ended, other])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert lines.count("hello: 2 of 2 tags done (2 updated)") == 1
+
+
 @pytest.mark.parametrize(
     ("report", "line"),
     [
@@ -148,10 +181,37 @@ def test_a_short_run_s_table_has_every_tag_and_why_one_failed(capsys: pytest.Cap
         everything=False,
     )
 
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["TAG", "1.0", "1.1", "Failed"]
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert [line.split()[0] for line in lines] == ["TAG", "1.0", "1.1", "1.1:", "Failed"]
     assert "5.0 MB" in lines[1]
-    assert lines[2].endswith("may not")
+    assert lines[3] == "1.1: may not"
+    assert "give the account the right" in printed.err
+    assert f"`sealift retry {OPEN.run}`" in printed.err
+
+
+def test_a_reason_that_tags_share_is_said_once_and_versions_come_in_their_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tags = [tag(name, failure("", "no space left")) for name in ("1.10", "1.9", "latest")]
+
+    show(Console(), ledger(*tags), [FAILED], everything=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["1.9", "1.10", "latest"]
+    assert lines[4] == "1.9, 1.10 and latest: no space left"
+
+
+def test_several_runs_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Console(), ledger(tag("1.0", UPDATED)), [DONE, DONE], everything=False)
+
+    assert capsys.readouterr().out.splitlines()[-1] == "hello: Done in 2.0 s: 2 tags updated."
+
+
+def test_only_columns_with_bytes_in_them_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    show(Console(), ledger(tag("1.0", UPDATED)), [DONE], everything=False)
+
+    assert capsys.readouterr().out.splitlines()[0].split() == ["TAG", "TARGET", "RESULT", "COPIED"]
 
 
 @pytest.mark.parametrize("everything", [False, True])

@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -17,6 +18,11 @@ FOREVER = "import signal; signal.pause()"
 STUBBORN = (
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); "
     "[signal.pause() for _ in iter(int, 1)]"
+)
+BEATING = (
+    "import itertools, os, pathlib, threading\n"
+    "beat, hours = pathlib.Path(os.environ['HEARTBEAT']), itertools.count()\n"
+    "while not threading.Event().wait(0.1): beat.touch(); os.utime(beat, None)"
 )
 FORKING = "import os, signal; print(os.fork(), flush=True); signal.pause()"
 
@@ -115,3 +121,44 @@ def test_a_long_log_is_put_aside_before_the_next_start(
 
     assert (tmp_path / "log" / "worker.log.1").read_text() == "what an earlier one said"
     assert log.stat().st_size == 0
+
+
+def beating(name: str, program: str, folder: Path) -> Child:
+    one = child(name, program, folder)
+    heartbeat = folder / f"{name}.heartbeat"
+    return replace(one, heartbeat=heartbeat, environment={"HEARTBEAT": str(heartbeat)})
+
+
+def test_a_child_whose_heartbeat_stops_is_killed_and_started_again(
+    keeper: Supervisor, deaths: SimpleQueue[Death], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "DEAF_S", 1.0)
+    keeper.start(beating("worker", FOREVER, tmp_path))
+    first = keeper.pid("worker")
+
+    death = deaths.get(timeout=10)
+
+    assert death.deaf
+    assert str(death) == f"worker does not react (log: {tmp_path}/log/worker.log)"
+    assert not is_running(first)
+    assert eventually(lambda: keeper.pid("worker") != first and is_running(keeper.pid("worker")))
+
+
+def test_a_child_whose_heartbeat_goes_on_is_left_alone(
+    keeper: Supervisor, deaths: SimpleQueue[Death], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "DEAF_S", 1.0)
+    keeper.start(beating("worker", BEATING, tmp_path))
+
+    with pytest.raises(Empty):
+        deaths.get(timeout=3)
+
+
+def test_a_clock_that_is_set_makes_nobody_deaf(
+    keeper: Supervisor, deaths: SimpleQueue[Death], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "DEAF_S", 1.0)
+    keeper.start(beating("worker", BEATING.replace("None", "(0, next(hours) * 3600)"), tmp_path))
+
+    with pytest.raises(Empty):
+        deaths.get(timeout=3)

@@ -14,6 +14,7 @@ app = typer.Typer(
     name="sealift",
     help="Keep container images identical in several registries.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -17,11 +17,21 @@ def end(error: BaseException, session: Session) -> int:
     stop = _usage(error) or explained(error) or _defect(error, session)
     if session.verbose:
         traceback.print_exception(error)
+    if stop.code == Exit.DONE:
+        return _nothing_to_do(stop, session)
     style = "" if stop.code == Exit.INTERRUPTED else "red"
     for line in f"sealift: {stop.message}".splitlines():
         session.console.say(line, style)
     if session.console.json:
         session.console.document({"exit_code": int(stop.code), "error": stop.message})
+    return int(stop.code)
+
+
+def _nothing_to_do(stop: Stop, session: Session) -> int:
+    if session.console.json:
+        session.console.document({"exit_code": int(stop.code), "message": stop.message})
+    else:
+        session.console.result(stop.message)
     return int(stop.code)
 
 

@@ -19,7 +19,7 @@ class Exit(IntEnum):
 
 
 class Stop(Exception):
-    """End the command with this line on stderr and this exit code."""
+    """End the command with this line on stderr and this exit code; DONE: there was nothing to do."""
 
     def __init__(self, message: str, code: Exit) -> None:
         super().__init__(message, code)
@@ -54,7 +54,8 @@ def _by_type(error: BaseException) -> Stop | None:
     from workers.state import StateBusy
 
     codes: tuple[tuple[tuple[type[BaseException], ...], Exit], ...] = (
-        ((MalformedReference, UnknownRun, NothingFailed), Exit.USAGE),
+        ((NothingFailed,), Exit.DONE),
+        ((MalformedReference, UnknownRun), Exit.USAGE),
         ((FleetError, CredentialError, StateBusy, NoServer, NoBroker), Exit.CONFIGURATION),
         ((Unauthorized, Denied), Exit.AUTHENTICATION),
         ((BrokerUnreachable, ServerFailed), Exit.BROKER),

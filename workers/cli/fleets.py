@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from workers.supervisor import Death
 
 WORKER_PATIENCE_S = 10.0
+JOINED_PATIENCE_S = 3.0
+"""The fleet of an ``up`` says which regions it serves: only a worker beside it can be on its way."""
 SERVER_PATIENCE_S = 10.0
 URL_VARIABLE = "SEALIFT_REDIS_URL"
 Kind = Literal["external", "joined", "embedded"]
@@ -40,7 +42,11 @@ class Engine:
     served: tuple[str, ...] = ()
     """Regions that are known to have a worker, or to get one in a moment."""
     deaths: SimpleQueue[Death] = field(default_factory=SimpleQueue)
+    needed: list[str] = field(default_factory=list)
+    """Regions that this command's runs cannot do without."""
     _swept: float = field(default_factory=monotonic)
+    _looked: float = field(default_factory=monotonic)
+    _told_missing: list[str] = field(default_factory=list)
 
     @cached_property
     def rt(self) -> Runtime:
@@ -56,6 +62,7 @@ class Engine:
     def tick(self) -> None:
         """What falls due while one waits: the sweep of a fleet without beat, the news of dead workers."""
         self.report_deaths()
+        self._miss_workers()
         interval_s = self.rt.settings.sweep_interval_s
         if monotonic() - self._swept >= interval_s:
             self.sweep()
@@ -84,16 +91,15 @@ class Engine:
         is only enqueued may find its workers later: a warning.
         """
         wanted = list(dict.fromkeys(regions))
+        self.needed = list(dict.fromkeys((*self.needed, *wanted)))
         if self.embedded is not None:
             self.embedded.serve(wanted, self.session.settings.worker_processes)
             return
-        missing = self._missing(wanted, WORKER_PATIENCE_S if wait else 0.0)
+        patience_s = JOINED_PATIENCE_S if self.kind == "joined" else WORKER_PATIENCE_S
+        missing = self._missing(wanted, patience_s if wait else 0.0)
         if not missing:
             return
-        line = (
-            f"no worker serves {listed(missing)}: start one with "
-            f"`sealift worker --region {missing[0]}`, or check the region's name"
-        )
+        line = self._unserved(missing)
         if wait:
             raise Stop(line, Exit.CONFIGURATION)
         self.session.console.say(f"warning: {line}")
@@ -121,6 +127,24 @@ class Engine:
             return
         if all(report.ended for report in self.rt.ledger.runs()):
             self.embedded.hurry.set()
+
+    def _unserved(self, missing: list[str]) -> str:
+        served = sorted(self.rt.ledger.live_regions() | set(self.served))
+        others = f" (workers serve {listed(served)})" if served else ""
+        return (
+            f"no worker serves {listed(missing)}{others}: start one with "
+            f"`sealift worker --region {missing[0]}`, or check the region's name"
+        )
+
+    def _miss_workers(self) -> None:
+        """Say once that a region of the runs one waits for has lost its workers: nothing else would."""
+        if self.embedded is not None or monotonic() - self._looked < WORKER_PATIENCE_S:
+            return
+        self._looked = monotonic()
+        missing = self._missing(self.needed, 0.0)
+        if missing and missing != self._told_missing:
+            self.session.console.say(f"warning: {self._unserved(missing)}; waiting for one")
+        self._told_missing = missing
 
     def _missing(self, wanted: list[str], patience_s: float) -> list[str]:
         """Those without a worker; one that is just starting is given a moment to be heard of."""
@@ -171,8 +195,6 @@ def _reach(session: Session) -> Engine | None:
 def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine:
     from workers.embedded import EmbeddedFleet
 
-    if workers:
-        _check_environment(session)
     deaths: SimpleQueue[Death] = SimpleQueue()
     fleet = EmbeddedFleet(session.state, deaths.put)
     opened = Engine(session, "embedded", fleet, deaths=deaths)
@@ -188,16 +210,6 @@ def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine
         fleet.close()
         raise
     return opened
-
-
-def _check_environment(session: Session) -> None:
-    """Workers of our own need every secret that the fleet file points at; FleetError names what lacks."""
-    if session.has_fleet_file:
-        from config.environment import check_environment
-        from config.problems import FleetError
-
-        if problems := check_environment(session.fleet):
-            raise FleetError(tuple(problems))
 
 
 def _restore(url: str | None) -> None:

@@ -40,6 +40,11 @@ def mirror(
     """Mirror one image or repository now.
 
     Without a Redis URL a fleet is started for it on this machine and stopped afterwards.
+    Accounts are those of `docker login`, or the fleet file's.
+
+    - `sealift mirror alpine:3.20 --to ghcr.io/me/alpine`
+    - `sealift mirror alpine:3.20 --to ghcr.io/me/alpine --to eu=eu.example/app`
+    - `sealift mirror ghcr.io/me/app --tags 'semver:>=1.2' --to oci:backup`
     """
     session = Session.of(context)
     session.console.json = json
@@ -53,16 +58,18 @@ def mirror(
 def sync(
     context: typer.Context,
     *,
-    mirrors: Annotated[
-        list[str] | None, typer.Argument(metavar="[MIRROR]...", help="Names; none: all.")
-    ] = None,
+    mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", help="Names; none: all.")] = None,
     lane: Annotated[Lane, typer.Option(help="Someone waits, or this may take its time.")] = "release",
     no_wait: options.NoWait = False,
     timeout: options.Timeout = None,
     all_rows: options.All = False,
     json: options.Json = False,
 ) -> Exit:
-    """Run mirrors of the fleet file."""
+    """Run mirrors of the fleet file.
+
+    - `sealift sync` runs all of them and waits
+    - `sealift sync explorer --no-wait` hands one to a running fleet
+    """
     session = Session.of(context)
     session.console.json = json
     specs = named_specs(session, mirrors or [])
@@ -74,7 +81,7 @@ def plan(
     *,
     mirrors: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MIRROR]... | SOURCE", help="Names; none: all. Or one SOURCE with --to."),
+        typer.Argument(metavar="MIRROR|SOURCE", help="Names; none: all. Or one SOURCE with --to."),
     ] = None,
     to: Annotated[
         list[str] | None, typer.Option("--to", metavar="[REGION=]TARGET", help="As for mirror.")
@@ -86,7 +93,11 @@ def plan(
     all_rows: options.All = False,
     json: options.Json = False,
 ) -> Exit:
-    """Say what a run would do: reads the registries, writes nothing."""
+    """Say what a run would do: reads the registries, writes nothing.
+
+    - `sealift plan explorer`
+    - `sealift plan alpine --tags '3.*' --to ghcr.io/me/alpine`
+    """
     session = Session.of(context)
     session.console.json = json
     names = mirrors or []
@@ -123,6 +134,7 @@ def named_specs(session: Session, names: Sequence[str]) -> list[MirrorSpec]:
     for name in names:
         if name not in known:
             raise Stop(_unknown(name, list(known)), Exit.USAGE)
+    session.check_fleet()
     return [spec_of(known[name], session.fleet) for name in dict.fromkeys(names or known)]
 
 
@@ -137,6 +149,8 @@ def run_all(
 ) -> Exit:
     """Enqueue a run of each, and see them through where that is wanted."""
     regions = list(dict.fromkeys(region for spec in specs for region in spec.regions))
+    if not session.finds_fleet:
+        session.check_fleet(_hosts(specs))
 
     def start(fleet: Engine) -> list[str]:
         from tasks import producer
@@ -185,12 +199,18 @@ def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: boo
     from tasks.terms import credential_entries, endpoint_of
     from workers.cli.plans import show_previews
 
+    session.check_fleet(_hosts(specs))
     fleet, settings = session.fleet, session.settings
     credentials = usual_credentials(credential_entries(fleet))
     connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
     with closing(connections):
         previews = [preview(spec, connections.open) for spec in specs]
     return show_previews(session.console, previews, everything=everything)
+
+
+def _hosts(specs: Sequence[MirrorSpec]) -> set[str]:
+    names = {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
+    return {name.partition("/")[0] for name in names}
 
 
 def _enqueued(session: Session, runs: list[str]) -> Exit:

@@ -9,11 +9,13 @@ import typer
 
 StateDir = Annotated[
     Path | None,
-    typer.Option("--state-dir", help="Folder of the embedded fleet.", show_default=False),
+    typer.Option("--state-dir", metavar="DIR", help="Folder of the embedded fleet.", show_default=False),
 ]
 FleetFile = Annotated[
     Path | None,
-    typer.Option("--fleet-file", help="The fleet file; sealift.yaml unless said.", show_default=False),
+    typer.Option(
+        "--fleet-file", metavar="FILE", help="The fleet file; sealift.yaml unless said.", show_default=False
+    ),
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the whole trace of an unexpected error.")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, time
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mirror.report import Moved, RegionReport, RunReport
 from workers.cli.console import Console
-from workers.cli.text import counted, duration, listed, size
+from workers.cli.text import countdown, counted, listed, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.table import Column
 
 RATE_WINDOW_S = 5.0
 LINE_INTERVAL_S = 5.0
 """Lines about a growing count are at least this far apart; the first and the last are never held back."""
+_ROOMY = 96
+_COLUMNS = {"tags": 50, "bytes": 0, "rate": 78, "left": 0}
+"""What stands to the right of a bar, with the columns a terminal needs for it."""
+_WIDTHS = {"tags": 12, "bytes": 19, "rate": 9, "left": 9}
 _ORDER = ("updated", "current", "failed", "superseded", "held", "waiting", "cancelled")
 
 
@@ -59,6 +64,7 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._said: dict[str, tuple[str, float]] = {}
+        self._began = monotonic()
         self._rate = Rate()
 
     def __enter__(self) -> Self:
@@ -78,30 +84,34 @@ class Lines:
                 self._say_region(report, region)
             done = report.tags - report.states.get("pending", 0)
             if done:
-                self._say(report, "done", self._progress(report, done), final=done == report.tags)
+                line = f"{done} of {counted(report.tags, 'tag')} done ({states_text(report)})"
+                self._say(report, "done", line, final=done == report.tags)
 
     def _say_region(self, report: RunReport, region: RegionReport) -> None:
-        if not region.tags_landed:
+        """Bytes on their way are news too: a large image says nothing else for minutes."""
+        landed, copied = region.tags_landed, region.moved.copied_bytes
+        if not landed and (not copied or monotonic() - self._began < LINE_INTERVAL_S):
             return
-        landed = f"{region.region}: {region.tags_landed} of {counted(report.tags, 'tag')} landed"
-        bytes_there = f", {size(region.moved.copied_bytes)} copied" if region.moved.copied_bytes else ""
-        self._say(report, region.region, landed + bytes_there, final=region.tags_landed == report.tags)
-
-    def _progress(self, report: RunReport, done: int) -> str:
-        rate = f", {size(self._rate.per_second)}/s" if self._rate.per_second > 1 else ""
-        return f"{done} of {counted(report.tags, 'tag')} done ({states_text(report)}){rate}"
+        is_last = landed == report.tags
+        line = f"{region.region}: {landed} of {counted(report.tags, 'tag')} landed"
+        if copied:
+            of = "" if is_last else f" of {size(region.planned_bytes)}"
+            line += f", {size(copied)}{of} copied"
+        self._say(report, region.region, line, final=is_last)
 
     def _say(self, report: RunReport, topic: str, line: str, *, final: bool) -> None:
+        """The rate changes with every look: it belongs to a line, and is no reason for one."""
         key = f"{report.run} {topic}"
         last, at = self._said.get(key, ("", 0.0))
         if line == last or (last and not final and monotonic() - at < LINE_INTERVAL_S):
             return
         self._said[key] = (line, monotonic())
-        self._console.say(f"{report.mirror}: {line}")
+        rate = "" if final or not self._rate.per_second else f", {size(self._rate.per_second)}/s"
+        self._console.say(f"{report.mirror}: {line}{rate}")
 
 
 class Bars:
-    """For people: a bar of tags for each mirror, and below it one of bytes for each region."""
+    """For people: a line of tags for each mirror, and below it one for each region with its bytes."""
 
     def __init__(self, console: Console) -> None:
         self._progress = _bars(console)
@@ -119,9 +129,8 @@ class Bars:
         for report in reports:
             done = report.tags - report.states.get("pending", 0)
             total = report.tags if report.listed else None
-            of = f" of {report.tags}" if report.tags else ""
-            more = "" if report.listed else ", still listing"
-            self._draw(report.run, report.mirror, done, total, f"{done}{of} tags{more}")
+            texts = {"tags": _tags_text(report, done), "left": _running_for(report)}
+            self._draw(report.run, report.mirror, done, total, texts)
             for region in report.regions:
                 self._update_region(report, region)
 
@@ -131,19 +140,25 @@ class Bars:
         there = _total(region.moved)
         rate.add(region.moved.copied_bytes)
         total = max(region.planned_bytes, there)
-        detail = [f"{size(there)} of {size(total)}" if total else "looking"]
-        if report.tags and region.tags_landed == report.tags:
-            detail = [f"{size(total)}, all landed"] if total else ["all landed"]
-        elif rate.per_second > 1:
-            detail += [f"{size(rate.per_second)}/s", f"{duration((total - there) / rate.per_second)} left"]
-        landed = bool(report.tags) and region.tags_landed == report.tags
+        landed = report.listed and region.tags_landed == report.tags > 0
+        texts = {"tags": _tags_text(report, region.tags_landed)}
+        if landed:
+            texts |= {"bytes": size(total) if total else "", "left": "landed"}
+        elif total:
+            texts |= {"bytes": f"{size(there)} of {size(total)}"}
+            if rate.per_second > 1:
+                texts |= {
+                    "rate": f"{size(rate.per_second)}/s",
+                    "left": f"{countdown((total - there) / rate.per_second)} left",
+                }
         done, full = (1, 1) if landed else (there, total or None)
-        self._draw(key, f"  {region.region}", done, full, "  ".join(detail))
+        self._draw(key, f"  {region.region}", done, full, texts)
 
-    def _draw(self, key: str, name: str, done: int, total: int | None, detail: str) -> None:
+    def _draw(self, key: str, name: str, done: int, total: int | None, texts: dict[str, str]) -> None:
+        fields: dict[str, Any] = dict.fromkeys(_COLUMNS, "") | texts
         if key not in self._bars:
-            self._bars[key] = self._progress.add_task(name, total=total, detail=detail)
-        self._progress.update(self._bars[key], completed=done, total=total, detail=detail)
+            self._bars[key] = self._progress.add_task(name, total=total, **fields)
+        self._progress.update(self._bars[key], completed=done, total=total, **fields)
 
 
 def states_text(report: RunReport) -> str:
@@ -156,17 +171,44 @@ def listed_states(states: dict[str, int]) -> str:
 
 
 def _bars(console: Console) -> Progress:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    """Columns keep their width while their texts change; a narrow terminal goes without some."""
+    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.table import Column
 
+    width = console.err.width
+    shown = [name for name, least in _COLUMNS.items() if width >= least]
     return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=28),
-        TextColumn("{task.fields[detail]}", markup=False),
-        TimeElapsedColumn(),
+        TextColumn(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")
+        ),
+        BarColumn(bar_width=24 if width >= _ROOMY else 10),
+        *(
+            TextColumn(f"{{task.fields[{name}]}}", markup=False, justify="right", table_column=_column(name))
+            for name in shown
+        ),
         console=console.err,
         transient=True,
         refresh_per_second=8,
     )
+
+
+def _column(name: str) -> Column:
+    from rich.table import Column
+
+    return Column(min_width=_WIDTHS[name], no_wrap=True, justify="right")
+
+
+def _tags_text(report: RunReport, done: int) -> str:
+    if report.listed:
+        return f"{done} of {counted(report.tags, 'tag')}"
+    return f"{done} of {report.tags}… tags" if report.tags else "listing tags"
+
+
+def _running_for(report: RunReport) -> str:
+    """As a clock, which nobody takes for the time that is left."""
+    minutes, seconds = divmod(max(0, round((report.finished_s or time()) - report.started_s)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _total(moved: Moved) -> int:

@@ -24,7 +24,9 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as `sealift
 def runs(
     context: typer.Context,
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="So many, the newest first.")] = 20,
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", metavar="N", min=1, help="So many, the newest first.")
+    ] = 20,
     json: options.Json = False,
 ) -> Exit:
     """List the last runs."""
@@ -87,13 +89,14 @@ def retry(
     all_rows: options.All = False,
     json: options.Json = False,
 ) -> Exit:
-    """Try the failed tags of a run again, as a new run."""
+    """Try the failed tags of a run again, as a new run; where none failed there is nothing to do."""
     session = _session(context, json=json)
     _refuse_fresh(session, run)
 
     def again(fleet: Engine) -> list[str]:
         from tasks import producer
 
+        _find_failed(fleet.rt.ledger.run_report(run))
         fleet.need(fleet.rt.ledger.spec(run).regions, wait=not no_wait)
         return [producer.retry(fleet.rt, run)]
 
@@ -118,6 +121,18 @@ def cancel(context: typer.Context, *, run: Run, json: options.Json = False) -> E
     else:
         session.console.result(f"{run} is cancelled.")
     return Exit.DONE
+
+
+def _find_failed(report: RunReport) -> None:
+    """Stop where there is nothing to try again, before anything is started for it."""
+    if report.error or any(report.states.get(state) for state in ("failed", "cancelled")):
+        return
+    if not report.ended:
+        raise Stop(
+            f"run {report.run} is still under way, and nothing has failed: `sealift watch {report.run}`",
+            Exit.USAGE,
+        )
+    raise Stop(f"Nothing to do: no tag of run {report.run} failed.", Exit.DONE)
 
 
 def _session(context: typer.Context, *, json: bool) -> Session:

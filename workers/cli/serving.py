@@ -28,10 +28,14 @@ STOP_GRACE_S = 10.0
 def worker(
     context: typer.Context,
     *,
-    region: Annotated[str, typer.Option("--region", "-r", help="The region whose targets it writes.")],
+    region: Annotated[
+        str, typer.Option("--region", "-r", metavar="REGION", help="The region whose targets it writes.")
+    ],
     concurrency: Annotated[
         int | None,
-        typer.Option("--concurrency", "-c", min=1, help="Processes; one for each core unless said."),
+        typer.Option(
+            "--concurrency", "-c", metavar="N", min=1, help="Processes; one for each core unless said."
+        ),
     ] = None,
 ) -> Exit:
     """Run one worker of a region until it is stopped.
@@ -43,6 +47,7 @@ def worker(
 
     session = Session.of(context)
     check_region(region)
+    session.check_fleet()  # a region's workers need no other region's accounts
     _need_broker(session)
     command = processes.worker(
         region, concurrency or session.settings.worker_processes or processes_per_worker(1)
@@ -54,11 +59,14 @@ def up(
     context: typer.Context,
     *,
     region: Annotated[
-        list[str] | None, typer.Option("--region", "-r", help="Besides those of the fleet file. Repeatable.")
+        list[str] | None,
+        typer.Option("--region", "-r", metavar="REGION", help="Besides those of the fleet file. Repeatable."),
     ] = None,
     flower_port: Annotated[
         int | None,
-        typer.Option("--flower-port", min=0, max=65535, help="0: no Flower; a free port unless said."),
+        typer.Option(
+            "--flower-port", metavar="PORT", min=0, max=65535, help="0: no Flower; a free port unless said."
+        ),
     ] = None,
 ) -> Exit:
     """Run a whole fleet on this machine until Ctrl-C.
@@ -68,6 +76,7 @@ def up(
     """
     session = Session.of(context)
     regions = _regions(session, region or [])
+    session.check_fleet(session.hosts)
     deaths: SimpleQueue[Death] = SimpleQueue()
     from workers.embedded import EmbeddedFleet
 
@@ -87,8 +96,12 @@ def up(
 def registry(
     context: typer.Context,
     *,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: a free one.")] = 5000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", metavar="PORT", min=0, max=65535, help="0: a free one.")
+    ] = 5000,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
 ) -> Exit:
     """Run a registry that keeps everything in memory: for trials, gone when it ends."""
     from registry.memory import MemoryRegistry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +59,38 @@ class Session:
     def is_external(self) -> bool:
         """Whether the fleet runs elsewhere, on a Redis of its own; else an embedded one is meant."""
         return self.settings.redis_url is not None or self.fleet.redis_url is not None
+
+    @property
+    def finds_fleet(self) -> bool:
+        """Whether workers of somebody else's do the work, with their own accounts."""
+        return self.is_external or self.state.joinable() is not None
+
+    @property
+    def hosts(self) -> set[str]:
+        """Every registry that the fleet file has an entry for, as references spell it."""
+        from tasks.terms import host_of
+
+        return {host for key in self.fleet.registries if (host := host_of(key))}
+
+    def check_fleet(self, hosts: Iterable[str] = ()) -> None:
+        """Refuse a fleet file that runs would only stumble over later; raises FleetError.
+
+        ``hosts`` are the registries that this process or its workers are about to log in to: what their
+        accounts point at must be there.
+        """
+        from config.environment import check_environment
+        from config.problems import FleetError
+        from tasks.terms import check_fleet, host_of
+
+        check_fleet(self.fleet)
+        wanted = set(hosts)
+        lacking = [
+            problem
+            for problem in check_environment(self.fleet)
+            if problem.where[0] == "registries" and host_of(str(problem.where[1])) in wanted
+        ]
+        if lacking:
+            raise FleetError(tuple(lacking))
 
 
 def take_options(state_dir: Path | None, fleet_file: Path | None) -> None:

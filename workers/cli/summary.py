@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mirror.report import Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
 from workers.cli.progress import listed_states
-from workers.cli.text import counted, duration, size
+from workers.cli.text import counted, duration, listed, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +23,20 @@ MOST_ROWS = 40
 """Above it a table shows only what went wrong, unless all of it is asked for."""
 AUTHENTICATION = frozenset({"Unauthorized", "Denied"})
 FINE = frozenset({"current", "updated"})
+_REMEDIES = {
+    "Unauthorized": "log in with `docker login {end}`, or give the registry's account in the fleet file",
+    "Denied": "give the account the right at that registry",
+    "NotFound": "check the names of source and tag",
+    "Unreachable": "check that the registry runs and its name and port are right",
+    "Throttled": "wait until the registry allows more",
+    "DigestMismatch": "where the source holds damaged bytes, push the image there again",
+    "Unsupported": "leave the tag out with --exclude, or push it to the source again in a newer format",
+}
+"""What helps, by the kind of failure; kinds whose reason says it all are left out."""
+_END = re.compile(r"[^\s/]+(?=/)")
+"""The host that a registry's error begins with."""
+_DIGITS = re.compile(r"(\d+)")
+Row = tuple[TagReport, TargetReport]
 _COLOURS = {"updated": "green", "current": "dim", "failed": "red", "pending": "cyan"}
 
 
@@ -32,8 +47,11 @@ def show(console: Console, ledger: Ledger, reports: Sequence[RunReport], *, ever
         document = {"exit_code": int(code)}
         console.document(document, runs=(_run_document(ledger, report) for report in reports))
         return code
-    for report in reports:
-        _show_run(console, ledger, report, everything=everything)
+    for number, report in enumerate(reports):
+        if number:
+            console.result()
+        named = f"{report.mirror}: " if len(reports) > 1 else ""
+        _show_run(console, ledger, report, named, everything=everything)
     return code
 
 
@@ -61,7 +79,10 @@ def closing_line(report: RunReport) -> str:
         return f"Failed after {took}: {report.error}"
     if not report.ended:
         done = sum(states.values())
-        return f"Under way: {done} of {counted(report.tags, 'tag')} done{_bracket(listed_states(states))}."
+        waits = f" Waiting, because {report.waits}." if report.waits else ""
+        listing = "" if report.listed else ", the listing goes on"
+        tags = f"{done} of {counted(report.tags, 'tag')} done{_bracket(listed_states(states))}"
+        return f"Under way: {tags}{listing}.{waits}"
     if not report.tags:
         return f"Nothing to do: no tag of {report.source} was selected."
     if set(states) == {"current"}:
@@ -70,6 +91,16 @@ def closing_line(report: RunReport) -> str:
     total = f" of {counted(report.tags, 'tag')}" if len(states) > 1 else " tag" + "s" * (report.tags != 1)
     counts = listed_states(states) + total if len(states) > 1 else _single(states)
     return f"{word} in {took}: {counts}{'; ' + bytes_text if bytes_text else ''}."
+
+
+def _remedy(report: RunReport, rows: list[Row]) -> str:
+    """What to do about a failed run, by the kinds of its failures."""
+    faults = [(report.error_kind, report.error), *((target.kind, target.reason) for _, target in rows)]
+    ends = {kind: found[0] for kind, reason in faults if (found := _END.match(reason))}
+    kinds = {kind for kind, _ in faults}
+    helps = [text.format(end=ends.get(kind, "HOST")) for kind, text in _REMEDIES.items() if kind in kinds]
+    again = f"`sealift retry {report.run}` tries again what failed"
+    return f"To do: {'; '.join(helps)}. Then {again}." if helps else f"{again}."
 
 
 def _single(states: dict[str, int]) -> str:
@@ -101,54 +132,69 @@ def _kinds(ledger: Ledger, report: RunReport) -> set[str]:
     }
 
 
-def _show_run(console: Console, ledger: Ledger, report: RunReport, *, everything: bool) -> None:
-    table, left_out = _table(ledger, report, everything=everything)
-    if table.row_count:
-        console.table(table)
+def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *, everything: bool) -> None:
+    rows, left_out = _chosen(ledger, report, everything=everything)
+    if rows:
+        console.table(_table(rows, has_regions=len(report.regions) > 1))
     if left_out:
         console.result(f"{counted(left_out, 'row')} without trouble not shown; --all shows them.")
-    console.result(closing_line(report))
+    for line in _reasons(rows):
+        console.result(line)
+    console.result(f"{named}{closing_line(report)}")
+    if report.state == "failed":
+        console.say(_remedy(report, rows))
 
 
-def _table(ledger: Ledger, report: RunReport, *, everything: bool) -> tuple[Table, int]:
-    rows = _rows(ledger.tag_reports(report.run))
+def _chosen(ledger: Ledger, report: RunReport, *, everything: bool) -> tuple[list[Row], int]:
+    """The rows to show, versions in their order, and how many are left out because nothing is wrong."""
+    rows = ((tag, target) for tag in ledger.tag_reports(report.run) for target in tag.targets)
     head = list(islice(rows, MOST_ROWS + 1))
     is_long = len(head) > MOST_ROWS and not everything
     left_out = 0
-    shown: list[tuple[TagReport, TargetReport]] = []
+    shown: list[Row] = []
     for tag, target in chain(head, rows):
         if is_long and target.state in FINE | {"pending"}:
             left_out += 1
         else:
             shown.append((tag, target))
-    return _drawn(shown, has_regions=len(report.regions) > 1), left_out
+    return sorted(shown, key=lambda row: _by_number(row[0].tag)), left_out
 
 
-def _rows(tags: Iterable[TagReport]) -> Iterator[tuple[TagReport, TargetReport]]:
-    return ((tag, target) for tag in tags for target in tag.targets)
+def _by_number(tag: str) -> list[tuple[int, str]]:
+    """``v0.9`` before ``v0.10``."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(tag)]
 
 
-def _drawn(rows: list[tuple[TagReport, TargetReport]], *, has_regions: bool) -> Table:
+def _reasons(rows: list[Row]) -> list[str]:
+    """Why tags failed, each reason once: below the table, where a long one does not squeeze columns."""
+    tags: dict[str, list[str]] = {}
+    for tag, target in rows:
+        reason = target.reason or tag.reason
+        if reason and tag.tag not in tags.setdefault(reason, []):
+            tags[reason].append(tag.tag)
+    return [f"{listed(names)}: {reason}" for reason, names in tags.items()]
+
+
+def _table(rows: list[Row], *, has_regions: bool) -> Table:
+    """Columns of bytes only where there are some: most runs need one of the three."""
     from rich.table import Table
     from rich.text import Text
 
-    reasons = any(target.reason or tag.reason for tag, target in rows)
+    counts = {"COPIED": "copied_bytes", "MOUNTED": "mounted_bytes", "ALREADY THERE": "present_bytes"}
+    counts = {
+        name: key for name, key in counts.items() if any(getattr(target.moved, key) for _, target in rows)
+    }
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name, shown in (("TAG", True), ("TARGET", True), ("REGION", has_regions), ("RESULT", True)):
-        if shown:
-            table.add_column(name, overflow="fold")
-    for name in ("COPIED", "MOUNTED", "ALREADY THERE"):
+    for name in ("TAG", "TARGET"):
+        table.add_column(name, overflow="fold")
+    for name in ("REGION", "RESULT") if has_regions else ("RESULT",):
+        table.add_column(name, no_wrap=True)
+    for name in counts:
         table.add_column(name, justify="right", no_wrap=True)
-    if reasons:
-        table.add_column("WHY", overflow="fold")
     for tag, target in rows:
-        cells: list[Text | str] = [Text(tag.tag), Text(target.repository)]
-        cells += [Text(target.region)] if has_regions else []
+        cells = [Text(tag.tag), Text(target.repository), *([Text(target.region)] if has_regions else [])]
         cells.append(Text(target.state, style=_COLOURS.get(target.state, "yellow")))
-        moved = target.moved
-        cells += [_cell(n) for n in (moved.copied_bytes, moved.mounted_bytes, moved.present_bytes)]
-        cells += [Text(target.reason or tag.reason)] if reasons else []
-        table.add_row(*cells)
+        table.add_row(*cells, *(_cell(getattr(target.moved, key)) for key in counts.values()))
     return table
 
 

@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
     return _two(whole, _DAY, "d", _HOUR, "h")
 
 
+def countdown(seconds: float) -> str:
+    """A duration that is redrawn while it changes: whole seconds."""
+    return duration(seconds) if seconds >= 10 else f"{max(seconds, 0):.0f} s"
+
+
 def counted(count: int, noun: str) -> str:
     """``1 tag``, ``2 tags``, ``3 batches``."""
     if count == 1:

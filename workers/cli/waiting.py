@@ -24,11 +24,13 @@ BROKER_PATIENCE_S = 30.0
 def wait_for(engine: Engine, runs: Sequence[str], timeout_s: float | None = None) -> list[RunReport]:
     """Every run as it ended; raises Stop when the time is over or on Ctrl-C, saying how to go on."""
     began = monotonic()
+    told: set[str] = set()
     try:
         with display(engine.session.console) as shown:
             while True:
                 reports = [_patiently(engine, run) for run in runs]
                 shown.update(reports)
+                _tell_waits(engine, reports, told)
                 waited = monotonic() - began
                 left = [report.run for report in reports if not report.ended]
                 if not left:
@@ -39,6 +41,16 @@ def wait_for(engine: Engine, runs: Sequence[str], timeout_s: float | None = None
                 Event().wait(QUICK_INTERVAL_S if waited < QUICK_S else INTERVAL_S)
     except KeyboardInterrupt:
         raise Stop(f"interrupted; {how_to_go_on(engine, runs)}", Exit.INTERRUPTED) from None
+
+
+def _tell_waits(engine: Engine, reports: Sequence[RunReport], told: set[str]) -> None:
+    """Say what a run waits out, once: a registry that is away, or a name that is mistyped."""
+    for report in reports:
+        if report.waits and report.waits not in told:
+            told.add(report.waits)
+            engine.session.console.say(
+                f"{report.mirror}: waiting, because {report.waits}; it is tried again, Ctrl-C leaves"
+            )
 
 
 def how_to_go_on(engine: Engine, runs: Sequence[str]) -> str:

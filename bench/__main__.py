@@ -1,0 +1,129 @@
+"""``python -m bench``: measure Sealift next to other tools, and say what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import report
+from bench.bars import COLD, FLEET, REGIONS, bars
+from bench.figures import Figures
+from bench.jobs import Contender
+from bench.ours import Sealift
+from bench.peers import PEERS
+from bench.planned import Floor
+from bench.servers import NoRegistry
+from bench.sets import MIB, ImageSet, big, multi_arch, one_small, small_many
+from bench.trials import Cell, Sample, Trials
+from tests.support.certificates import make_certificates
+from tests.support.scratch import scratch_folder
+
+BEST_OF_EACH = ("skopeo sync", "skopeo copy ×4", "crane", "crane ×4", "regsync", "regctl ×4", "oras ×4", "image-syncer")
+LEAST_ROUNDS = 2
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(words)
+    everyone = contenders(options.peers)
+    cells = [Cell(images, count) for images in image_sets(options) for count in options.targets]
+    samples: list[Sample] = []
+    with scratch_folder("sealift-bench-") as folder:
+        certificates = make_certificates(folder) if options.tls else None
+        trials = Trials(folder, certificates, _say)
+        try:
+            for sample in trials.run(cells, everyone, options.rounds):
+                samples.append(sample)
+                _say(report.line(sample))
+        except NoRegistry as error:
+            _say(str(error))
+            return 2
+        finally:
+            trials.close()
+    _conclude(samples, cells, options)
+    return 0
+
+
+def contenders(names: Sequence[str] | None) -> list[Contender]:
+    """Ourselves, the floor, and the peers that are installed (or those that are asked for by name)."""
+    ours: list[Contender] = [
+        Sealift(FLEET, is_up=True),
+        Sealift(COLD, is_up=False),
+        Sealift(REGIONS, is_up=True, regions=True),
+        Floor(),
+    ]
+    wanted = (*BEST_OF_EACH, "curl | curl") if names is None else names
+    others = [peer for peer in PEERS if peer.is_here and peer.name in wanted]
+    if names is not None:
+        ours = [one for one in ours if one.name in names or one.name == FLEET]
+    return [*ours, *others]
+
+
+def image_sets(options: argparse.Namespace) -> list[ImageSet]:
+    quick = options.quick
+    makers = {
+        "A": lambda: small_many(repositories=4) if quick else small_many(),
+        "B": lambda: big(images=2, layer_bytes=16 * MIB) if quick else big(),
+        "C": lambda: multi_arch(indexes=2) if quick else multi_arch(),
+        "U": one_small,
+    }
+    return [makers[key]() for key in options.sets]
+
+
+def _conclude(samples: list[Sample], cells: Sequence[Cell], options: argparse.Namespace) -> None:
+    figures = Figures(samples)
+    distinct = {cell.images.key: cell.images.content_bytes for cell in cells}
+    judged = bars(figures, distinct, tls=options.tls)
+    sys.stdout.write(report.table(figures) + "\n\n")
+    sys.stdout.write("\n".join(map(str, judged)) + "\n")
+    for failed in figures.failures:
+        _say(f"does not count: {report.line(failed)}")
+    if options.json:
+        document = [sample.document() for sample in samples]
+        options.json.write_text(json.dumps({"schema": 1, "samples": document}, indent=1))
+    if options.docs if options.docs is not None else _is_whole(options):
+        report.write(DOCS, figures, judged, tls=options.tls)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    add = parser.add_argument
+    add("--sets", type=list, default=list("ABCU"), metavar="ABCU", help="which image sets")
+    add("--targets", type=_numbers, default=[1, 3], metavar="1,3", help="to how many targets")
+    add("--rounds", type=int, default=3)
+    add("--quick", action="store_true", help="small sets: does it work, not how fast is it")
+    add("--tls", action="store_true", help="registries that speak TLS")
+    add("--peers", type=_names, metavar="NAME,…", help="only these, by the names that the table has")
+    add("--json", type=Path, metavar="FILE", help="every single run")
+    add(
+        "--docs",
+        action=argparse.BooleanOptionalAction,
+        help="write docs/performance.md and its chart; unless said, if everything was measured",
+    )
+    return parser
+
+
+def _is_whole(options: argparse.Namespace) -> bool:
+    """Whether nothing was left out, so that the documentation may say it."""
+    narrowed = options.quick or options.tls or options.peers or options.rounds < LEAST_ROUNDS
+    return not narrowed and set(options.sets) == set("ABCU") and set(options.targets) == {1, 3}
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""The figures of a storm: as text, and as the table in docs/guarantees.md."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.storm import Plan
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "guarantees.md"
+BEGIN, END = "<!-- figures: written by make chaos -->", "<!-- end of figures -->"
+
+KINDS: tuple[tuple[str, str], ...] = (
+    (r"sealift:ledger:(runs|open|generation|workers|sweeper)", "one each"),
+    (r"sealift:ledger:run:[^:]+(:.*)?", "30 days after the run"),
+    (r"sealift:ledger:batch:.*", "7 days after the batch"),
+    (r"sealift:ledger:newest:.*", "one for each target repository, for good"),
+    (r"sealift:ledger:(manifest|holder|present|lease|referrers|referrers-api).*", "expires"),
+    (r"sealift:ledger:.*", "ledger, other"),
+    (r"sealift:celery-taskset-meta-.*", "7 days: what is left of chords that were killed"),
+    (r"sealift:celery-task-meta-.*", "7 days: results"),
+    (r"sealift:_kombu\.binding.*", "some for each queue"),
+    (r"sealift:unacked.*", "messages being worked on"),
+    (r"sealift:(control|east|west)(:9)?", "queues"),
+    (r"sealift:celeryev.*|sealift:.*reply.*|sealift:/.*", "control messages"),
+)
+"""Every kind of key, and what bounds its number."""
+FOR_GOOD = (
+    r"ledger:(runs|open|generation|workers)$",
+    r"ledger:newest:",
+    r"_kombu",
+    r"unacked",
+    r"(control|east|west)(:9)?$",
+)
+"""Keys that need no end of their own."""
+
+
+def keys_by_kind(client: Any) -> dict[str, int]:
+    """How many keys there are of each kind."""
+    counts: Counter[str] = Counter()
+    for key in client.scan_iter(count=5000):
+        name = key.decode()
+        counts[next((kind for kind, _ in KINDS if re.fullmatch(kind, name)), name)] += 1
+    return dict(counts)
+
+
+def unexplained(client: Any) -> list[str]:
+    """Keys of no known kind, and those that should have an end and have none."""
+    found = []
+    for key in client.scan_iter(count=5000):
+        name = key.decode()
+        if not any(re.fullmatch(kind, name) for kind, _ in KINDS):
+            found.append(f"{name}: of no known kind")
+        elif not any(re.search(kind, name) for kind in FOR_GOOD) and client.ttl(name) == -1:
+            found.append(f"{name}: never expires")
+    return found
+
+
+@dataclass(slots=True)
+class Result:
+    plan: Plan
+    faults: dict[str, int]
+    tags: int
+    targets: int
+    moves: int
+    flips: int
+    looks: int
+    checks: int
+    undecided: int
+    hashed: int
+    runs: int
+    violations: list[str]
+    lost: list[str]
+    stuck: list[str]
+    leftover: list[str]
+    went_back: int
+    longest_heal_s: float
+    longest_heal_of: list[str]
+    window_median_s: float
+    window_worst_s: float
+    copied_twice: int
+    copied: int
+    keys_before: dict[str, int]
+    keys_after: dict[str, int]
+    unexplained_keys: list[str]
+    restarts: dict[str, int]
+    blew_s: float = 0.0
+    took_s: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.violations or self.lost or self.stuck or self.leftover or self.unexplained_keys)
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [
+            ("tags × targets", f"{self.tags} × {self.targets}"),
+            ("moves of tags at the source", f"{self.moves:,}"),
+            ("runs that ended", f"{self.runs:,}"),
+            ("flips seen by the observer", f"{self.flips:,}"),
+            ("looks at tags", f"{self.looks:,}"),
+            ("proofs that another target held the whole new graph", f"{self.checks:,}"),
+            ("proofs that could not be made", f"{self.undecided:,}"),
+            ("blobs hashed", f"{self.hashed:,}"),
+            ("**violations**", f"**{len(self.violations)}**"),
+            ("**tags lost** (not what the source has, after the last run)", f"**{len(self.lost)}**"),
+            ("**runs stuck**", f"**{len(self.stuck)}**"),
+            ("messages and open batches left over", f"{len(self.leftover)}"),
+            ("Redis keys that nothing bounds", f"{len(self.unexplained_keys)}"),
+            ("tags taken back after a move that failed elsewhere", f"{self.went_back}"),
+            ("longest time from a fault to the run's next step", f"{self.longest_heal_s:.1f} s"),
+            ("window in which targets differ about a tag, median", f"{self.window_median_s:.2f} s"),
+            ("the same, worst", f"{self.window_worst_s:.1f} s"),
+            ("bytes sent to the targets", f"{self.copied:,}"),
+            ("of these sent to a registry that had them", f"{self.copied_twice:,}"),
+            ("duration of the storm", f"{self.blew_s:.0f} s"),
+        ]
+
+    def text(self) -> str:
+        lines = [f"{name.replace('*', ''):60} {value.replace('*', '')}" for name, value in self.rows()]
+        lines += [f"  fault: {name:50} {count}" for name, count in sorted(self.faults.items())]
+        lines += [f"  ended and restarted: {name:36} {count}" for name, count in self.restarts.items()]
+        lines += [
+            f"  keys: {kind:70} {self.keys_before.get(kind, 0):6} {n:6}"
+            for kind, n in self.keys_after.items()
+        ]
+        for title in ("violations", "lost", "stuck", "leftover", "unexplained_keys"):
+            lines += [f"{title}: {one}" for one in getattr(self, title)[:40]]
+        lines.append(f"longest heal: {self.longest_heal_s:.1f} s, faults meanwhile: {self.longest_heal_of}")
+        return "\n".join(lines)
+
+    def markdown(self) -> str:
+        head = ["| | |", "|---|---|"]
+        facts = [f"| {name} | {value} |" for name, value in self.rows()]
+        faults = ["", "| fault | times |", "|---|---|"]
+        faults += [f"| {name} | {count:,} |" for name, count in sorted(self.faults.items())]
+        keys = ["", "| Redis keys | before | after | bounded by |", "|---|---|---|---|"]
+        bounds = dict(KINDS)
+        keys += [
+            f"| `{kind.replace('|', ' or ')}` | {self.keys_before.get(kind, 0)} | {count:,} | {bounds.get(kind, '')} |"
+            for kind, count in sorted(self.keys_after.items())
+        ]
+        return "\n".join([*head, *facts, *faults, *keys])
+
+
+def write(result: Result) -> None:
+    """Put the figures between the marks in docs/guarantees.md."""
+    text = DOCUMENT.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{result.markdown()}\n\n{END}{after}")

@@ -1,0 +1,176 @@
+"""What the storm did, put together from four witnesses: observer, proxies, registries and ledger."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.chaos.figures import Result, keys_by_kind, unexplained
+from tests.chaos.progress import Heal
+from tests.chaos.proxy import Put
+from tests.chaos.reading import Place, Reader
+from tests.chaos.storm import Storm
+from tests.chaos.world import REGIONS, TagAt, World
+
+LEFTOVERS_S = 60.0
+"""How long messages of dead workers may wait for somebody to take them up (the visibility timeout and some)."""
+
+
+def judge(
+    storm: Storm, before: dict[str, int], observed: Path, *, settled: bool, observer_code: int
+) -> Result:
+    """Every figure, and everything that was violated."""
+    world, fleet = storm.world, storm.fleet
+    seen = [json.loads(line) for line in observed.read_text().splitlines()] if observed.exists() else []
+    verdict = next((one for one in reversed(seen) if one["kind"] == "verdict"), None)
+    violations = [json.dumps(one) for one in (verdict or {"violations": []})["violations"]]
+    if verdict is None:
+        violations.append(f"the observer ended with {observer_code} and without a verdict")
+    violations += early_flips(world.fabric.puts())
+    went_back, unexplained_backs = regressions(seen, world, returned(storm))
+    violations += unexplained_backs
+    lost = differing(world)
+    leftover = _leftovers(storm)
+    moved = [one for one in seen if one["kind"] == "moved" and one["now"]]
+    heal = max(storm.progress.heals, default=Heal(0.0, 0.0, "", ()))
+    return Result(
+        plan=storm.plan,
+        faults=dict(storm.faults),
+        tags=len(world.tags),
+        targets=len(REGIONS),
+        moves=world.moves,
+        flips=len(moved),
+        looks=int(verdict["counts"].get("looks", 0)) if verdict else 0,
+        checks=int(verdict["counts"].get("checked G2", 0)) if verdict else 0,
+        undecided=int(verdict["counts"].get("undecided", 0)) if verdict else 0,
+        hashed=int(verdict["counts"].get("hashed", 0)) if verdict else 0,
+        runs=storm.progress.ended,
+        violations=violations,
+        lost=lost,
+        stuck=[] if settled else sorted(storm.progress.open) or ["a run that was asked for never began"],
+        leftover=leftover,
+        went_back=went_back,
+        longest_heal_s=heal.seconds,
+        longest_heal_of=[f"{heal.run} at {heal.at:.1f} s", *dict.fromkeys(heal.faults)],
+        window_median_s=median([one["seconds"] for one in seen if one["kind"] == "window"] or [0.0]),
+        window_worst_s=max([one["seconds"] for one in seen if one["kind"] == "window"] or [0.0]),
+        copied_twice=_copied_twice(world),
+        copied=sum(size for proxy in world.proxies.values() for _, size in proxy.uploads),
+        keys_before=before,
+        keys_after=keys_by_kind(fleet.client),
+        unexplained_keys=unexplained(fleet.client),
+        restarts=dict(fleet.deaths),
+    )
+
+
+def early_flips(puts: Iterable[Put]) -> list[str]:
+    """Tags that were put while another target had not been given the manifest: read off the wire.
+
+    These registries take a manifest only with everything it refers to, so having it is having all.
+    """
+    held: dict[tuple[str, str, str], float] = {}
+    everything = list(puts)
+    for put in everything:
+        if put.status in {0, 201}:
+            key = (put.registry, put.repository, put.digest)
+            held[key] = min(held.get(key, put.done), put.done)
+    return [
+        f"G2 on the wire: {put.registry} was given {put.repository}:{put.reference} = {put.digest} "
+        f"while {other} did not hold it"
+        for put in everything
+        if ":" not in put.reference and put.status in {0, 201}
+        for other in REGIONS
+        if other != put.registry and held.get((other, put.repository, put.digest), float("inf")) > put.begun
+    ]
+
+
+Returned = set[tuple[str, str, str, str]]
+"""Target, tag, from which digest, to which: what runs say they took back."""
+
+
+def returned(storm: Storm) -> Returned:
+    ledger, client = storm.fleet.ledger, storm.fleet.client
+    found: Returned = set()
+    for key in client.scan_iter(match=f"{ledger.keys.batch_root}*:outcomes", count=1000):
+        batch = key.decode().removeprefix(ledger.keys.batch_root).removesuffix(":outcomes")
+        digests = {one.tag: one.descriptor.digest for one in ledger.batches.resolved(batch) if one.descriptor}
+        for (tag, target), outcome in ledger.batches.outcomes(batch).items():
+            if outcome.state == "returned" and outcome.previous:
+                found.add((target, tag, digests.get(tag, ""), outcome.previous))
+    return found
+
+
+def regressions(seen: list[dict[str, Any]], world: World, taken_back: Returned) -> tuple[int, list[str]]:
+    """How often a tag was seen to go back to an older digest, and those that no run owns up to (G5)."""
+    orders = {at: {digest: n for n, digest in enumerate(digests)} for at, digests in world.truth.items()}
+    count, faults = 0, []
+    for one in seen:
+        if one["kind"] != "moved" or not one["was"] or not one["now"]:
+            continue
+        repository, tag = one["tag"]
+        order = orders[TagAt(repository, tag)]
+        if one["now"] not in order:
+            faults.append(
+                f"G3: {one['target']} {repository}:{tag} is {one['now']}, which the source never had"
+            )
+        elif order[one["now"]] < order[one["was"]]:
+            count += 1
+            target = f"{world.proxies[one['target']].host}/{repository}"
+            if (target, tag, one["was"], one["now"]) not in taken_back:
+                faults.append(
+                    f"G5: {one['target']} {repository}:{tag} went back from version {order[one['was']]} "
+                    f"to {order[one['now']]} at {one['at']:.3f} and no run took it back"
+                )
+    return count, faults
+
+
+def differing(world: World) -> list[str]:
+    """Tags that are not in every target what they are at the source."""
+    reader = Reader()
+    found = []
+    for at, digests in world.truth.items():
+        for name, registry in world.targets.items():
+            held = reader.tag(Place(registry.host, at.repository), at.tag)
+            if held != digests[-1]:
+                found.append(f"{name} {at.repository}:{at.tag} is {held} instead of {digests[-1]}")
+    reader.close()
+    return found
+
+
+def _leftovers(storm: Storm) -> list[str]:
+    """Messages nobody takes: of killed workers they come back after the visibility timeout."""
+    deadline = time.monotonic() + LEFTOVERS_S
+    while left := leftovers(storm):
+        if time.monotonic() > deadline:
+            break
+        storm.fleet.look_after()
+        time.sleep(0.5)
+    return left
+
+
+def leftovers(storm: Storm) -> list[str]:
+    fleet = storm.fleet
+    queues = [f"sealift:{name}{suffix}" for name in ("control", *fleet.regions) for suffix in ("", ":9")]
+    left = [f"{name}: {count} messages" for name in queues if (count := fleet.client.llen(name))]
+    for region in fleet.regions:
+        if count := fleet.client.hlen(f"sealift:unacked:{region}"):
+            left.append(f"unacked:{region}: {count} messages")
+    if count := fleet.client.zcard(fleet.ledger.keys.open):
+        left.append(f"open: {count} runs and batches")
+    return left
+
+
+def _copied_twice(world: World) -> int:
+    """Bytes of blobs that a registry had already taken when they were sent to it."""
+    twice = 0
+    for proxy in world.proxies.values():
+        sizes: dict[str, list[int]] = defaultdict(list)
+        for digest, size in proxy.uploads:
+            sizes[digest].append(size)
+        twice += sum(sum(several[1:]) for several in sizes.values())
+    return twice

@@ -1,0 +1,317 @@
+"""The storm: faults drawn from a deck, alone and mixed, while runs are started and tags move."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+from redis import RedisError
+
+from mirror.spec import Lane
+from tests.chaos.fleet import ChaosFleet
+from tests.chaos.killpoints import KILL_POINTS
+from tests.chaos.progress import Progress
+from tests.chaos.proxy import Fabric, Proxy
+from tests.chaos.weather import HTTP_FAULTS
+from tests.chaos.world import REGIONS, World
+
+CHILD, WORKER, BEAT, PRODUCER = "pool child killed", "worker killed", "beat killed", "producer killed"
+VALKEY, TAIL, FULL = "Valkey killed", "Valkey killed, its last writes lost", "Valkey refuses writes"
+DOUBLED, DOWN, CUT, FLEET = "messages doubled", "registry down", "region cut off", "whole fleet killed"
+MACHINE_FAULTS = (CHILD, WORKER, BEAT, PRODUCER, VALKEY, TAIL, FULL, DOUBLED, DOWN, CUT, FLEET)
+TICK_S = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    tags: int
+    each: int
+    """How often each class of faults comes up at least."""
+    gap_s: float
+    """Mean time between two faults of machines and processes; they last a while, so they overlap."""
+    share: float
+    """Of the exchanges with registries that suffer a fault in bad weather."""
+    moves_each: int
+    longest_s: float
+    long_outage_s: float = 0.0
+    """One registry is away for this long once."""
+    open_runs: int = 6
+    seed: int = 20261124
+    rate: float = 80.0
+
+
+SMALL = Plan(tags=24, each=1, gap_s=1.0, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
+WHOLE = Plan(
+    tags=300, each=50, gap_s=0.55, share=0.012, moves_each=3, longest_s=1000.0, long_outage_s=60.0
+)  # fmt: skip
+
+
+@dataclass(slots=True, order=True)
+class Timer:
+    due: float
+    number: int
+    action: Callable[[], object] = field(compare=False)
+
+
+class Storm:
+    """One storm over one world; ``blow`` runs it from start to the last fault."""
+
+    def __init__(
+        self, plan: Plan, world: World, fleet: ChaosFleet, fabric: Fabric, say: Callable[[str], None]
+    ) -> None:
+        self.plan, self.world, self.fleet, self.fabric, self._say = plan, world, fleet, fabric, say
+        self.random = Random(plan.seed)
+        self.faults: Counter[str] = Counter()
+        self.progress = Progress(fleet)
+        self._deck = [one for one in (*MACHINE_FAULTS, *KILL_POINTS) for _ in range(plan.each)]
+        self.random.shuffle(self._deck)
+        self._timers: list[Timer] = []
+        self._numbers = itertools.count()
+        self._down: set[str] = set()
+        self._specs = world.specs()
+        self._turn = itertools.cycle(self._specs)
+        self._begun = time.monotonic()
+        self._faults: dict[str, Callable[[], bool]] = {
+            CHILD: self._kill_child,
+            WORKER: lambda: self._kill(self.random.choice(self.fleet.regions)),
+            BEAT: lambda: self._kill("beat"),
+            PRODUCER: self._kill_producer,
+            VALKEY: self._kill_valkey,
+            TAIL: self._lose_tail,
+            FULL: self._fill_valkey,
+            DOUBLED: self._double,
+            DOWN: lambda: self._registry_down(self.random.uniform(1, 4)),
+            CUT: self._cut,
+            FLEET: self._kill_fleet,
+        }
+
+    # -- the run of it -----------------------------------------------------------------------------
+
+    def blow(self) -> None:
+        """Until every class came up as often as planned and every tag moved, or the time is over."""
+        self._begun = time.monotonic()
+        self.fabric.weather.share = self.plan.share
+        if self.plan.long_outage_s:
+            self._after(30.0, lambda: self._registry_down(self.plan.long_outage_s))
+        next_fault, next_move, next_word = 1.0, 0.0, 5.0
+        while not self._is_over():
+            now = self._elapsed()
+            self._tick()
+            if now >= next_fault:
+                self._strike()
+                next_fault = now + self.random.expovariate(1 / self.plan.gap_s)
+            if now >= next_move:
+                self.world.move_any()
+                next_move = now + self._move_every()
+            if now >= next_word:
+                self._tell()
+                next_word = now + 10.0
+            time.sleep(TICK_S)
+        self.faults.update(self.fabric.weather.counts)
+        self.faults.update(self.fleet.armoury.kills())
+        self.faults["messages that came twice"] = self.fleet.armoury.doubled()
+
+    def heal(self) -> None:
+        """No more faults; what was switched off is switched on."""
+        self.fleet.armoury.disarm()
+        while self._timers:
+            heapq.heappop(self._timers).action()
+        self.fabric.heal()
+        self.fleet.armoury.double(on=False)
+        self.fleet.look_after()
+
+    def settle(self, timeout_s: float) -> bool:
+        """Let open runs end, then one last run of each mirror; whether all of them ended."""
+        deadline = time.monotonic() + timeout_s
+        self.heal()
+        if not self._wait(lambda: not self.progress.open, deadline):
+            return False
+        for spec in self._specs:
+            self.fleet.ledger  # noqa: B018
+            assert self.fleet.producer
+            self.fleet.producer.ask(spec, "release")
+        producer = self.fleet.producer
+        return self._wait(lambda: not producer.waiting and not self.progress.open, deadline)
+
+    def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
+        while time.monotonic() < deadline:
+            self.fleet.look_after()
+            with contextlib.suppress(RedisError):
+                self.progress.look(self._elapsed())
+                if condition():
+                    return True
+            time.sleep(0.1)
+        return False
+
+    def _is_over(self) -> bool:
+        if self._elapsed() > self.plan.longest_s:
+            return True
+        counts = {**self.fabric.weather.counts, **self.fleet.armoury.kills()}
+        enough = all(counts.get(one, 0) >= self.plan.each for one in (*HTTP_FAULTS, *KILL_POINTS))
+        moved = all(len(self.world.truth[tag]) > self.plan.moves_each for tag in self.world.tags)
+        return not self._deck and enough and moved
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def _move_every(self) -> float:
+        left = self.plan.moves_each * len(self.world.tags) - self.world.moves
+        # All moves within three quarters of the expected time, so that faults meet moving tags to the end.
+        time_left = max(5.0, 0.75 * self._expected_s() - self._elapsed())
+        return min(3.0, max(0.1, time_left / max(1, left)))
+
+    def _expected_s(self) -> float:
+        return (len(MACHINE_FAULTS) + len(KILL_POINTS)) * self.plan.each * self.plan.gap_s
+
+    def _tick(self) -> None:
+        now = self._elapsed()
+        while self._timers and self._timers[0].due <= now:
+            heapq.heappop(self._timers).action()
+        self.fleet.look_after()
+        if "valkey" not in self._down:
+            with contextlib.suppress(RedisError):
+                if self.progress.look(now):
+                    self._produce()
+
+    def _produce(self) -> None:
+        """One more run where there is room, at most one for each look at the ledger."""
+        producer = self.fleet.producer
+        if producer and producer.waiting + len(self.progress.open) < self.plan.open_runs:
+            # Now and then the same mirror twice at once: the newest must win.
+            spec = self.random.choice(self._specs) if self.random.random() < 0.3 else next(self._turn)
+            lane: Lane = "backfill" if self.random.random() < 0.3 else "release"
+            producer.ask(spec, lane)
+
+    def _tell(self) -> None:
+        kills, weather = self.fleet.armoury.kills(), self.fabric.weather.counts
+        self._say(
+            f"{self._elapsed():5.0f} s: {len(self._deck)} faults to come, {sum(self.faults.values())} of machines, "
+            f"{sum(kills.values())} at kill points (fewest {min(kills.values())}), "
+            f"{sum(weather.values())} of exchanges (fewest {min(weather[one] for one in HTTP_FAULTS)}); "
+            f"{self.world.moves} moves, {self.progress.ended} runs ended, {len(self.progress.open)} open"
+        )
+
+    # -- faults ------------------------------------------------------------------------------------
+
+    def _strike(self) -> None:
+        """The next fault of the deck; one that cannot happen just now goes back to the end."""
+        for _ in range(len(self._deck)):
+            fault = self._deck.pop()
+            if self._begin(fault):
+                self.progress.struck(self._elapsed(), fault)
+                return
+            self._deck.insert(0, fault)
+
+    def _begin(self, fault: str) -> bool:
+        if fault in KILL_POINTS:
+            if fault in self.fleet.armoury.armed():
+                return False
+            self.fleet.armoury.arm(fault)
+            return True
+        if not self._faults[fault]():
+            return False
+        self.faults[fault] += 1
+        return True
+
+    def _after(self, seconds: float, action: Callable[[], object]) -> None:
+        heapq.heappush(self._timers, Timer(self._elapsed() + seconds, next(self._numbers), action))
+
+    def _mark(self, what: str, seconds: float, undo: Callable[[], object]) -> None:
+        self._down.add(what)
+
+        def end() -> None:
+            self._down.discard(what)
+            undo()
+
+        self._after(seconds, end)
+
+    def _kill(self, name: str) -> bool:
+        self.fleet.kept[name].kill()
+        return True
+
+    def _kill_child(self) -> bool:
+        return self.fleet.kill_child(self.random.choice(self.fleet.regions))
+
+    def _kill_producer(self) -> bool:
+        """While it is writing runs and sending messages about them."""
+        producer = self.fleet.producer
+        if producer is None or not producer.running:
+            return False
+        for _ in range(2):
+            producer.ask(next(self._turn), "release")
+        self._after(self.random.uniform(0.0, 0.03), producer.kill)
+        return True
+
+    def _kill_valkey(self) -> bool:
+        if "valkey" in self._down:
+            return False
+        self.fleet.valkey.kill()
+        self._mark("valkey", self.random.uniform(0.05, 1.5), self.fleet.valkey.come_back)
+        return True
+
+    def _lose_tail(self) -> bool:
+        if not self._kill_valkey():
+            return False
+        self.fleet.valkey.lose_tail()
+        return True
+
+    def _fill_valkey(self) -> bool:
+        if {"valkey", "full"} & self._down:
+            return False
+        self._limit_memory("1mb")
+        self._mark("full", self.random.uniform(0.3, 2.0), lambda: self._limit_memory("0"))
+        return True
+
+    def _limit_memory(self, size: str) -> None:
+        with contextlib.suppress(RedisError):  # killed meanwhile: it comes back without a limit
+            self.fleet.client.config_set("maxmemory", size)
+
+    def _double(self) -> bool:
+        if "single" in self._down:
+            return False
+        self.fleet.armoury.double(on=True)
+        self._mark("single", self.random.uniform(1, 3), lambda: self.fleet.armoury.double(on=False))
+        return True
+
+    def _registry_down(self, seconds: float) -> bool:
+        up = [proxy for proxy in self.fabric.proxies if proxy.name not in self._down]
+        if not up:
+            return False
+        proxy = self.random.choice(up)
+        self._switch(proxy, "refuse", seconds)
+        return True
+
+    def _cut(self) -> bool:
+        """A region's workers reach neither Redis nor anybody beyond; half the time connections survive."""
+        region = self.random.choice(self.fleet.regions)
+        if region in self._down:
+            return False
+        link, resets = self.fleet.links[region], self.random.random() < 0.5
+        link.switch("cut")
+        self._mark(region, self.random.uniform(1, 5), lambda: link.switch("through", resets=resets))
+        return True
+
+    def _switch(self, proxy: Proxy, mode: Literal["refuse", "cut"], seconds: float) -> None:
+        proxy.switch(mode)
+        self._mark(proxy.name, seconds, lambda: proxy.switch("through"))
+
+    def _kill_fleet(self) -> bool:
+        if "valkey" in self._down:
+            return False
+        for kept in self.fleet.kept.values():
+            kept.kill()
+        if self.fleet.producer:
+            self.fleet.producer.kill()
+        if self.random.random() < 0.5:
+            self._kill_valkey()
+        return True
+
+
+REGION_NAMES = list(dict.fromkeys(REGIONS.values()))
