@@ -21,7 +21,16 @@ from bench.trials import Cell, Sample, Trials
 from tests.support.certificates import make_certificates
 from tests.support.scratch import scratch_folder
 
-BEST_OF_EACH = ("skopeo sync", "skopeo copy ×4", "crane", "crane ×4", "regsync", "regctl ×4", "oras ×4", "image-syncer")
+BEST_OF_EACH = (
+    "skopeo sync",
+    "skopeo copy ×4",
+    "crane",
+    "crane ×4",
+    "regsync",
+    "regctl ×4",
+    "oras ×4",
+    "image-syncer",
+)
 LEAST_ROUNDS = 2
 DOCS = Path(__file__).parent.parent / "docs"
 

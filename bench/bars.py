@@ -166,7 +166,9 @@ def _nothing_to_do(figures: Figures) -> Iterator[Bar]:
         if ours := figures.row(row).get(FLEET):
             heads = ours.source_heads, ours.target_heads / row[1]
             is_least = heads == (60, 60) and not ours.source_manifest_reads
-            detail = f"{heads[0]:.0f} and {heads[1]:.0f} HEAD, {ours.source_manifest_reads:.0f} manifests read"
+            detail = (
+                f"{heads[0]:.0f} and {heads[1]:.0f} HEAD, {ours.source_manifest_reads:.0f} manifests read"
+            )
             text = "one HEAD per tag and registry, no manifest"
             yield Bar(row, text, "pass" if is_least else "short", detail)
 

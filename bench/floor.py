@@ -51,7 +51,9 @@ class Copier:
                 self._ask(target, "POST", f"/v2/{name}/blobs/uploads/?mount={digest}&from={first}", 201)
 
     def _manifest(self, one: dict[str, Any]) -> None:
-        answer = self._asked(self._source, "GET", f"/v2/{one['repository']}/manifests/{one['digest']}", one["kind"])
+        answer = self._asked(
+            self._source, "GET", f"/v2/{one['repository']}/manifests/{one['digest']}", one["kind"]
+        )
         content = answer.read()
         for target in self._targets:
             path = f"/v2/{one['repository']}/manifests/{one['name']}"

@@ -57,9 +57,15 @@ class Command:
 class Contender(Protocol):
     """A way to do a job. ``prepare`` is not measured; what it returns is, each time it is run."""
 
-    name: str
-    is_peer: bool
-    """Whether ours has to be faster than it."""
+    @property
+    def name(self) -> str: ...
+    @property
+    def is_peer(self) -> bool:
+        """Whether ours has to be faster than it."""
+
+    @property
+    def copies_all(self) -> bool:
+        """Whether it finds out by itself what is to be done; a floor is told, once."""
 
     def takes(self, job: Job) -> bool: ...
     def prepare(self, job: Job) -> Command: ...

@@ -17,6 +17,7 @@ class Sealift:
     """``is_up``: workers run before the clock does. ``regions``: one worker process and target each."""
 
     is_peer = False
+    copies_all = True
 
     def __init__(self, name: str, *, is_up: bool, regions: bool = False) -> None:
         self.name, self.is_up, self.regions = name, is_up, regions

@@ -12,6 +12,8 @@ from bench.jobs import Command, Job, environment, tags_of
 
 AT_ONCE = 4
 """Tags at a time, where a tool leaves that to its caller."""
+UNTHROTTLED = 100_000
+"""regclient used to ask ten times a second unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Peer:
     tool: str
     script: Callable[[Job], str]
     is_peer: bool = True
+    copies_all: bool = True
 
     @property
     def is_here(self) -> bool:
@@ -31,7 +34,9 @@ class Peer:
         return True
 
     def prepare(self, job: Job) -> Command:
-        return Command(("sh", "-ec", self.script(job)), environment(job) | {"REGCTL_CONFIG": _regctl_hosts(job)})
+        return Command(
+            ("sh", "-ec", self.script(job)), environment(job) | {"REGCTL_CONFIG": _regctl_hosts(job)}
+        )
 
     def resident(self) -> None:
         return None
@@ -46,13 +51,13 @@ def skopeo_sync(job: Job) -> str:
     source = {job.source: {"tls-verify": job.authority is not None, "images": repositories}}
     file = job.write("skopeo.yaml", source)
     return "\n".join(
-        f"skopeo sync --quiet --all --src yaml --dest docker --dest-tls-verify={_tls(job)} {file} {target}/bench"
+        f"skopeo sync --preserve-digests --all --src yaml --dest docker --dest-tls-verify={_tls(job)} {file} {target}/bench"
         for target in job.targets
     )
 
 
 def skopeo_copy(job: Job, at_once: int) -> str:
-    options = f"--quiet --all --src-tls-verify={_tls(job)} --dest-tls-verify={_tls(job)}"
+    options = f"--quiet --preserve-digests --all --src-tls-verify={_tls(job)} --dest-tls-verify={_tls(job)}"
     return _each(job, f"skopeo copy {options}", at_once, prefix="docker://")
 
 
@@ -69,7 +74,7 @@ def regsync(job: Job) -> str:
     document = {
         "version": 1,
         "creds": [
-            {"registry": host, "tls": "enabled" if job.authority else "disabled"}
+            {"registry": host, "tls": _regclient_tls(job), "reqPerSec": UNTHROTTLED}
             for host in (job.source, *job.targets)
         ],
         "defaults": {"parallel": AT_ONCE, "referrers": any(one.referrers for one in job.images.tagged)},
@@ -94,9 +99,12 @@ def oras_copy(job: Job) -> str:
 def image_syncer(job: Job) -> str:
     accounts = {host: {"insecure": job.authority is None} for host in (job.source, *job.targets)}
     images = {
-        f"{job.source}/{name}": [f"{target}/{name}" for target in job.targets] for name in job.images.repositories
+        f"{job.source}/{name}": [f"{target}/{name}" for target in job.targets]
+        for name in job.images.repositories
     }
-    return f"image-syncer --auth {job.write('auth.json', accounts)} --images {job.write('images.json', images)}"
+    return (
+        f"image-syncer --auth {job.write('auth.json', accounts)} --images {job.write('images.json', images)}"
+    )
 
 
 def curl_floor(job: Job) -> str:
@@ -123,7 +131,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("regctl ×4", "regctl", regctl_copy),
     Peer("oras ×4", "oras", oras_copy),
     Peer("image-syncer", "image-syncer", image_syncer),
-    Peer("curl | curl", "curl", curl_floor, is_peer=False),
+    Peer("curl | curl", "curl", curl_floor, is_peer=False, copies_all=False),
 )
 
 _CURL_BLOB = """\
@@ -163,9 +171,13 @@ def _blob_digests(job: Job, repository: str, tag: str) -> list[str]:
 
 
 def _regctl_hosts(job: Job) -> str:
-    tls = "enabled" if job.authority else "disabled"
-    hosts = {host: {"tls": tls, "hostname": host} for host in (job.source, *job.targets)}
+    terms = {"tls": _regclient_tls(job), "reqPerSec": UNTHROTTLED}
+    hosts = {host: {**terms, "hostname": host} for host in (job.source, *job.targets)}
     return str(job.write("regctl.json", {"hosts": hosts}))
+
+
+def _regclient_tls(job: Job) -> str:
+    return "enabled" if job.authority else "disabled"
 
 
 def _tls(job: Job) -> str:

@@ -15,6 +15,7 @@ class Floor:
 
     name = "floor"
     is_peer = False
+    copies_all = False
 
     def takes(self, job: Job) -> bool:  # noqa: ARG002 - any
         return True
@@ -57,7 +58,9 @@ def _add_manifests(levels: dict[int, dict[tuple[str, str], dict[str, str]]], one
     for content in (one.content, *one.referrers):
         *below, root = parts(content)
         for part in below:
-            levels.setdefault(0, {})[one.repository, part.digest] = _put(one.repository, part.digest, part.digest, part)
+            levels.setdefault(0, {})[one.repository, part.digest] = _put(
+                one.repository, part.digest, part.digest, part
+            )
         name = one.tag if content is one.content else root.digest
         levels.setdefault(1, {})[one.repository, name] = _put(one.repository, root.digest, name, root)
 

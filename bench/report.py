@@ -57,7 +57,10 @@ def _table_of(figures: Figures, row: Row) -> str:
     lines = [("", *HEADINGS), *((name, *cells) for name, cells in _cells(figures, row))]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     shown = (
-        "  ".join(cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if not column else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
         for line in lines
     )
     return "\n".join((title(row), *shown))
@@ -101,7 +104,9 @@ def markdown(figures: Figures, judged: Sequence[Bar], *, tls: bool) -> str:
         "",
         f"![wall time of each tool in each row]({CHART})",
     )
-    tables = (part for row in figures.rows for part in ("", f"### {title(row)}", "", _markdown_table(figures, row)))
+    tables = (
+        part for row in figures.rows for part in ("", f"### {title(row)}", "", _markdown_table(figures, row))
+    )
     bar_lines = (
         f"| {bar.verdict} | {title(bar.row)} | {bar.text.replace('|', '·')} | {bar.detail.replace('|', '·')} |"
         for bar in judged

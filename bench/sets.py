@@ -148,7 +148,9 @@ def _indexed(make: _Layers, number: int) -> Tagged:
         for architecture, variant in PLATFORMS
     ]
     index = build_index(images)
-    sbom = build_artifact({"sbom.spdx.json": make.random.randbytes(8 * KIB)}, artifact_type=SBOM, subject=index)
+    sbom = build_artifact(
+        {"sbom.spdx.json": make.random.randbytes(8 * KIB)}, artifact_type=SBOM, subject=index
+    )
     return Tagged(name, f"v{number}", index, (sbom,))
 
 

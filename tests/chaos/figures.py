@@ -67,10 +67,7 @@ class Result:
     targets: int
     moves: int
     flips: int
-    looks: int
-    checks: int
-    undecided: int
-    hashed: int
+    observed: Counter[str]
     runs: int
     violations: list[str]
     lost: list[str]
@@ -96,14 +93,14 @@ class Result:
 
     def rows(self) -> list[tuple[str, str]]:
         return [
-            ("tags × targets", f"{self.tags} × {self.targets}"),
+            ("tags", f"{self.tags}, each in {self.targets} targets"),
             ("moves of tags at the source", f"{self.moves:,}"),
             ("runs that ended", f"{self.runs:,}"),
             ("flips seen by the observer", f"{self.flips:,}"),
-            ("looks at tags", f"{self.looks:,}"),
-            ("proofs that another target held the whole new graph", f"{self.checks:,}"),
-            ("proofs that could not be made", f"{self.undecided:,}"),
-            ("blobs hashed", f"{self.hashed:,}"),
+            ("looks at tags", f"{self.observed['looks']:,}"),
+            ("proofs that another target held the whole new graph", f"{self.observed['checked G2']:,}"),
+            ("proofs that could not be made", f"{self.observed['undecided']:,}"),
+            ("blobs hashed", f"{self.observed['hashed']:,}"),
             ("**violations**", f"**{len(self.violations)}**"),
             ("**tags lost** (not what the source has, after the last run)", f"**{len(self.lost)}**"),
             ("**runs stuck**", f"**{len(self.stuck)}**"),
@@ -138,10 +135,10 @@ class Result:
         faults += [f"| {name} | {count:,} |" for name, count in sorted(self.faults.items())]
         keys = ["", "| Redis keys | before | after | bounded by |", "|---|---|---|---|"]
         bounds = dict(KINDS)
-        keys += [
-            f"| `{kind.replace('|', ' or ')}` | {self.keys_before.get(kind, 0)} | {count:,} | {bounds.get(kind, '')} |"
-            for kind, count in sorted(self.keys_after.items())
-        ]
+        for kind, count in sorted(self.keys_after.items()):
+            shown = kind.replace("|", " or ")
+            before = self.keys_before.get(kind, 0)
+            keys.append(f"| `{shown}` | {before} | {count:,} | {bounds.get(kind, '')} |")
         return "\n".join([*head, *facts, *faults, *keys])
 
 

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from redis import Redis, RedisError
 
@@ -145,7 +145,7 @@ class ChaosFleet:
             **settings,
         }
         self.kept: dict[str, Kept] = {}
-        self.producer: Producer | None = None
+        self.producer = Producer(self._env, self.folder)
         self.deaths: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
@@ -156,15 +156,13 @@ class ChaosFleet:
         for region in self.regions:
             worker = self.kept[region].process
             until(partial(_is_ready, worker), 60, worker.tail)
-        self.producer = Producer(self._env, self.folder)
         return self
 
     def __exit__(self, *_: object) -> None:
         for kept in self.kept.values():
             kept.kill()
         self.nursery.stop()
-        if self.producer:
-            self.producer.kill()
+        self.producer.kill()
         self.client.close()
         self.valkey.stop()
 
@@ -173,7 +171,7 @@ class ChaosFleet:
         for name, kept in self.kept.items():
             if why := kept.look_after():
                 self.deaths[f"{name} {why}"] += 1
-        if self.producer and not self.producer.running:
+        if not self.producer.running:
             self.producer = Producer(self._env, self.folder)
 
     def children(self, region: str) -> list[int]:
@@ -196,7 +194,7 @@ class ChaosFleet:
     def _heartbeat(self, region: str) -> Path:
         return self.folder / f"heartbeat-{region}"
 
-    def _worker(self, region: str) -> Process:
+    def _worker(self, region: str) -> Forked:
         env = {
             **processes.worker_environment(region, self._heartbeat(region)),
             "SEALIFT_REDIS_URL": f"redis://{self.links[region].host}/0",
@@ -256,6 +254,6 @@ class Producer:
         with contextlib.suppress(OSError):
             self._popen.stdin.close()
 
-    def _read(self, answers: object) -> None:
-        for line in answers:  # type: ignore[attr-defined]
+    def _read(self, answers: IO[str]) -> None:
+        for line in answers:
             self.runs.append(line.strip())

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from statistics import median
@@ -16,9 +15,10 @@ from tests.chaos.proxy import Put
 from tests.chaos.reading import Place, Reader
 from tests.chaos.storm import Storm
 from tests.chaos.world import REGIONS, TagAt, World
+from tests.support.waiting import eventually
 
 LEFTOVERS_S = 60.0
-"""How long messages of dead workers may wait for somebody to take them up (the visibility timeout and some)."""
+"""How long messages of dead workers may wait to be taken up: the visibility timeout and some."""
 
 
 def judge(
@@ -37,6 +37,7 @@ def judge(
     lost = differing(world)
     leftover = _leftovers(storm)
     moved = [one for one in seen if one["kind"] == "moved" and one["now"]]
+    windows = [one["seconds"] for one in seen if one["kind"] == "window"] or [0.0]
     heal = max(storm.progress.heals, default=Heal(0.0, 0.0, "", ()))
     return Result(
         plan=storm.plan,
@@ -45,10 +46,7 @@ def judge(
         targets=len(REGIONS),
         moves=world.moves,
         flips=len(moved),
-        looks=int(verdict["counts"].get("looks", 0)) if verdict else 0,
-        checks=int(verdict["counts"].get("checked G2", 0)) if verdict else 0,
-        undecided=int(verdict["counts"].get("undecided", 0)) if verdict else 0,
-        hashed=int(verdict["counts"].get("hashed", 0)) if verdict else 0,
+        observed=Counter(verdict["counts"] if verdict else {}),
         runs=storm.progress.ended,
         violations=violations,
         lost=lost,
@@ -57,8 +55,8 @@ def judge(
         went_back=went_back,
         longest_heal_s=heal.seconds,
         longest_heal_of=[f"{heal.run} at {heal.at:.1f} s", *dict.fromkeys(heal.faults)],
-        window_median_s=median([one["seconds"] for one in seen if one["kind"] == "window"] or [0.0]),
-        window_worst_s=max([one["seconds"] for one in seen if one["kind"] == "window"] or [0.0]),
+        window_median_s=median(windows),
+        window_worst_s=max(windows),
         copied_twice=_copied_twice(world),
         copied=sum(size for proxy in world.proxies.values() for _, size in proxy.uploads),
         keys_before=before,
@@ -144,22 +142,21 @@ def differing(world: World) -> list[str]:
 
 def _leftovers(storm: Storm) -> list[str]:
     """Messages nobody takes: of killed workers they come back after the visibility timeout."""
-    deadline = time.monotonic() + LEFTOVERS_S
-    while left := leftovers(storm):
-        if time.monotonic() > deadline:
-            break
+
+    def none() -> bool:
         storm.fleet.look_after()
-        time.sleep(0.5)
-    return left
+        return not leftovers(storm)
+
+    eventually(none, LEFTOVERS_S)
+    return leftovers(storm)
 
 
 def leftovers(storm: Storm) -> list[str]:
     fleet = storm.fleet
     queues = [f"sealift:{name}{suffix}" for name in ("control", *fleet.regions) for suffix in ("", ":9")]
     left = [f"{name}: {count} messages" for name in queues if (count := fleet.client.llen(name))]
-    for region in fleet.regions:
-        if count := fleet.client.hlen(f"sealift:unacked:{region}"):
-            left.append(f"unacked:{region}: {count} messages")
+    taken = [f"sealift:unacked:{region}" for region in fleet.regions]
+    left += [f"{name}: {count} messages" for name in taken if (count := fleet.client.hlen(name))]
     if count := fleet.client.zcard(fleet.ledger.keys.open):
         left.append(f"open: {count} runs and batches")
     return left

@@ -11,12 +11,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Function = Callable[..., Any]
 
 FOLDER = "CHAOS_FOLDER"
 DOUBLED = "doubled"
@@ -57,7 +56,7 @@ class Armoury:
 
     def kills(self) -> dict[str, int]:
         """How often each point has killed."""
-        counts = dict.fromkeys(KILL_POINTS, 0)
+        counts: dict[str, int] = {point: 0 for point in KILL_POINTS}
         for path in (self._folder / "killed").iterdir():
             counts[KILL_POINTS[int(path.name.partition("-")[0])]] += 1
         return counts
@@ -100,59 +99,70 @@ def install() -> None:
 def _patch_messages(armoury: Armoury) -> None:
     from kombu.transport import redis
 
-    taken, put = redis.Transport._deliver, redis.Channel._put
+    def is_ours(message: Any) -> bool:
+        return "sealift." in str(message.get("headers", {}).get("task", ""))
 
-    def deliver(self: Any, message: Any, queue: str) -> Any:
-        if "sealift." in str(message.get("headers", {}).get("task", "")):
+    def deliver(taken: Function, self: Any, message: Any, queue: str) -> Any:
+        if is_ours(message):
             armoury.here(TAKEN)
         return taken(self, message, queue)
 
-    def put_twice(self: Any, queue: str, message: Any, **options: Any) -> Any:
-        if armoury.is_doubling() and "sealift." in str(message.get("headers", {}).get("task", "")):
+    def put_twice(put: Function, self: Any, queue: str, message: Any, **options: Any) -> Any:
+        if armoury.is_doubling() and is_ours(message):
             armoury.count_doubled()
             put(self, queue, message, **options)
         return put(self, queue, message, **options)
 
-    redis.Transport._deliver = deliver
-    redis.Channel._put = put_twice
+    replace(redis.Transport, "_deliver", deliver)
+    replace(redis.Channel, "_put", put_twice)
 
 
 def _patch_landing(armoury: Armoury) -> None:
     from mirror import land, transfer
     from tasks import canvas, steps
 
-    counted = transfer.Carrier._counted
-
-    def dying(self: Any, chunks: Iterator[memoryview], targets: int) -> Iterator[memoryview]:
+    def count(counted: Function, self: Any, chunks: Any, targets: int) -> Iterator[Any]:
         for number, chunk in enumerate(counted(self, chunks, targets)):
             if number:
                 armoury.here(MID_BLOB)
             yield chunk
 
-    transfer.Carrier._counted = dying  # type: ignore[method-assign]  # that is the point of it
-    land.seal = before(land.seal, lambda *_: armoury.here(SEALING))
-    steps.land = after(
-        steps.land, lambda engine, batch, *_: armoury.here(LANDED, partial(_all, engine, batch, "landed"))
-    )
-    canvas.flip_everywhere = before(canvas.flip_everywhere, lambda *_: armoury.here(BODY))
+    def seal(sealed: Function, *args: Any, **options: Any) -> Any:
+        armoury.here(SEALING)
+        return sealed(*args, **options)
+
+    def land_and_die(landed: Function, engine: Any, batch: str, *args: Any, **options: Any) -> Any:
+        result = landed(engine, batch, *args, **options)
+        armoury.here(LANDED, partial(_all, engine, batch, "landed"))
+        return result
+
+    def flip_everywhere(flip: Function, *args: Any) -> Any:
+        armoury.here(BODY)
+        return flip(*args)
+
+    replace(transfer.Carrier, "_counted", count)
+    replace(land, "seal", seal)
+    replace(steps, "land", land_and_die)
+    replace(canvas, "flip_everywhere", flip_everywhere)
 
 
 def _patch_flipping(armoury: Armoury) -> None:
     from registry.client import RemoteRepository
     from tasks import steps
 
-    put = RemoteRepository.put_manifest
-
-    def put_and_die(self: Any, reference: str, manifest: Any) -> Any:
+    def put_manifest(put: Function, self: Any, reference: str, manifest: Any) -> Any:
         result = put(self, reference, manifest)
         if ":" not in reference:
             armoury.here(FLIPPING)
         return result
 
-    RemoteRepository.put_manifest = put_and_die  # type: ignore[method-assign]  # that is the point of it
-    steps.flip = after(
-        steps.flip, lambda engine, batch, *_: armoury.here(FLIPPED, partial(_all, engine, batch, "flipped"))
-    )
+    def flip_and_die(flip: Function, engine: Any, batch: str, *args: Any, **options: Any) -> Any:
+        result = flip(engine, batch, *args, **options)
+        armoury.here(FLIPPED, partial(_all, engine, batch, "flipped"))
+        return result
+
+    replace(RemoteRepository, "put_manifest", put_manifest)
+    replace(steps, "flip", flip_and_die)
 
 
 def _all(engine: Any, batch: str, step: Literal["landed", "flipped"]) -> bool:
@@ -161,22 +171,12 @@ def _all(engine: Any, batch: str, step: Literal["landed", "flipped"]) -> bool:
     return bool(engine.ledger.batches.regions_done(batch, step) >= set(regions))
 
 
-def before(function: Callable[P, T], action: Callable[..., None]) -> Callable[P, T]:
-    """``function`` after ``action``, which is given the positional arguments."""
+def replace(owner: Any, name: str, function: Function) -> None:
+    """Put ``function`` in the place of the owner's; it is given that one first."""
+    replaced = getattr(owner, name)
 
-    def patched(*args: P.args, **kwargs: P.kwargs) -> T:
-        action(*args)
-        return function(*args, **kwargs)
+    @wraps(replaced)
+    def patched(*args: Any, **options: Any) -> Any:
+        return function(replaced, *args, **options)
 
-    return patched
-
-
-def after(function: Callable[P, T], action: Callable[..., None]) -> Callable[P, T]:
-    """``function``, then ``action``."""
-
-    def patched(*args: P.args, **kwargs: P.kwargs) -> T:
-        result = function(*args, **kwargs)
-        action(*args)
-        return result
-
-    return patched
+    setattr(owner, name, patched)

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mirror.ledger.keys import Client, Keys
 from tests.chaos.fleet import ChaosFleet
 
 EVERY_S = 0.25
@@ -34,7 +35,8 @@ class Progress:
     """Looks at the ledger a few times a second."""
 
     def __init__(self, fleet: ChaosFleet) -> None:
-        self._fleet = fleet
+        self._keys: Keys = fleet.ledger.keys
+        self._client: Client = fleet.client
         self._trace = (fleet.folder / "progress.jsonl").open("w")
         self._runs: dict[str, _Run] = {}
         self._looked = 0.0
@@ -54,17 +56,13 @@ class Progress:
         if time.monotonic() - self._looked < EVERY_S:
             return False
         self._looked = time.monotonic()
-        members = [member.decode() for member in self._fleet.client.zrange(self._keys.open, 0, -1)]
+        members = [member.decode() for member in self._client.zrange(self._keys.open, 0, -1)]
         self.open = {member.partition(".")[0] for member in members}
         for run in self.open - set(self._runs):
             self._runs[run] = _Run()
         for run in list(self._runs):
             self._follow(run, [one for one in members if one.startswith(f"{run}.")], now)
         return True
-
-    @property
-    def _keys(self):  # type: ignore[no-untyped-def]
-        return self._fleet.ledger.keys
 
     def _follow(self, run: str, batches: list[str], now: float) -> None:
         track = self._runs[run]
@@ -79,7 +77,7 @@ class Progress:
             self.ended += 1
 
     def _signature(self, run: str, batches: list[str]) -> object:
-        pipe = self._fleet.client.pipeline(transaction=False)
+        pipe = self._client.pipeline(transaction=False)
         pipe.hmget(self._keys.run(run), "state", "cursor", "concluded", "batches")
         pipe.hgetall(self._keys.progress(run))
         for batch in batches:
@@ -97,6 +95,7 @@ def _told(signature: Any) -> dict[str, object]:
     """The signature in short, for whoever reads the trace of a storm that went wrong."""
     run_row, _, batches = signature
     told = [
-        {key.decode(): value.decode() for key, value in row.items() if key not in {b"tags", b"run"}} for row in batches
+        {key.decode(): value.decode() for key, value in row.items() if key not in {b"tags", b"run"}}
+        for row in batches
     ]
-    return {"run": [value and value.decode() for value in run_row], "batches": told}
+    return {"run": [value.decode() if value else "" for value in run_row], "batches": told}

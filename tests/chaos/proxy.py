@@ -26,7 +26,7 @@ REASONS = {
     500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
 }  # fmt: skip
 PORTS = range(20000, 30000)
-"""Below those that the system gives to outgoing connections: one that was refused for a while is still free."""
+"""Below those that the system gives to outgoing connections: what was refused for a while is still free."""
 BUFFER = 4 * 2**20
 
 

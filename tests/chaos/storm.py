@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -44,7 +45,7 @@ class Plan:
     """One registry is away for this long once."""
     open_runs: int = 6
     seed: int = 20261124
-    rate: float = 80.0
+    rate: float = 50.0
 
 
 SMALL = Plan(tags=24, each=1, gap_s=1.0, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
@@ -78,6 +79,7 @@ class Storm:
         self._specs = world.specs()
         self._turn = itertools.cycle(self._specs)
         self._begun = time.monotonic()
+        self._pause = threading.Event()
         self._faults: dict[str, Callable[[], bool]] = {
             CHILD: self._kill_child,
             WORKER: lambda: self._kill(self.random.choice(self.fleet.regions)),
@@ -113,7 +115,7 @@ class Storm:
             if now >= next_word:
                 self._tell()
                 next_word = now + 10.0
-            time.sleep(TICK_S)
+            self._pause.wait(TICK_S)
         self.faults.update(self.fabric.weather.counts)
         self.faults.update(self.fleet.armoury.kills())
         self.faults["messages that came twice"] = self.fleet.armoury.doubled()
@@ -134,8 +136,6 @@ class Storm:
         if not self._wait(lambda: not self.progress.open, deadline):
             return False
         for spec in self._specs:
-            self.fleet.ledger  # noqa: B018
-            assert self.fleet.producer
             self.fleet.producer.ask(spec, "release")
         producer = self.fleet.producer
         return self._wait(lambda: not producer.waiting and not self.progress.open, deadline)
@@ -147,7 +147,7 @@ class Storm:
                 self.progress.look(self._elapsed())
                 if condition():
                     return True
-            time.sleep(0.1)
+            self._pause.wait(0.1)
         return False
 
     def _is_over(self) -> bool:
@@ -183,7 +183,7 @@ class Storm:
     def _produce(self) -> None:
         """One more run where there is room, at most one for each look at the ledger."""
         producer = self.fleet.producer
-        if producer and producer.waiting + len(self.progress.open) < self.plan.open_runs:
+        if producer.waiting + len(self.progress.open) < self.plan.open_runs:
             # Now and then the same mirror twice at once: the newest must win.
             spec = self.random.choice(self._specs) if self.random.random() < 0.3 else next(self._turn)
             lane: Lane = "backfill" if self.random.random() < 0.3 else "release"
@@ -192,7 +192,8 @@ class Storm:
     def _tell(self) -> None:
         kills, weather = self.fleet.armoury.kills(), self.fabric.weather.counts
         self._say(
-            f"{self._elapsed():5.0f} s: {len(self._deck)} faults to come, {sum(self.faults.values())} of machines, "
+            f"{self._elapsed():5.0f} s: {len(self._deck)} faults to come, "
+            f"{sum(self.faults.values())} of machines, "
             f"{sum(kills.values())} at kill points (fewest {min(kills.values())}), "
             f"{sum(weather.values())} of exchanges (fewest {min(weather[one] for one in HTTP_FAULTS)}); "
             f"{self.world.moves} moves, {self.progress.ended} runs ended, {len(self.progress.open)} open"
@@ -242,7 +243,7 @@ class Storm:
     def _kill_producer(self) -> bool:
         """While it is writing runs and sending messages about them."""
         producer = self.fleet.producer
-        if producer is None or not producer.running:
+        if not producer.running:
             return False
         for _ in range(2):
             producer.ask(next(self._turn), "release")
@@ -307,8 +308,7 @@ class Storm:
             return False
         for kept in self.fleet.kept.values():
             kept.kill()
-        if self.fleet.producer:
-            self.fleet.producer.kill()
+        self.fleet.producer.kill()
         if self.random.random() < 0.5:
             self._kill_valkey()
         return True

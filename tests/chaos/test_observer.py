@@ -230,7 +230,7 @@ def program(folder: Path, targets: dict[str, MemoryRegistry]) -> Iterator[Proces
     config.write_text(json.dumps({"groups": [{"name": NAME, "places": places}], "out": str(folder / "out")}))
     command = [sys.executable, "-P", "-m", "tests.chaos.observer", str(config)]
     with Process(command, folder / "log", {"PYTHONPATH": str(ROOT)}) as process:
-        until(lambda: (folder / "out").exists(), 20, process.tail)
+        until((folder / "out").exists, 20, process.tail)
         yield process
 
 

@@ -1,4 +1,4 @@
-"""The proxies do what they are said to: each fault as a client meets it, and what the registry makes of it."""
+"""The proxies do what they are said to: each fault as a client meets it, and as the registry does."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as Silence
+from redis.retry import Retry
 
 from registry.images import build_image, random_layer
 from tests.chaos.judge import early_flips
@@ -26,11 +30,11 @@ LARGE = random_layer(300_000, seed=5)
 
 
 class Forecast(Weather):
-    """Weather of which one knows what comes: ``next`` happens to the next exchange it is possible for."""
+    """Weather of which one knows what comes: ``next`` happens to the next exchange."""
 
     next: HttpFault | None = None
 
-    def fault(self, asked: Asked, request: Message, *, knows_older: bool) -> HttpFault | None:
+    def fault(self, asked: Asked, request: Message, *, knows_older: bool) -> HttpFault | None:  # noqa: ARG002 - it comes anyway
         coming, self.next = self.next, None
         return coming
 
@@ -186,10 +190,7 @@ def test_what_is_cut_off_waits_and_goes_on_when_the_link_heals(fabric: Fabric, t
         link: Link = fabric.link(valkey.port)
         with valkey.client() as direct:
             direct.set("key", "value")
-        from redis import Redis
-        from redis.exceptions import TimeoutError as Silence
-
-        with Redis(LOOPBACK, link.port, socket_timeout=0.2, retry=None) as client:
+        with Redis(LOOPBACK, link.port, socket_timeout=0.2, retry=Retry(NoBackoff(), 0)) as client:
             assert client.get("key") == b"value"
             link.switch("cut")
             with pytest.raises(Silence):

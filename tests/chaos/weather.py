@@ -17,9 +17,10 @@ HttpFault = Literal[
 ANYWHERE: tuple[HttpFault, ...] = (
     "connection reset", "stalled", "401", "404", "429", "500", "502", "503",
 )  # fmt: skip
+TO_UPLOADS: tuple[HttpFault, ...] = ("upload truncated", "upload corrupted")
+TO_BODIES: tuple[HttpFault, ...] = ("body truncated", "bytes corrupted")
 HTTP_FAULTS: tuple[HttpFault, ...] = (
-    *ANYWHERE, "answer lost after a PUT", "body truncated", "upload truncated", "bytes corrupted",
-    "upload corrupted", "stale tag",
+    *ANYWHERE, *TO_UPLOADS, *TO_BODIES, "answer lost after a PUT", "stale tag",
 )  # fmt: skip
 RARELY = 0.25
 """How much rarer than others a fault is that a client has to believe, so that tags fail by it."""
@@ -76,9 +77,9 @@ class Weather:
             return None
         possible = list(_possible(asked, request, knows_older=knows_older and self.stale))
         fewest = min(self.counts[one] / _weight(one) for one in possible)
-        rarest = [one for one in possible if self.counts[one] / _weight(one) == fewest]
+        rarest: list[HttpFault] = [one for one in possible if self.counts[one] / _weight(one) == fewest]
         # Mostly the rarest, so that each class gets its turn; else any, so that no order is fixed.
-        chosen = self._random.choice(rarest if self._random.random() < 0.7 else possible)
+        chosen: HttpFault = self._random.choice(rarest if self._random.random() < 0.7 else possible)
         self.counts[chosen] += 1
         return chosen
 
@@ -92,13 +93,13 @@ def _weight(fault: HttpFault) -> float:
 
 
 def _possible(asked: Asked, request: Message, *, knows_older: bool) -> list[HttpFault]:
-    possible = list(ANYWHERE)
+    possible: list[HttpFault] = [*ANYWHERE]
     if asked.method == "PUT":
         possible.append("answer lost after a PUT")
     if asked.method in {"PUT", "PATCH"} and asked.kind == "blob" and request.body:
-        possible += ["upload truncated", "upload corrupted"]
+        possible += TO_UPLOADS
     if asked.method == "GET" and asked.kind in {"blob", "manifest"}:
-        possible += ["body truncated", "bytes corrupted"]
+        possible += TO_BODIES
     if asked.method in {"GET", "HEAD"} and asked.tag and knows_older:
         possible.append("stale tag")
     return possible

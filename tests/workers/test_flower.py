@@ -164,6 +164,7 @@ def test_flower_shows_a_run_by_its_titles_and_how_far_it_is(tmp_path: Path, regi
         go_on.set()
         everything = _everything(page)
 
+    assert progress
     assert progress["name"] == "land · a/slow 1.0 → eu"
     assert progress["result"].endswith("MB copied")
     assert SECRET not in everything
