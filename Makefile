@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup
 CODE := config registry mirror tasks workers tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deps check lint bench fmt clean
+.PHONY: help demo test test-deps check lint chaos bench fmt clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: $(VENV)/.dev ## Formatting, lint and types only
 	$(BIN)/ruff check --quiet .
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+chaos: $(VENV)/.test ## Let a storm of faults blow over a fleet and write what it held to docs/guarantees.md
+	$(BIN)/python -m tests.chaos
 
 bench: $(VENV)/.test ## Measure against the floor and against other tools
 	$(BIN)/python -m bench

@@ -23,12 +23,12 @@ from tests.support.scratch import scratch_folder
 
 BEST_OF_EACH = (
     "skopeo sync",
-    "skopeo copy ×4",
+    "skopeo copy x4",
     "crane",
-    "crane ×4",
+    "crane x4",
     "regsync",
-    "regctl ×4",
-    "oras ×4",
+    "regctl x4",
+    "oras x4",
     "image-syncer",
 )
 LEAST_ROUNDS = 2
@@ -64,7 +64,7 @@ def contenders(names: Sequence[str] | None) -> list[Contender]:
         Sealift(REGIONS, is_up=True, regions=True),
         Floor(),
     ]
-    wanted = (*BEST_OF_EACH, "curl | curl") if names is None else names
+    wanted = (*BEST_OF_EACH, "curl to curl") if names is None else names
     others = [peer for peer in PEERS if peer.is_here and peer.name in wanted]
     if names is not None:
         ours = [one for one in ours if one.name in names or one.name == FLEET]

@@ -36,9 +36,11 @@ class Ratio:
     ours: str = FLEET
 
 
-A1, A3, B1, B3 = ("A", 1, "full"), ("A", 3, "full"), ("B", 1, "full"), ("B", 3, "full")
-C1, C3, U1 = ("C", 1, "full"), ("C", 3, "full"), ("U", 1, "full")
-AGAIN1, AGAIN3, MOVED3 = ("A", 1, "again"), ("A", 3, "again"), ("A", 3, "moved")
+A1, A3 = Row("A", 1, "full"), Row("A", 3, "full")
+B1, B3 = Row("B", 1, "full"), Row("B", 3, "full")
+C1, C3 = Row("C", 1, "full"), Row("C", 3, "full")
+AGAIN1, AGAIN3, MOVED3 = Row("A", 1, "again"), Row("A", 3, "again"), Row("A", 3, "moved")
+U1 = Row("U", 1, "full")
 
 RATIOS: tuple[Ratio, ...] = (
     Ratio(A1, "wall_s", 0.95, BEST),
@@ -56,7 +58,7 @@ RATIOS: tuple[Ratio, ...] = (
     Ratio(MOVED3, "wall_s", 0.8, BEST),
 )
 SKOPEO_CPU = {False: 0.3, True: 0.45}
-"""B × 1, by whether TLS is spoken."""
+"""B x 1, by whether TLS is spoken."""
 WORKER_MIB = 120
 U_EXTRA_S, U_COLD_S = 0.6, 3.0
 
@@ -90,7 +92,7 @@ def bars(figures: Figures, distinct_bytes: dict[str, int], *, tls: bool) -> list
 def _ratio(figures: Figures, bar: Ratio) -> Bar:
     unit = "wall" if bar.measure == "wall_s" else "CPU"
     who = "" if bar.ours == FLEET else f"{bar.ours}: "
-    text = f"{who}{unit} ≤ {bar.limit:g} × {bar.peer}"
+    text = f"{who}{unit} ≤ {bar.limit:g} x {bar.peer}"
     ours = figures.row(bar.row).get(bar.ours)
     reference = _reference(figures, bar)
     if ours is None or reference is None:
@@ -148,9 +150,9 @@ def _read_once(figures: Figures, distinct_bytes: dict[str, int]) -> Iterator[Bar
             f"{repeated:.0f} repeated",
         )
         if who == FLEET:
-            share = ours.source_bytes / distinct_bytes[row[0]]
+            share = ours.source_bytes / distinct_bytes[row.set]
             verdict: Verdict = "pass" if share <= 1.0 else "short"
-            yield Bar(row, "bytes read at the source ≤ 1 × distinct", verdict, f"{share:.3f}")
+            yield Bar(row, "bytes read at the source ≤ 1 x distinct", verdict, f"{share:.3f}")
 
 
 def _memory(figures: Figures) -> Iterator[Bar]:
@@ -164,7 +166,7 @@ def _memory(figures: Figures) -> Iterator[Bar]:
 def _nothing_to_do(figures: Figures) -> Iterator[Bar]:
     for row in (AGAIN1, AGAIN3):
         if ours := figures.row(row).get(FLEET):
-            heads = ours.source_heads, ours.target_heads / row[1]
+            heads = ours.source_heads, ours.target_heads / row.targets
             is_least = heads == (60, 60) and not ours.source_manifest_reads
             detail = (
                 f"{heads[0]:.0f} and {heads[1]:.0f} HEAD, {ours.source_manifest_reads:.0f} manifests read"

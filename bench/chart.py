@@ -40,7 +40,8 @@ def _group(row: Row, shown: list[Figure], top: int) -> Iterator[str]:
         y = top + 20 + index * LINE
         width = max(1.0, room * one.wall_s / longest)
         yield f'<text x="{NAMES}" y="{y + 11}" text-anchor="end">{escape(one.contender)}</text>'
-        yield f'<rect class="{_kind(one)}" x="{NAMES + 8}" y="{y + 1}" width="{width:.1f}" height="12" rx="2"/>'
+        shape = f'x="{NAMES + 8}" y="{y + 1}" width="{width:.1f}" height="12" rx="2"'
+        yield f'<rect class="{_kind(one)}" {shape}/>'
         yield f'<text x="{NAMES + 14 + width:.1f}" y="{y + 11}">{one.wall_s:.2f} s</text>'
 
 

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import NamedTuple
 
 from bench.trials import Phase, Sample
 
-Row = tuple[str, int, Phase]
-"""(set, targets, phase)."""
 PHASES: tuple[Phase, ...] = ("full", "again", "moved")
 NOISY = 0.3
 """Cores that others used in the median run: such a wall time reads too high."""
+
+
+class Row(NamedTuple):
+    """What contenders are compared in."""
+
+    set: str
+    targets: int
+    phase: Phase
+
+    @classmethod
+    def of(cls, sample: Sample) -> Row:
+        return cls(sample.set, sample.targets, sample.phase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +55,14 @@ class Figures:
         self.samples = list(samples)
         self.failures = [sample for sample in self.samples if sample.problem]
         self._rows: dict[Row, dict[str, Figure]] = {}
-        for row, name in dict.fromkeys(((s.set, s.targets, s.phase), s.contender) for s in self.samples):
-            counting = [s for s in self.samples if (s.set, s.targets, s.phase) == row and s.contender == name]
+        for row, name in dict.fromkeys((Row.of(s), s.contender) for s in self.samples):
+            counting = [s for s in self.samples if Row.of(s) == row and s.contender == name]
             if counting := [s for s in counting if not s.problem]:
                 self._rows.setdefault(row, {})[name] = _figure(counting)
 
     @property
     def rows(self) -> list[Row]:
-        return sorted(self._rows, key=lambda row: (PHASES.index(row[2]), row[0], row[1]))
+        return sorted(self._rows, key=lambda row: (PHASES.index(row.phase), row.set, row.targets))
 
     def row(self, row: Row) -> dict[str, Figure]:
         """By contender, the fastest first; empty where nobody finished."""
@@ -62,9 +73,8 @@ class Figures:
 
 
 def title(row: Row) -> str:
-    """``A × 3``, ``A × 3 again``."""
-    images, targets, phase = row
-    return f"{images} × {targets}" + ("" if phase == "full" else f" {phase}")
+    """``A x 3``, ``A x 3 again``."""
+    return f"{row.set} x {row.targets}" + ("" if row.phase == "full" else f" {row.phase}")
 
 
 def _figure(samples: Sequence[Sample]) -> Figure:

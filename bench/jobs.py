@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from bench.sets import ImageSet, Tagged
 
@@ -54,23 +54,26 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
-class Contender(Protocol):
+class Contender(ABC):
     """A way to do a job. ``prepare`` is not measured; what it returns is, each time it is run."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def is_peer(self) -> bool:
-        """Whether ours has to be faster than it."""
+    name: str
+    is_peer = False
+    """Whether ours has to be faster than it."""
+    copies_all = True
+    """Whether it finds out by itself what is to be done, and does it all; a floor is told, once."""
+    checked = True
+    """Whether the targets are whole afterwards."""
 
-    @property
-    def copies_all(self) -> bool:
-        """Whether it finds out by itself what is to be done; a floor is told, once."""
+    def takes(self, job: Job) -> bool:  # noqa: ARG002 - most take any
+        return True
 
-    def takes(self, job: Job) -> bool: ...
+    @abstractmethod
     def prepare(self, job: Job) -> Command: ...
+
     def resident(self) -> int | None:
         """A process that was started by ``prepare``, whose tree counts too."""
+        return None
 
     def close(self) -> None:
         """End what ``prepare`` started."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.jobs import Command, Job, environment, program
+from bench.jobs import Command, Contender, Job, environment, program
 from tests.support.process import Process
 from tests.support.waiting import until
 
@@ -13,11 +13,8 @@ WARM_UP = "bench/warm-up"
 """A repository of the source that holds a small image for workers to begin with."""
 
 
-class Sealift:
+class Sealift(Contender):
     """``is_up``: workers run before the clock does. ``regions``: one worker process and target each."""
-
-    is_peer = False
-    copies_all = True
 
     def __init__(self, name: str, *, is_up: bool, regions: bool = False) -> None:
         self.name, self.is_up, self.regions = name, is_up, regions
@@ -30,7 +27,7 @@ class Sealift:
         job.write("sealift.yaml", fleet_file(job, self._regions(job)))
         if self.is_up:
             self._fleet = self._up(job)
-        return self._command(job, "sync", *(one["name"] for one in _mirrors(job, self._regions(job))))
+        return self._command(job, "sync", *map(_mirror_name, job.images.repositories))
 
     def resident(self) -> int | None:
         return self._fleet.pid if self._fleet else None
@@ -77,7 +74,7 @@ def fleet_file(job: Job, regions: Sequence[str]) -> dict[str, object]:
 def _mirrors(job: Job, regions: Sequence[str]) -> list[dict[str, object]]:
     return [
         {
-            "name": name.replace("/", "-"),
+            "name": _mirror_name(name),
             "source": f"{job.source}/{name}",
             "targets": [
                 {"region": region, "repository": f"{host}/{name}"}
@@ -86,3 +83,7 @@ def _mirrors(job: Job, regions: Sequence[str]) -> list[dict[str, object]]:
         }
         for name in job.images.repositories
     ]
+
+
+def _mirror_name(repository: str) -> str:
+    return repository.replace("/", "-")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench.jobs import Command, Job, environment, tags_of
+from bench.jobs import Command, Contender, Job, environment, tags_of
+from bench.sets import blobs
 
 AT_ONCE = 4
 """Tags at a time, where a tool leaves that to its caller."""
@@ -16,33 +16,29 @@ UNTHROTTLED = 100_000
 """regclient used to ask ten times a second unless told otherwise."""
 
 
-@dataclass(frozen=True)
-class Peer:
+class Peer(Contender):
     """``script`` writes what the tool needs and returns the shell command."""
 
-    name: str
-    tool: str
-    script: Callable[[Job], str]
-    is_peer: bool = True
-    copies_all: bool = True
+    is_peer = True
+
+    def __init__(self, name: str, tool: str, script: Callable[[Job], str]) -> None:
+        self.name, self.tool, self._script = name, tool, script
 
     @property
     def is_here(self) -> bool:
         return shutil.which(self.tool) is not None
 
-    def takes(self, job: Job) -> bool:  # noqa: ARG002 - any
-        return True
-
     def prepare(self, job: Job) -> Command:
-        return Command(
-            ("sh", "-ec", self.script(job)), environment(job) | {"REGCTL_CONFIG": _regctl_hosts(job)}
-        )
+        script = self._script(job)
+        return Command(("sh", "-ec", script), environment(job) | {"REGCTL_CONFIG": _regctl_hosts(job)})
 
-    def resident(self) -> None:
-        return None
 
-    def close(self) -> None:
-        """Nothing was started."""
+class CurlFloor(Peer):
+    """Blobs only, one process to read and one to write each: a floor where they are big."""
+
+    is_peer = False
+    copies_all = False
+    checked = False
 
 
 def skopeo_sync(job: Job) -> str:
@@ -50,10 +46,8 @@ def skopeo_sync(job: Job) -> str:
     repositories = {name: tags_of(tagged) for name, tagged in job.images.repositories.items()}
     source = {job.source: {"tls-verify": job.authority is not None, "images": repositories}}
     file = job.write("skopeo.yaml", source)
-    return "\n".join(
-        f"skopeo sync --preserve-digests --all --src yaml --dest docker --dest-tls-verify={_tls(job)} {file} {target}/bench"
-        for target in job.targets
-    )
+    terms = f"--preserve-digests --all --src yaml --dest docker --dest-tls-verify={_tls(job)}"
+    return "\n".join(f"skopeo sync {terms} {file} {target}/bench" for target in job.targets)
 
 
 def skopeo_copy(job: Job, at_once: int) -> str:
@@ -108,7 +102,6 @@ def image_syncer(job: Job) -> str:
 
 
 def curl_floor(job: Job) -> str:
-    """Blobs only, one process to read and one to write each: a floor where they are big."""
     trust = f"--cacert {job.authority} " if job.authority else ""
     script = job.write("blob.sh", _CURL_BLOB.format(curl=f"curl -sS --fail {trust}"))
     scheme = "https" if job.authority else "http"
@@ -123,15 +116,15 @@ def curl_floor(job: Job) -> str:
 
 PEERS: tuple[Peer, ...] = (
     Peer("skopeo sync", "skopeo", skopeo_sync),
-    Peer("skopeo copy ×4", "skopeo", lambda job: skopeo_copy(job, AT_ONCE)),
+    Peer("skopeo copy x4", "skopeo", lambda job: skopeo_copy(job, AT_ONCE)),
     Peer("skopeo copy", "skopeo", lambda job: skopeo_copy(job, 1)),
     Peer("crane", "crane", crane_all),
-    Peer("crane ×4", "crane", crane_copy),
+    Peer("crane x4", "crane", crane_copy),
     Peer("regsync", "regsync", regsync),
-    Peer("regctl ×4", "regctl", regctl_copy),
-    Peer("oras ×4", "oras", oras_copy),
+    Peer("regctl x4", "regctl", regctl_copy),
+    Peer("oras x4", "oras", oras_copy),
     Peer("image-syncer", "image-syncer", image_syncer),
-    Peer("curl | curl", "curl", curl_floor, is_peer=False, copies_all=False),
+    CurlFloor("curl to curl", "curl", curl_floor),
 )
 
 _CURL_BLOB = """\
@@ -160,8 +153,6 @@ def _one_by_one(command: str, pairs: Iterable[Sequence[str]]) -> str:
 
 
 def _blob_digests(job: Job, repository: str, tag: str) -> list[str]:
-    from bench.sets import blobs
-
     return [
         blob.descriptor.digest
         for one in job.images.tagged

@@ -6,30 +6,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bench.jobs import Command, Job, environment
+from bench.jobs import Command, Contender, Job, environment
 from bench.sets import Tagged, blobs, parts
 
 
-class Floor:
+class Floor(Contender):
     """Not a peer: it finds out nothing, checks nothing, survives nothing."""
 
     name = "floor"
-    is_peer = False
     copies_all = False
-
-    def takes(self, job: Job) -> bool:  # noqa: ARG002 - any
-        return True
 
     def prepare(self, job: Job) -> Command:
         file = job.write("plan.json", plan(job))
         script = Path(__file__).with_name("floor.py")
         return Command((sys.executable, "-I", str(script), str(file)), environment(job))
-
-    def resident(self) -> None:
-        return None
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def plan(job: Job) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ PAGE, CHART = "performance.md", "performance.svg"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEADINGS = (
     "wall s",
-    "× best peer",
+    "x best peer",
     "CPU s",
     "peak MiB",
     "read: requests",
@@ -40,7 +41,7 @@ VERSION_WORDS = {
 
 def line(sample: Sample) -> str:
     """One run, as it ends."""
-    row = title((sample.set, sample.targets, sample.phase))
+    row = title(Row.of(sample))
     cost = f"{sample.wall_s:7.2f} s  {sample.cpu_s:6.2f} s CPU  {sample.peak_bytes / 2**20:4.0f} MiB"
     asked = f"{sample.source_requests:5} + {sample.target_requests:5} requests"
     noise = f"  noise {sample.noise:.1f}" if sample.noise > NOISY else ""
@@ -107,10 +108,7 @@ def markdown(figures: Figures, judged: Sequence[Bar], *, tls: bool) -> str:
     tables = (
         part for row in figures.rows for part in ("", f"### {title(row)}", "", _markdown_table(figures, row))
     )
-    bar_lines = (
-        f"| {bar.verdict} | {title(bar.row)} | {bar.text.replace('|', '·')} | {bar.detail.replace('|', '·')} |"
-        for bar in judged
-    )
+    bar_lines = (f"| {bar.verdict} | {title(bar.row)} | {bar.text} | {bar.detail} |" for bar in judged)
     bars = ("", "### Bars", "", "| | row | what is asked | measured |", "|---|---|---|---|", *bar_lines)
     return "\n".join((*head, *tables, *bars))
 
@@ -122,10 +120,8 @@ def _markdown_table(figures: Figures, row: Row) -> str:
 
 
 def _machine() -> str:
-    import os
-
-    cores = os.cpu_count() or 1
-    return f"{cores} cores, {platform.system()} {platform.release().partition('-')[0]}, Python {platform.python_version()}"
+    system = f"{platform.system()} {platform.release().partition('-')[0]}"
+    return f"{os.cpu_count()} cores, {system}, Python {platform.python_version()}"
 
 
 def _versions() -> str:

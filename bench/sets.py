@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
+from registry.descriptor import Platform
 from registry.images import Blob, Image, Index, build_artifact, build_image, build_index, push, random_layer
 from registry.repository import Repository
-from registry.descriptor import Platform
 
 KIB, MIB = 2**10, 2**20
 SBOM = "application/spdx+json"

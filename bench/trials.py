@@ -209,7 +209,7 @@ class _Trial:
     def _missing(self, phase: Phase, wanted: Sequence[Tagged]) -> str:
         """What is not as it should be in a target, looked at once for each contender, cell and phase."""
         key = (self.job.images.key, len(self._targets), self._contender.name, phase)
-        if key in self._checked or "curl" in self._contender.name:
+        if key in self._checked or not self._contender.checked:
             return ""
         self._checked.add(key)
         found = (gap for target in self._targets for gap in gaps(target, wanted))

@@ -42,6 +42,7 @@ DELIVERY: dict[str, Any] = {
     "result_chord_expires": 7 * 86400,
     "result_extended": False,
     "beat_max_loop_interval": 5,
+    "beat_scheduler": "workers.scheduler:Scheduler",
     "timezone": "UTC",
 }
 """How messages are kept and work is spread; the same for every process."""

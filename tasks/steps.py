@@ -159,7 +159,7 @@ def _heard(task: Task[..., None]) -> Callable[[dict[str, int]], None]:
     said = [time.monotonic()]
     request = task.request
     # A Flower that came later has not seen what the task is called.
-    known = {"uuid": request.id, "name": task.name, "args": request.argsrepr}
+    known = {"uuid": request.id, "name": task.name, "args": getattr(request, "argsrepr", "")}
 
     def heard(totals: dict[str, int]) -> None:
         if time.monotonic() - said[0] >= PROGRESS_S:

@@ -13,49 +13,48 @@ from tests.chaos.storm import Plan
 DOCUMENT = Path(__file__).parents[2] / "docs" / "guarantees.md"
 BEGIN, END = "<!-- figures: written by make chaos -->", "<!-- end of figures -->"
 
-KINDS: tuple[tuple[str, str], ...] = (
-    (r"sealift:ledger:(runs|open|generation|workers|sweeper)", "one each"),
-    (r"sealift:ledger:run:[^:]+(:.*)?", "30 days after the run"),
-    (r"sealift:ledger:batch:.*", "7 days after the batch"),
-    (r"sealift:ledger:newest:.*", "one for each target repository, for good"),
-    (r"sealift:ledger:(manifest|holder|present|lease|referrers|referrers-api).*", "expires"),
-    (r"sealift:ledger:.*", "ledger, other"),
-    (r"sealift:celery-taskset-meta-.*", "7 days: what is left of chords that were killed"),
-    (r"sealift:celery-task-meta-.*", "7 days: results"),
-    (r"sealift:_kombu\.binding.*", "some for each queue"),
-    (r"sealift:unacked.*", "messages being worked on"),
-    (r"sealift:(control|east|west)(:9)?", "queues"),
-    (r"sealift:celeryev.*|sealift:.*reply.*|sealift:/.*", "control messages"),
+KINDS: dict[str, tuple[str, str]] = {
+    "ledger: one of each": (
+        r"sealift:ledger:(runs|open|generation|clock|workers|sweeper|[a-z-]+)",
+        "their number",
+    ),
+    "ledger: runs": (r"sealift:ledger:run:.*", "30 days after the run"),
+    "ledger: batches": (r"sealift:ledger:batch:.*", "7 days after the batch"),
+    "ledger: newest": (r"sealift:ledger:newest:.*", "one for each target repository"),
+    "ledger: derived": (r"sealift:ledger:.*", "expire within hours or days"),
+    "chords": (r"sealift:celery-taskset-meta-.*", "7 days: left by chords that were killed"),
+    "results": (r"sealift:celery-task-meta-.*", "7 days: failures of tasks"),
+    "bindings": (r"sealift:_kombu\.binding.*", "some for each queue and worker"),
+    "messages at work": (r"sealift:unacked.*", "what workers hold"),
+    "queues": (r"sealift:(control|east|west)(:9)?", "two for each region, and control"),
+    "control messages": (r"sealift:.*(pidbox|reply|celeryev).*", "seconds"),
+}
+"""Every kind of key by its pattern, the first that fits, and what bounds its number."""
+MAY_STAY = frozenset(
+    {"ledger: one of each", "ledger: newest", "bindings", "messages at work", "queues", "control messages"}
 )
-"""Every kind of key, and what bounds its number."""
-FOR_GOOD = (
-    r"ledger:(runs|open|generation|workers)$",
-    r"ledger:newest:",
-    r"_kombu",
-    r"unacked",
-    r"(control|east|west)(:9)?$",
-)
-"""Keys that need no end of their own."""
+"""Kinds whose keys need no end of their own."""
+
+
+def kind_of(key: str) -> str | None:
+    """The kind of a key; None where it is of none."""
+    return next((kind for kind, (pattern, _) in KINDS.items() if re.fullmatch(pattern, key)), None)
 
 
 def keys_by_kind(client: Any) -> dict[str, int]:
     """How many keys there are of each kind."""
-    counts: Counter[str] = Counter()
-    for key in client.scan_iter(count=5000):
-        name = key.decode()
-        counts[next((kind for kind, _ in KINDS if re.fullmatch(kind, name)), name)] += 1
-    return dict(counts)
+    return dict(Counter(kind_of(key.decode()) or "unknown" for key in client.scan_iter(count=5000)))
 
 
 def unexplained(client: Any) -> list[str]:
     """Keys of no known kind, and those that should have an end and have none."""
     found = []
     for key in client.scan_iter(count=5000):
-        name = key.decode()
-        if not any(re.fullmatch(kind, name) for kind, _ in KINDS):
-            found.append(f"{name}: of no known kind")
-        elif not any(re.search(kind, name) for kind in FOR_GOOD) and client.ttl(name) == -1:
-            found.append(f"{name}: never expires")
+        kind = kind_of(key.decode())
+        if kind is None:
+            found.append(f"{key.decode()}: of no known kind")
+        elif kind not in MAY_STAY and client.ttl(key) == -1:
+            found.append(f"{key.decode()}: never expires")
     return found
 
 
@@ -134,11 +133,8 @@ class Result:
         faults = ["", "| fault | times |", "|---|---|"]
         faults += [f"| {name} | {count:,} |" for name, count in sorted(self.faults.items())]
         keys = ["", "| Redis keys | before | after | bounded by |", "|---|---|---|---|"]
-        bounds = dict(KINDS)
         for kind, count in sorted(self.keys_after.items()):
-            shown = kind.replace("|", " or ")
-            before = self.keys_before.get(kind, 0)
-            keys.append(f"| `{shown}` | {before} | {count:,} | {bounds.get(kind, '')} |")
+            keys.append(f"| {kind} | {self.keys_before.get(kind, 0):,} | {count:,} | {KINDS[kind][1]} |")
         return "\n".join([*head, *facts, *faults, *keys])
 
 

@@ -19,7 +19,7 @@ Function = Callable[..., Any]
 
 FOLDER = "CHAOS_FOLDER"
 DOUBLED = "doubled"
-KILL_POINTS = (
+KILL_POINTS: tuple[str, ...] = (
     "after BRPOP, before the task",
     "in mid-blob",
     "between blob and manifest",
@@ -56,7 +56,7 @@ class Armoury:
 
     def kills(self) -> dict[str, int]:
         """How often each point has killed."""
-        counts: dict[str, int] = {point: 0 for point in KILL_POINTS}
+        counts = dict.fromkeys(KILL_POINTS, 0)
         for path in (self._folder / "killed").iterdir():
             counts[KILL_POINTS[int(path.name.partition("-")[0])]] += 1
         return counts
