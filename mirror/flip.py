@@ -29,8 +29,8 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
     ledger = engine.ledger.batches
-    if ledger.state(batch) != "flipping":
-        return  # the batch has gone on: this message came late
+    if ledger.is_through(batch, region, "flipping"):
+        return  # this message came late
     known, now = ledger.outcomes(batch), engine.ledger.now()
     going = {
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
@@ -57,7 +57,7 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
     since is theirs.
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
-    if engine.ledger.batches.state(batch) != "returning":
+    if engine.ledger.batches.is_through(batch, region, "returning"):
         return
     known = engine.ledger.batches.outcomes(batch)
     failures = half_moved(known)

@@ -38,8 +38,8 @@ def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard |
     never raised: only the ledger's own failures rise. Whoever settles the last thing due, this call or
     the last haul, puts the manifests.
     """
-    if engine.ledger.batches.state(batch) != "landing":
-        return []  # the batch has gone on: this message came late
+    if engine.ledger.batches.is_through(batch, region, "landing"):
+        return []  # this message came late
     ledger, progress = engine.ledger.batches, Progress(engine.ledger, batch, region, heard)
     stage = Stage.open(engine, batch, region, progress)
     if hauls:

@@ -17,9 +17,11 @@ from mirror.engine import Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
+from mirror.spec import Lane
 from registry.connections import Connections
 from registry.docker_config import usual_credentials
 from registry.redact import redacted
+from tasks.canvas import PRIORITY
 from tasks.terms import credential_entries, endpoint_of
 
 
@@ -40,6 +42,12 @@ class Runtime:
     ledger: Ledger
     connections: Connections
     engine: Engine
+    client: redis.Redis
+
+    def waiting(self, queue: str, lane: Lane) -> int:
+        """Messages in a queue's list of that lane, in Celery's spelling of it."""
+        suffix = f":{PRIORITY[lane]}" if PRIORITY[lane] else ""
+        return int(self.client.llen(f"{self.settings.redis_prefix}{queue}{suffix}"))
 
     def close(self) -> None:
         self.connections.close()
@@ -77,7 +85,8 @@ def compose(settings: Settings) -> Runtime:
     """Everything one process needs, from its settings."""
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
-    ledger = Ledger(connect(url), settings.redis_prefix, settings.confirm_replicas)
+    client = connect(url)
+    ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas)
     connections = connections_of(settings, fleet)
     engine = Engine(
         ledger=ledger,
@@ -88,7 +97,7 @@ def compose(settings: Settings) -> Runtime:
         outage_s=settings.outage_s,
         proof_s=settings.proof_s,
     )
-    return Runtime(settings, fleet, ledger, connections, engine)
+    return Runtime(settings, fleet, ledger, connections, engine, client)
 
 
 def connections_of(settings: Settings, fleet: Fleet) -> Connections:

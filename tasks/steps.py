@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from celery import Task, shared_task
@@ -20,6 +21,8 @@ from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
 
+AT_WORK = "work in {}"
+"""The place of the lease of whoever is at a batch's step in a region."""
 PROGRESS_S = 2.0
 """How often a task says in Flower how far it is."""
 
@@ -48,18 +51,21 @@ def resolve_task(batch: str) -> None:
 def land_task(self: Task[..., None], batch: str, region: str) -> None:
     """Land the batch in one region; blobs too large for this task join its chord as hauls."""
     rt, chorded = runtime(), bool(self.request.chord)
-    try:
-        digests = land(rt.engine, batch, region, hauls=chorded, heard=_heard(self))
-    except LedgerError:
-        raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
-    except Exception as error:
-        logger.exception("landing batch %s in %s failed", batch, region)
-        give_up(rt.engine, batch, region, error)
-        digests = []
-    for digest in digests:
-        self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
-    if digests:
-        _let_expire(self)
+    with at_work(rt, batch, region) as alone:
+        if not alone:
+            return
+        try:
+            digests = land(rt.engine, batch, region, hauls=chorded, heard=_heard(self))
+        except LedgerError:
+            raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
+        except Exception as error:
+            logger.exception("landing batch %s in %s failed", batch, region)
+            give_up(rt.engine, batch, region, error)
+            digests = []
+        for digest in digests:
+            self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
+        if digests:
+            _let_expire(self)
     _ask_for_finalize(rt, batch, chorded=chorded)
 
 
@@ -84,20 +90,41 @@ def finalize_task(batch: str) -> None:
 @shared_task(name="sealift.flip", bind=True)
 def flip_task(self: Task[..., None], batch: str, region: str) -> None:
     rt = runtime()
-    flip(rt.engine, batch, region, _heard(self))
+    with at_work(rt, batch, region) as alone:
+        if not alone:
+            return
+        flip(rt.engine, batch, region, _heard(self))
     _ask_for_conclude(rt, batch, "flipped", chorded=bool(self.request.chord))
 
 
 @shared_task(name="sealift.unflip", bind=True)
 def unflip_task(self: Task[..., None], batch: str, region: str) -> None:
     rt = runtime()
-    unflip(rt.engine, batch, region)
+    with at_work(rt, batch, region) as alone:
+        if not alone:
+            return
+        unflip(rt.engine, batch, region)
     _ask_for_conclude(rt, batch, "returned", chorded=bool(self.request.chord))
 
 
 @shared_task(name="sealift.conclude")
 def conclude_task(batch: str) -> None:
     conclude_batch(runtime(), batch)
+
+
+@contextlib.contextmanager
+def at_work(rt: Runtime, batch: str, region: str) -> Iterator[bool]:
+    """Whether this worker is the one at the batch's step in the region; a copy of its message is not.
+
+    While it is, the sweeper sees so and sends no copy.
+    """
+    leases = rt.ledger.content.leases
+    lease = leases.take(AT_WORK.format(region), batch)
+    try:
+        yield lease is not None
+    finally:
+        if lease is not None:
+            leases.release(lease)
 
 
 def finalize_batch(rt: Runtime, batch: str) -> None:

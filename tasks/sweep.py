@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Literal
 
 from celery import shared_task
 
 from mirror import decide
 from mirror.ledger import Ledger, LedgerError
-from mirror.ledger.batches import BatchState
+from mirror.ledger.batches import STEP_OF, BatchState
 from tasks import canvas
 from tasks.runtime import Runtime, runtime
-from tasks.steps import open_window
+from tasks.steps import AT_WORK, open_window
 
 logger = logging.getLogger(__name__)
 
 MAX_SWEEPS = 20
 """A batch that was sent on so often without coming to an end is ended, with that reason."""
+COPY_EVERY = 8
+"""A batch that seems to wait in a queue is sent a copy each time it was found so that often."""
 
 
 @shared_task(name="sealift.sweep")
@@ -50,39 +51,51 @@ def _send_on_run(rt: Runtime, run: str) -> None:
 
 
 def _send_on(rt: Runtime, batch: str) -> None:
+    """Send on what nobody is at and no queue holds: that alone is lost, and that alone is counted."""
     state = rt.ledger.batches.state(batch)
     todo = _regions_to_do(rt, batch, state)
-    alive = rt.ledger.live_regions()
-    # Without a worker nothing can be lost but time: the message waits in the queue as the batch does here.
-    reachable = [region for region in todo if region in alive]
-    if todo and not reachable:
+    regions = [region for region in todo if _is_nobodys(rt, batch, region)]
+    if todo and not regions:
         return
-    if rt.ledger.batches.swept(batch) > MAX_SWEEPS:
-        reason = f"stopped moving {MAX_SWEEPS} times while {state}; see the workers' logs"
-        if decide.give_up(rt.engine, batch, reason).step == "concluded":
-            open_window(rt, rt.ledger.batches.run_of(batch))
-    elif todo:
-        for region in reachable:
-            _SEND_TO_REGION[state](rt.ledger, batch, region)
-    elif state in _SEND_DECISION:
+    queues = regions or [canvas.CONTROL_QUEUE]
+    if any(rt.waiting(queue, rt.ledger.lane(rt.ledger.batches.run_of(batch))) for queue in queues):
+        # Our message is probably among them. A copy now and then, in case it is not, costs next to nothing.
+        if rt.ledger.batches.queued(batch) % COPY_EVERY:
+            return
+    elif rt.ledger.batches.swept(batch) > MAX_SWEEPS:
+        _end(rt, batch, state)
+        return
+    _send(rt, batch, state, regions)
+
+
+def _send(rt: Runtime, batch: str, state: BatchState, regions: list[str]) -> None:
+    for region in regions:
+        _SEND_TO_REGION[state](rt.ledger, batch, region)
+    if not regions and state in _SEND_DECISION:
         _SEND_DECISION[state](rt.ledger, batch)
+
+
+def _end(rt: Runtime, batch: str, state: BatchState) -> None:
+    reason = f"stopped moving {MAX_SWEEPS} times while {state}; see the workers' logs"
+    if decide.give_up(rt.engine, batch, reason).step == "concluded":
+        open_window(rt, rt.ledger.batches.run_of(batch))
+
+
+def _is_nobodys(rt: Runtime, batch: str, region: str) -> bool:
+    """Whether a living region has nobody at the batch; without a worker nothing can be lost but time."""
+    at_it = rt.ledger.content.leases.is_held(AT_WORK.format(region), batch)
+    return not at_it and region in rt.ledger.live_regions()
 
 
 def _regions_to_do(rt: Runtime, batch: str, state: BatchState) -> list[str]:
     """Regions that have not taken the batch's present step; none where it is taken without them."""
-    step = _STEP.get(state)
-    if step is None:
+    if state not in STEP_OF:
         return []
     regions = rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions
-    done = rt.ledger.batches.regions_done(batch, step)
+    done = rt.ledger.batches.regions_done(batch, STEP_OF[state])
     return [region for region in regions if region not in done]
 
 
-_STEP: dict[BatchState, Literal["landed", "flipped", "returned"]] = {
-    "landing": "landed",
-    "flipping": "flipped",
-    "returning": "returned",
-}
 _SEND_TO_REGION: dict[BatchState, Callable[[Ledger, str, str], None]] = {
     "landing": canvas.send_land,
     "flipping": canvas.send_flip,

@@ -66,6 +66,10 @@ class Leases:
         for lease in held:
             self.release(lease)
 
+    def is_held(self, place: str, what: str) -> bool:
+        """Whether anybody has it: a living worker, but for the last LEASE_S of one that died."""
+        return bool(self._redis.exists(self._keys.lease(place, what)))
+
     @contextlib.contextmanager
     def turn(self, place: str, what: str) -> Iterator[None]:
         """Wait for one's turn at something that only one worker may do at a time."""

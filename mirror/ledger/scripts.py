@@ -15,7 +15,7 @@ ADVANCE = (
     + """
 -- KEYS batch, open; ARGV batch id, expected state, new state
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'state', ARGV[3], 'attempts', '0')
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'attempts', '0', 'queued', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
 """

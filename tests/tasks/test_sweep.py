@@ -15,6 +15,7 @@ from mirror.ledger.batches import Outcome, Resolved
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
 from tasks import sweep
+from tasks.steps import AT_WORK
 from tests.support.engine import engine_on
 from tests.support.valkey import ValkeyServer
 
@@ -28,6 +29,8 @@ class Sweeper:
 
     engine: Engine
     sent: list[tuple[str, ...]] = field(default_factory=list)
+    queued: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Messages in a queue's lane."""
 
     @property
     def ledger(self) -> Ledger:
@@ -53,7 +56,12 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     with engine_on(valkey) as engine:
         made = Sweeper(engine)
         settings = SimpleNamespace(stall_s=45.0, window_batches=16)
-        rt = SimpleNamespace(ledger=engine.ledger, engine=engine, settings=settings)
+        rt = SimpleNamespace(
+            ledger=engine.ledger,
+            engine=engine,
+            settings=settings,
+            waiting=lambda queue, lane: made.queued.get((queue, lane), 0),
+        )
         monkeypatch.setattr(sweep, "runtime", lambda: rt)
         for sends in (sweep._SEND_DECISION, sweep._SEND_TO_REGION):
             for state in list(sends):
@@ -105,6 +113,32 @@ def test_a_batch_that_was_sent_on_too_often_ends_with_the_reason(sweeper: Sweepe
     assert report.state == "failed"
     assert tag.targets[1].state == "failed"
     assert tag.targets[1].reason
+
+
+def test_a_batch_that_waits_behind_others_is_left_in_its_queue_and_not_counted(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("landing")
+    for region in SPEC.regions:
+        sweeper.ledger.beat(region, "worker")
+    sweeper.queued["eu", "release"] = 5
+    sweeper.ledger.batches.region_done(batch, "us", "landed")
+
+    rounds = 3 * sweep.MAX_SWEEPS
+    sent = [sweeper.sweep() for _ in range(rounds)]
+
+    assert sum(map(len, sent)) == rounds // sweep.COPY_EVERY, "a copy now and then, in case it was lost"
+    sweeper.queued.clear()
+    assert sweeper.sweep() == [("landing", batch, "eu")]
+
+
+def test_a_batch_that_a_worker_is_at_is_left_to_it(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("landing")
+    sweeper.ledger.beat("eu", "worker")
+    lease = sweeper.ledger.content.leases.take(AT_WORK.format("eu"), batch)
+    assert lease
+
+    assert sweeper.sweep() == []
+    sweeper.ledger.content.leases.release(lease)
+    assert sweeper.sweep() == [("landing", batch, "eu")]
 
 
 def test_one_batch_that_cannot_be_read_does_not_keep_the_sweeper_from_the_others(sweeper: Sweeper) -> None:
