@@ -16,6 +16,7 @@ from mirror.spec import Lane, MirrorSpec
 CONTROL_QUEUE = "control"
 PRIORITY: dict[Lane, int] = {"release": 0, "backfill": 9}
 """0 is the highest on Redis; the two steps of ``priority_steps``."""
+AFTER_THE_FIRST_FLIP = frozenset({"flip", "unflip", "conclude"})
 
 
 def send_enumerate(ledger: Ledger, run: str) -> None:
@@ -79,6 +80,11 @@ def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
     return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
 
 
+def lane_of(ledger: Ledger, name: str, run: str) -> Lane:
+    """A run's lane; but from the first flip to the end the targets differ, and nothing may come between."""
+    return "release" if name in AFTER_THE_FIRST_FLIP else ledger.lane(run)
+
+
 def title(spec: MirrorSpec, tags: list[str]) -> str:
     """``explorer v0.8…v0.9 (12 tags)``."""
     if len(tags) == 1:
@@ -98,14 +104,14 @@ def _in_regions(ledger: Ledger, header: str, batch: str, body: str, regions: Seq
 def _batch_task(ledger: Ledger, name: str, batch: str) -> Signature:
     run = ledger.batches.run_of(batch)
     tags = [tag for tag, _ in ledger.batches.tags(batch)]
-    return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", ledger.lane(run))
+    return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", lane_of(ledger, name, run))
 
 
 def _region_task(ledger: Ledger, name: str, batch: str, region: str) -> Signature:
     run = ledger.batches.run_of(batch)
     tags = [tag for tag, _ in ledger.batches.tags(batch)]
     shown = f"{name} · {title(ledger.spec(run), tags)} → {region}"
-    return _task(name, [batch, region], region, shown, ledger.lane(run))
+    return _task(name, [batch, region], region, shown, lane_of(ledger, name, run))
 
 
 def _control(name: str, args: list[Any], shown: str, lane: Lane) -> Signature:

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MAX_SWEEPS = 20
 """A batch that was sent on so often without coming to an end is ended, with that reason."""
+AFTER_FLIP: frozenset[BatchState] = frozenset({"flipping", "returning"})
+"""States whose messages travel in the release lane whatever the run's (see :mod:`tasks.canvas`)."""
 COPY_EVERY = 8
 """A batch that seems to wait in a queue is sent a copy each time it was found so that often."""
 
@@ -58,7 +60,8 @@ def _send_on(rt: Runtime, batch: str) -> None:
     if todo and not regions:
         return
     queues = regions or [canvas.CONTROL_QUEUE]
-    if any(rt.waiting(queue, rt.ledger.lane(rt.ledger.batches.run_of(batch))) for queue in queues):
+    lane = "release" if state in AFTER_FLIP else rt.ledger.lane(rt.ledger.batches.run_of(batch))
+    if any(rt.waiting(queue, lane) for queue in queues):
         # Our message is probably among them. A copy now and then, in case it is not, costs next to nothing.
         if rt.ledger.batches.queued(batch) % COPY_EVERY:
             return
