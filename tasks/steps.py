@@ -62,10 +62,10 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
             logger.exception("landing batch %s in %s failed", batch, region)
             give_up(rt.engine, batch, region, error)
             digests = []
+        if digests:
+            _let_growth_expire(self)
         for digest in digests:
             self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
-        if digests:
-            _let_expire(self)
     _ask_for_finalize(rt, batch, chorded=chorded)
 
 
@@ -153,12 +153,14 @@ def open_window(rt: Runtime, run: str) -> None:
         canvas.send_resolve(rt.ledger, batch)
 
 
-def _let_expire(task: Task[..., None]) -> None:
-    """Celery keeps how much a chord has grown under a key that outlives a chord that dies, for good."""
+def _let_growth_expire(task: Task[..., None]) -> None:
+    """Celery counts by how much a chord has grown under a key that would outlive a chord that dies.
+
+    Made beforehand with its end, it keeps that end through Celery's INCR, whoever is killed when.
+    """
     backend: Any = task.backend  # the Redis one: Celery's types know only what all have
-    backend.client.expire(
-        backend.get_key_for_group(task.request.group, ".t"), task.app.conf.result_chord_expires
-    )
+    key = backend.get_key_for_group(task.request.group, ".t")
+    backend.client.set(key, 0, nx=True, ex=task.app.conf.result_chord_expires)
 
 
 def _ask_for_finalize(rt: Runtime, batch: str, *, chorded: bool) -> None:
