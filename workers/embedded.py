@@ -20,6 +20,7 @@ SERVER = "server"
 SERVER_PATIENCE_S = 30.0
 SOFT_SHUTDOWN_S = 2.0
 """A stopping worker may finish this much; what it drops, the next command on the folder resumes."""
+OUTAGE_VARIABLE = "SEALIFT_OUTAGE_S"
 STOP_GRACE_S = SOFT_SHUTDOWN_S + 4.0
 
 
@@ -29,8 +30,15 @@ class EmbeddedFleet:
     Raises StateBusy and NoServer where it cannot begin, ServerFailed where its server stays silent.
     """
 
-    def __init__(self, folder: StateFolder, on_death: Callable[[Death], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        folder: StateFolder,
+        on_death: Callable[[Death], None] = lambda _: None,
+        outage_s: float | None = None,
+    ) -> None:
+        """``outage_s`` is how long outages are waited out unless the environment says; None: as usual."""
         self.folder = folder
+        self._outage_s = outage_s
         self.supervisor = Supervisor(on_death)
         self.hurry = threading.Event()
         """Set it to make :meth:`close` kill what still works instead of waiting for it."""
@@ -107,6 +115,8 @@ class EmbeddedFleet:
             "SEALIFT_SOFT_SHUTDOWN_S": str(SOFT_SHUTDOWN_S),
             "TMPDIR": str(self._temporary),
         }
+        if self._outage_s is not None and OUTAGE_VARIABLE not in os.environ:
+            environment[OUTAGE_VARIABLE] = str(self._outage_s)
         return worker_child(region, concurrency, self._log(f"worker-{region}"), environment)
 
     @property

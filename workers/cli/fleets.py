@@ -28,6 +28,8 @@ WORKER_PATIENCE_S = 10.0
 JOINED_PATIENCE_S = 3.0
 """The fleet of an ``up`` says which regions it serves: only a worker beside it can be on its way."""
 SERVER_PATIENCE_S = 10.0
+OUTAGE_S = 30.0
+"""A command's own fleet waits out a blip; a name that is mistyped must not keep anybody for minutes."""
 URL_VARIABLE = "SEALIFT_REDIS_URL"
 Kind = Literal["external", "joined", "embedded"]
 
@@ -196,7 +198,7 @@ def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine
     from workers.embedded import EmbeddedFleet
 
     deaths: SimpleQueue[Death] = SimpleQueue()
-    fleet = EmbeddedFleet(session.state, deaths.put)
+    fleet = EmbeddedFleet(session.state, deaths.put, outage_s=OUTAGE_S)
     opened = Engine(session, "embedded", fleet, deaths=deaths)
     try:
         fleet.open()

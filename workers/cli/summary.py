@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 """Above it a table shows only what went wrong, unless all of it is asked for."""
+MOST_NAMED = 6
+"""Tags that share a reason, before the rest is only counted."""
 AUTHENTICATION = frozenset({"Unauthorized", "Denied"})
 FINE = frozenset({"current", "updated"})
 _REMEDIES = {
@@ -172,7 +174,13 @@ def _reasons(rows: list[Row]) -> list[str]:
         reason = target.reason or tag.reason
         if reason and tag.tag not in tags.setdefault(reason, []):
             tags[reason].append(tag.tag)
-    return [f"{listed(names)}: {reason}" for reason, names in tags.items()]
+    return [f"{_some(names)}: {reason}" for reason, names in tags.items()]
+
+
+def _some(names: list[str]) -> str:
+    if len(names) <= MOST_NAMED:
+        return listed(names)
+    return f"{', '.join(names[: MOST_NAMED - 1])} and {len(names) - MOST_NAMED + 1} more"
 
 
 def _table(rows: list[Row], *, has_regions: bool) -> Table:
