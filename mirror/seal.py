@@ -28,6 +28,7 @@ def seal(stage: Stage) -> None:
     known = stage.engine.ledger.batches.outcomes(stage.batch)
     placed = stage.engine.ledger.batches.placed(stage.batch, stage.region)
     associates = stage.engine.ledger.batches.associates(stage.batch)
+    now = stage.engine.ledger.now()
     with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
         sealed = {
             (one.tag, name): pool.submit(
@@ -42,7 +43,7 @@ def seal(stage: Stage) -> None:
             for one, wanted, name, target in stage.pairs
             if (one.tag, name) in known and _open(known[one.tag, name], one.tag in associates)
         }
-        outcomes = {pair: answer.result() for pair, answer in sealed.items()}
+        outcomes = {pair: _proved(answer.result(), now) for pair, answer in sealed.items()}
     outcomes |= _accounts(stage, outcomes, placed)
     stage.engine.ledger.batches.record(stage.batch, outcomes, (*BEFORE_FLIP, "current"))
     landed = sum(outcome.state == "landed" for outcome in outcomes.values())
@@ -76,7 +77,11 @@ def _seal_tag(
         return placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
     if outcome.state == "current":
         return outcome
-    return replace(outcome, state="landed", at=stage.engine.ledger.now())
+    return replace(outcome, state="landed")
+
+
+def _proved(outcome: Outcome, at: float) -> Outcome:
+    return replace(outcome, at=at) if outcome.state == "landed" else outcome
 
 
 class _BlobMissing(Exception):

@@ -119,5 +119,11 @@ def _control(name: str, args: list[Any], shown: str, lane: Lane) -> Signature:
 
 
 def _task(name: str, args: list[Any], queue: str, shown: str, lane: Lane) -> Signature:
-    options = {"queue": queue, "priority": PRIORITY[lane], "argsrepr": shown, "kwargsrepr": "{}"}
+    options = {
+        "queue": queue,
+        "priority": PRIORITY[lane],
+        "argsrepr": shown,
+        "kwargsrepr": "{}",
+        "ignore_result": True,  # said here too, or every message sent subscribes to a result nobody reads
+    }
     return signature(f"sealift.{name}", args=args, options=options, immutable=True)

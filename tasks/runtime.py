@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import redis
@@ -18,11 +20,14 @@ from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
 from mirror.spec import Lane
-from registry.connections import Connections
-from registry.docker_config import usual_credentials
 from registry.redact import redacted
 from tasks.canvas import PRIORITY
 from tasks.terms import credential_entries, endpoint_of
+
+if TYPE_CHECKING:
+    from registry.connections import (
+        Connections,
+    )  # brings httpx, which a command that sends work does not need
 
 
 class BrokerUnreachable(Exception):
@@ -33,16 +38,34 @@ class NoBroker(Exception):
     """No Redis URL is configured: a worker needs one; commands start an embedded server instead."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Runtime:
-    """One process's tools. Made after fork: connections must not be shared between processes."""
+    """One process's tools. Made after fork: connections must not be shared between processes.
+
+    What talks to registries is made when first used: a command that only sends work needs none of it.
+    """
 
     settings: Settings
     fleet: Fleet
     ledger: Ledger
-    connections: Connections
-    engine: Engine
     client: redis.Redis
+
+    @cached_property
+    def connections(self) -> Connections:
+        return connections_of(self.settings, self.fleet)
+
+    @cached_property
+    def engine(self) -> Engine:
+        settings = self.settings
+        return Engine(
+            ledger=self.ledger,
+            open_repository=self.connections.open,
+            patience=Patience(settings.attempts, settings.retry_budget_s),
+            limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
+            memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),
+            outage_s=settings.outage_s,
+            proof_s=settings.proof_s,
+        )
 
     def waiting(self, queue: str, lane: Lane) -> int:
         """Messages in a queue's list of that lane, in Celery's spelling of it."""
@@ -50,7 +73,8 @@ class Runtime:
         return int(self.client.llen(f"{self.settings.redis_prefix}{queue}{suffix}"))
 
     def close(self) -> None:
-        self.connections.close()
+        if "connections" in vars(self):
+            self.connections.close()
 
 
 _made: list[Runtime] = []
@@ -87,21 +111,14 @@ def compose(settings: Settings) -> Runtime:
     url = redis_url(settings, fleet)
     client = connect(url)
     ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas)
-    connections = connections_of(settings, fleet)
-    engine = Engine(
-        ledger=ledger,
-        open_repository=connections.open,
-        patience=Patience(settings.attempts, settings.retry_budget_s),
-        limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
-        memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),
-        outage_s=settings.outage_s,
-        proof_s=settings.proof_s,
-    )
-    return Runtime(settings, fleet, ledger, connections, engine, client)
+    return Runtime(settings, fleet, ledger, client)
 
 
 def connections_of(settings: Settings, fleet: Fleet) -> Connections:
     """Registries on the fleet file's terms, with its accounts first, then docker's and podman's."""
+    from registry.connections import Connections
+    from registry.docker_config import usual_credentials
+
     credentials = usual_credentials(credential_entries(fleet))
     return Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
 

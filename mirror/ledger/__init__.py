@@ -31,6 +31,8 @@ KEEP_S = 30 * 86400
 """How long a run can be looked up (as in :mod:`.scripts`)."""
 HEARTBEAT_S = 60
 """A worker not heard of for this long is not counted as living."""
+KNOWN_RUNS = 256
+"""Runs whose terms a process keeps in mind."""
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
 CONFIRM_MS = 5000
@@ -53,6 +55,7 @@ class Ledger:
         ``prefix`` separates fleets that share a server; ``replicas`` must confirm what is promised.
         """
         self._replicas, self._can_confirm = replicas, True
+        self._known: dict[str, tuple[MirrorSpec, Lane]] = {}
         self._redis = client
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
@@ -83,12 +86,23 @@ class Ledger:
 
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""
-        (document,) = self._fields(run, "spec")
-        return MirrorSpec.parse(json.loads(document))
+        return self._terms(run)[0]
 
     def lane(self, run: str) -> Lane:
-        (lane,) = self._fields(run, "lane")
-        return "backfill" if lane == "backfill" else "release"
+        return self._terms(run)[1]
+
+    def _terms(self, run: str) -> tuple[MirrorSpec, Lane]:
+        """Written once and never changed, so each process reads them once."""
+        if run not in self._known:
+            document, lane = self._fields(run, "spec", "lane")
+            if len(self._known) >= KNOWN_RUNS:
+                self._known.clear()
+            terms: tuple[MirrorSpec, Lane] = (
+                MirrorSpec.parse(json.loads(document)),
+                "backfill" if lane == "backfill" else "release",
+            )
+            self._known[run] = terms
+        return self._known[run]
 
     def next_generation(self) -> int:
         """A number that is higher than all before it, taken just before the source is asked.
