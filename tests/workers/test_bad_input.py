@@ -420,3 +420,20 @@ def test_with_json_a_failed_run_is_one_object_with_its_code_and_kind(world: Worl
     assert (said.code, document["exit_code"], document["schema"]) == (4, 4, 1)
     assert tag["targets"][0]["kind"] == "Unauthorized"
     assert "wrong" not in json.dumps(document).replace("wrong password", "")
+
+
+@pytest.mark.fleet
+def test_mirrors_that_write_the_same_tag_are_refused_with_3_before_a_fleet_hears_of_them(
+    world: World,
+) -> None:
+    text = "mirrors:\n" + MIRROR.format(name="app") + MIRROR.format(name="twin")
+    names = {"localhost:1": world.source.host, "localhost:2/b": f"{world.target.host}/twins"}
+    for name, place in names.items():
+        text = text.replace(name, place)
+    (world.place.folder / "twins.yaml").write_text(text)
+
+    said = world.place.sealift("sync", "app", "--fleet-file", "twins.yaml")
+
+    assert said.code == Exit.CONFIGURATION
+    assert "both write the tag 1.0" in said.err
+    assert world.target.tags("twins/app") == {}

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -11,9 +12,10 @@ from rich.console import Console as RichConsole
 
 from mirror.ledger import Ledger
 from mirror.report import Moved, RegionReport, RunReport, TagReport, TargetReport
-from workers.cli import progress
+from workers.cli import progress, waiting
 from workers.cli.console import Console
 from workers.cli.exits import Exit
+from workers.cli.fleets import Engine
 from workers.cli.progress import Bars, Lines
 from workers.cli.summary import MOST_ROWS, closing_line, exit_code, show
 
@@ -137,6 +139,19 @@ def test_a_growing_rate_is_no_news(
     assert lines.count("hello: 2 of 2 tags done (2 updated)") == 1
 
 
+def test_what_a_run_waits_out_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    engine = cast("Engine", SimpleNamespace(session=SimpleNamespace(console=Console())))
+    away = replace(OPEN, waits="localhost:1/x: cannot connect")
+    told: set[str] = set()
+
+    for report in (OPEN, away, away):
+        waiting._tell_waits(engine, [report], told)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hello: waiting, because localhost:1/x: cannot connect; ")
+    assert "Waiting, because localhost:1/x: cannot connect." in closing_line(away)
+
+
 @pytest.mark.parametrize(
     ("report", "line"),
     [
@@ -200,6 +215,25 @@ def test_a_reason_that_tags_share_is_said_once_and_versions_come_in_their_order(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:4]] == ["1.9", "1.10", "latest"]
     assert lines[4] == "1.9, 1.10 and latest: no space left"
+
+
+def test_a_target_that_another_one_held_back_does_not_repeat_its_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held = failure("Denied", "not moved, because of localhost:2/x: may not")
+    tags = [tag("1.0", held, failure("Denied", "localhost:2/x: may not"))]
+
+    show(Console(), ledger(*tags), [FAILED], everything=False)
+
+    assert capsys.readouterr().out.count("may not") == 1
+
+
+def test_of_many_tags_that_share_a_reason_the_first_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    tags = [tag(f"1.{number}", failure("", "no space left")) for number in range(9)]
+
+    show(Console(), ledger(*tags), [FAILED], everything=False)
+
+    assert "1.0, 1.1, 1.2, 1.3, 1.4 and 4 more: no space left\n" in capsys.readouterr().out
 
 
 def test_several_runs_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from workers.cli.console import Console
 from workers.cli.exits import Exit
-from workers.cli.summary import MOST_ROWS
+from workers.cli.summary import MOST_ROWS, by_number
 from workers.cli.text import counted
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def _show(console: Console, preview: Preview, *, everything: bool) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO"):
         table.add_column(name, overflow="fold")
-    rows = [(tag, target) for tag in preview.tags for target in tag.targets]
+    tags = sorted(preview.tags, key=lambda tag: by_number(tag.tag))
+    rows = [(tag, target) for tag in tags for target in tag.targets]
     changes = [row for row in rows if row[1].state != "current"]
     shown = rows if everything or len(rows) <= MOST_ROWS else changes
     if not everything:

@@ -37,6 +37,8 @@ _REMEDIES = {
 """What helps, by the kind of failure; kinds whose reason says it all are left out."""
 _END = re.compile(r"[^\s/]+(?=/)")
 """The host that a registry's error begins with."""
+_FOLLOWS = "not moved, because of "
+"""What the reason of a held-back target begins with; the reason itself stands at the other one."""
 _DIGITS = re.compile(r"(\d+)")
 Row = tuple[TagReport, TargetReport]
 _COLOURS = {"updated": "green", "current": "dim", "failed": "red", "pending": "cyan"}
@@ -159,10 +161,10 @@ def _chosen(ledger: Ledger, report: RunReport, *, everything: bool) -> tuple[lis
             left_out += 1
         else:
             shown.append((tag, target))
-    return sorted(shown, key=lambda row: _by_number(row[0].tag)), left_out
+    return sorted(shown, key=lambda row: by_number(row[0].tag)), left_out
 
 
-def _by_number(tag: str) -> list[tuple[int, str]]:
+def by_number(tag: str) -> list[tuple[int, str]]:
     """``v0.9`` before ``v0.10``."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _DIGITS.split(tag)]
 
@@ -174,7 +176,11 @@ def _reasons(rows: list[Row]) -> list[str]:
         reason = target.reason or tag.reason
         if reason and tag.tag not in tags.setdefault(reason, []):
             tags[reason].append(tag.tag)
-    return [f"{_some(names)}: {reason}" for reason, names in tags.items()]
+    return [
+        f"{_some(names)}: {reason}"
+        for reason, names in tags.items()
+        if reason.removeprefix(_FOLLOWS) == reason or reason.removeprefix(_FOLLOWS) not in tags
+    ]
 
 
 def _some(names: list[str]) -> str:
