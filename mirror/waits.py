@@ -36,10 +36,8 @@ def _until(engine: Engine, member: str, retry_after_s: float | None) -> float | 
     now = engine.ledger.now()
     if retry_after_s is not None:
         return now + retry_after_s
-    since, count = engine.ledger.trouble(member)
-    if now - since >= engine.outage_s or not engine.outage_s:
-        return None
-    return now + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(count - 1, 10))
+    since, until = engine.ledger.trouble(member, FIRST_PAUSE_S, LONGEST_PAUSE_S)
+    return until if engine.outage_s and now - since < engine.outage_s else None
 
 
 def failure(

@@ -5,6 +5,7 @@ Messages carry ids only. Titles are for people who watch Flower; no code reads t
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,6 +86,11 @@ def lane_of(ledger: Ledger, name: str, run: str) -> Lane:
     return "release" if name in AFTER_THE_FIRST_FLIP else ledger.lane(run)
 
 
+def mark(name: str, *ids: str) -> str:
+    """How the id of a task about these begins: what the sweeper looks for in a queue."""
+    return "".join(f"{part}-" for part in (name, *ids))
+
+
 def title(spec: MirrorSpec, tags: list[str]) -> str:
     """``explorer v0.8…v0.9 (12 tags)``."""
     if len(tags) == 1:
@@ -120,6 +126,7 @@ def _control(name: str, args: list[Any], shown: str, lane: Lane) -> Signature:
 
 def _task(name: str, args: list[Any], queue: str, shown: str, lane: Lane) -> Signature:
     options = {
+        "task_id": f"{mark(name, *(str(arg) for arg in args))}{secrets.token_hex(4)}",
         "queue": queue,
         "priority": PRIORITY[lane],
         "argsrepr": shown,

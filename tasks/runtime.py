@@ -38,6 +38,10 @@ class NoBroker(Exception):
     """No Redis URL is configured: a worker needs one; commands start an embedded server instead."""
 
 
+MOST_MESSAGES = 5000
+"""Messages of one queue that a sweep looks through; about a kilobyte each."""
+
+
 @dataclass
 class Runtime:
     """One process's tools. Made after fork: connections must not be shared between processes.
@@ -67,10 +71,12 @@ class Runtime:
             proof_s=settings.proof_s,
         )
 
-    def waiting(self, queue: str, lane: Lane) -> int:
-        """Messages in a queue's list of that lane, in Celery's spelling of it."""
+    def messages(self, queue: str, lane: Lane) -> list[bytes]:
+        """What waits in a queue's lane, under Celery's name for it; of a very long one those next in turn."""
         suffix = f":{PRIORITY[lane]}" if PRIORITY[lane] else ""
-        return int(self.client.llen(f"{self.settings.redis_prefix}{queue}{suffix}"))
+        key = f"{self.settings.redis_prefix}{queue}{suffix}"
+        found: list[bytes] = self.client.lrange(key, -MOST_MESSAGES, -1)  # type: ignore[assignment]  # undecoded
+        return found
 
     def close(self) -> None:
         if "connections" in vars(self):

@@ -13,7 +13,9 @@ from celery import shared_task
 from mirror import decide
 from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import STEP_OF, BatchState
+from mirror.spec import Lane
 from tasks import canvas
+from tasks.canvas import mark
 from tasks.runtime import Runtime, runtime
 from tasks.steps import AT_WORK, open_window
 
@@ -23,8 +25,6 @@ MAX_SWEEPS = 20
 """A batch that was sent on so often without coming to an end is ended, with that reason."""
 AFTER_FLIP: frozenset[BatchState] = frozenset({"flipping", "returning"})
 """States whose messages travel in the release lane whatever the run's (see :mod:`tasks.canvas`)."""
-COPY_EVERY = 8
-"""A batch that seems to wait in a queue is sent a copy each time it was found so that often."""
 
 
 @shared_task(name="sealift.sweep")
@@ -35,13 +35,28 @@ def sweep_task(older_than_s: float | None = None) -> None:
     ``stall_s`` where nobody can be at work: 0 when a fleet is started alone.
     """
     rt = runtime()
+    queues = Queues(rt)
     for member in rt.ledger.take_due(rt.settings.stall_s if older_than_s is None else older_than_s):
         try:
-            _send_on(rt, member) if "." in member else _send_on_run(rt, member)
+            _send_on(rt, queues, member) if "." in member else _send_on_run(rt, member)
         except LedgerError:
             raise
         except Exception:  # whatever is wrong with one must not keep the sweeper from all others
             logger.exception("cannot send on %s; it is looked at again", member)
+
+
+class Queues:
+    """What one sweep sees waiting in the queues, each read when first asked about."""
+
+    def __init__(self, rt: Runtime) -> None:
+        self._rt = rt
+        self._read: dict[tuple[str, Lane], bytes] = {}
+
+    def hold(self, queue: str, lane: Lane, mark: str) -> bool:
+        """Whether a message waits whose task id begins so."""
+        if (queue, lane) not in self._read:
+            self._read[queue, lane] = b"\n".join(self._rt.messages(queue, lane))
+        return f'"{mark}'.encode() in self._read[queue, lane]
 
 
 def _send_on_run(rt: Runtime, run: str) -> None:
@@ -52,29 +67,29 @@ def _send_on_run(rt: Runtime, run: str) -> None:
         canvas.send_enumerate(rt.ledger, run)
 
 
-def _send_on(rt: Runtime, batch: str) -> None:
+def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:
     """Send on what nobody is at and no queue holds: that alone is lost, and that alone is counted."""
     state = rt.ledger.batches.state(batch)
-    todo = _regions_to_do(rt, batch, state)
-    regions = [region for region in todo if _is_nobodys(rt, batch, region)]
-    if todo and not regions:
-        return
-    queues = regions or [canvas.CONTROL_QUEUE]
     lane = "release" if state in AFTER_FLIP else rt.ledger.lane(rt.ledger.batches.run_of(batch))
-    if any(rt.waiting(queue, lane) for queue in queues):
-        # Our message is probably among them. A copy now and then, in case it is not, costs next to nothing.
-        if rt.ledger.batches.queued(batch) % COPY_EVERY:
-            return
-    elif rt.ledger.batches.swept(batch) > MAX_SWEEPS:
+    todo = _regions_to_do(rt, batch, state)
+    lost = [
+        region
+        for region in todo
+        if _is_nobodys(rt, batch, region)
+        and not queues.hold(region, lane, mark(_HEADER[state], batch, region))
+    ]
+    if todo and not lost:
+        return
+    if not todo and (
+        state not in _DECISION or queues.hold(canvas.CONTROL_QUEUE, lane, mark(_DECISION[state], batch))
+    ):
+        return
+    if rt.ledger.batches.swept(batch) > MAX_SWEEPS:
         _end(rt, batch, state)
         return
-    _send(rt, batch, state, regions)
-
-
-def _send(rt: Runtime, batch: str, state: BatchState, regions: list[str]) -> None:
-    for region in regions:
+    for region in lost:
         _SEND_TO_REGION[state](rt.ledger, batch, region)
-    if not regions and state in _SEND_DECISION:
+    if not todo:
         _SEND_DECISION[state](rt.ledger, batch)
 
 
@@ -99,6 +114,13 @@ def _regions_to_do(rt: Runtime, batch: str, state: BatchState) -> list[str]:
     return [region for region in regions if region not in done]
 
 
+_HEADER: dict[BatchState, str] = {"landing": "land", "flipping": "flip", "returning": "unflip"}
+_DECISION: dict[BatchState, str] = {
+    "resolving": "resolve",
+    "landing": "finalize",
+    "flipping": "conclude",
+    "returning": "conclude",
+}
 _SEND_TO_REGION: dict[BatchState, Callable[[Ledger, str, str], None]] = {
     "landing": canvas.send_land,
     "flipping": canvas.send_flip,

@@ -63,6 +63,7 @@ class Ledger:
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
+        self._trouble = script(scripts.TROUBLE)
         self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
 
     def ping(self) -> None:
@@ -181,15 +182,14 @@ class Ledger:
         taken = self._due([self.keys.open, self.keys.parked], [older_than_s, MOST_DUE])
         return [member.decode() for member in taken]
 
-    def trouble(self, member: str) -> tuple[float, int]:
-        """Count one more transient failure of a run or batch: (since when it has any, how many)."""
+    def trouble(self, member: str, first_s: float, longest_s: float) -> tuple[float, float]:
+        """Note a transient failure of a run or batch: (since when it has trouble, when to try again).
+
+        Pauses double from ``first_s`` to ``longest_s``; failures within a pause are the same trouble.
+        """
         document = self.keys.batch(member) if "." in member else self.keys.run(member)
-        pipe = self._redis.pipeline()
-        pipe.hsetnx(document, "trouble", self.now())
-        pipe.hget(document, "trouble")
-        pipe.hincrby(document, "troubles", 1)
-        _, since, count = pipe.execute()
-        return float(since), int(count)
+        since, until = self._trouble([document], [first_s, longest_s])
+        return float(since), float(until)
 
     def note_wait(self, member: str, reason: str) -> None:
         """Keep for the run's report what one of its members waits for."""
@@ -198,7 +198,7 @@ class Ledger:
     def no_trouble(self, member: str) -> None:
         """It goes well again: the next trouble starts anew."""
         document = self.keys.batch(member) if "." in member else self.keys.run(member)
-        self._redis.hdel(document, "trouble", "troubles")
+        self._redis.hdel(document, "trouble", "troubles", "trouble_until")
         self._redis.hdel(self.keys.run(member.partition(".")[0]), "waits")
 
     def confirm(self) -> None:

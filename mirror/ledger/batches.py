@@ -213,17 +213,11 @@ class Batches:
         return {_pair(key): Placing(**json.loads(value)) for key, value in rows.items()}
 
     def region_done(self, batch: str, region: str, step: Literal["landed", "flipped", "returned"]) -> None:
-        self._redis.hset(
-            self._keys.batch(batch), mapping={f"{step}:{region}": "1", "attempts": "0", "queued": "0"}
-        )
+        self._redis.hset(self._keys.batch(batch), mapping={f"{step}:{region}": "1", "attempts": "0"})
 
     def is_through(self, batch: str, region: str, state: Literal["landing", "flipping", "returning"]) -> bool:
         """Whether the region has nothing to do in that state: it has done it, or the batch went on."""
         return self.state(batch) != state or region in self.regions_done(batch, STEP_OF[state])
-
-    def queued(self, batch: str) -> int:
-        """Count that the batch was found waiting in a queue; returns how often it has since it moved."""
-        return int(self._redis.hincrby(self._keys.batch(batch), "queued", 1))
 
     def reopen(
         self, batch: str, regions: Iterable[str], *steps: Literal["landed", "flipped", "returned"]

@@ -15,7 +15,7 @@ ADVANCE = (
     + """
 -- KEYS batch, open; ARGV batch id, expected state, new state
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
-redis.call('HSET', KEYS[1], 'state', ARGV[3], 'attempts', '0', 'queued', '0')
+redis.call('HSET', KEYS[1], 'state', ARGV[3], 'attempts', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
 """
@@ -63,6 +63,22 @@ for i = 2, #ARGV, 2 do
 end
 return written
 """
+
+# However many tags fail at once, an outage is one trouble: it counts again when its pause is over.
+TROUBLE = (
+    _NOW
+    + """
+-- KEYS document; ARGV first pause, longest pause: (since when, until when) as text
+local held = redis.call('HMGET', KEYS[1], 'trouble', 'troubles', 'trouble_until')
+local since, count, till = tonumber(held[1] or now), tonumber(held[2] or 0), tonumber(held[3] or 0)
+if till <= now then
+  till = now + math.min(tonumber(ARGV[2]), tonumber(ARGV[1]) * 2 ^ math.min(count, 20))
+  redis.call('HSET', KEYS[1], 'trouble', string.format('%.6f', since), 'troubles', count + 1,
+    'trouble_until', string.format('%.6f', till))
+end
+return {string.format('%.6f', since), string.format('%.6f', till)}
+"""
+)
 
 TOUCH = (
     _NOW

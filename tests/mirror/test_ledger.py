@@ -239,13 +239,21 @@ def test_a_late_word_does_not_undo_what_came_after_it(ledger: Ledger) -> None:
     assert ledger.batches.outcomes(batch)[pair].state == "updated"
 
 
-def test_trouble_is_counted_from_its_beginning_until_it_goes_well(ledger: Ledger) -> None:
+def test_failures_within_a_pause_are_one_trouble_and_the_next_pause_is_longer(ledger: Ledger) -> None:
     _, batch = open_batch(ledger, "1.0")
-    began, first = ledger.trouble(batch)
+    began, until = ledger.trouble(batch, 60.0, 600.0)
 
-    assert ledger.trouble(batch) == (began, first + 1) == (began, 2)
+    assert until == pytest.approx(began + 60.0, abs=0.01)
+    assert [ledger.trouble(batch, 60.0, 600.0) for _ in range(9)] == [(began, until)] * 9
+
     ledger.no_trouble(batch)
-    assert ledger.trouble(batch)[1] == 1
+    pauses = []
+    for _ in range(5):
+        since, until = ledger.trouble(batch, 10.0, 60.0)
+        pauses.append(round(until - ledger.now()))
+        ledger._redis.hset(ledger.keys.batch(batch), "trouble_until", 0)  # the pause is over
+        assert since >= began
+    assert pauses == [10, 20, 40, 60, 60]
 
 
 def test_what_is_promised_is_on_the_servers_disk_before_anything_relies_on_it(

@@ -38,6 +38,7 @@ def test_a_haul_goes_to_its_regions_queue_in_its_runs_lane(valkey: ValkeyServer)
     assert (sent.options["queue"], sent.options["priority"]) == ("eu", 9)
     assert sent.options["argsrepr"] == "haul · explorer sha256:aaaaaaaaaaaa… → eu"
     assert sent.immutable
+    assert sent.options["task_id"].startswith(canvas.mark("haul", f"{run}.0", "eu"))
 
 
 @pytest.mark.parametrize(("name", "lane"), [("land", "backfill"), ("flip", "release"), ("unflip", "release")])

@@ -8,10 +8,14 @@ import warnings
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 import tasks.runtime as runtime_module
 from config.fleet import Fleet, parse_fleet
 from config.settings import Settings
+from mirror.spec import MirrorSpec, Target
+from tasks import canvas
+from tasks.configuration import celery_configuration
 from tasks.runtime import (
     BrokerUnreachable,
     NoBroker,
@@ -22,6 +26,7 @@ from tasks.runtime import (
     redis_url,
     regions_of,
 )
+from tasks.sweep import Queues
 from tests.support.ports import free_port
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
@@ -113,3 +118,23 @@ def test_a_child_that_is_forked_while_the_parent_composes_does_not_wait_for_it(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
+
+
+def test_a_message_that_waits_is_found_by_how_its_id_begins(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = compose(settings(monkeypatch, REDIS_URL=valkey.url))
+    app = Celery("test", set_as_current=False)
+    app.conf.update(celery_configuration(made.settings, valkey.url, ["eu"]))
+    spec = MirrorSpec("app", "src.example/app", (Target("eu.example/app", "eu"),))
+    run = made.ledger.create_run(spec, "backfill")
+    made.ledger.add_batches(run, "", "", [[("1.0", "1.0")]], listed=True)
+    with app.connection_for_write():
+        sent = canvas.haul(made.ledger, f"{run}.0", "eu", f"sha256:{'a' * 64}")
+        app.send_task(sent.task, sent.args, **sent.options)
+
+    queues = Queues(made)
+    assert queues.hold("eu", "backfill", canvas.mark("haul", f"{run}.0", "eu"))
+    assert not queues.hold("eu", "release", canvas.mark("haul", f"{run}.0", "eu"))
+    assert not queues.hold("eu", "backfill", canvas.mark("land", f"{run}.0", "eu"))
+    app.close()
