@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,23 +38,42 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
+    # Told to end, it ends what it started; one in the background may have been born deaf to Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     everyone = contenders(options.peers)
     cells = [Cell(images, count) for images in image_sets(options) for count in options.targets]
+    try:
+        samples = read(options.read) if options.read else measured(cells, everyone, options)
+    except NoRegistry as error:
+        _say(str(error))
+        return 2
+    _conclude(samples, cells, options)
+    return 0
+
+
+def read(files: Sequence[Path]) -> list[Sample]:
+    """What earlier runs wrote with ``--json``."""
+    documents = [json.loads(file.read_text()) for file in files]
+    return [Sample(**sample) for document in documents for sample in document["samples"]]
+
+
+def measured(
+    cells: Sequence[Cell], everyone: Sequence[Contender], options: argparse.Namespace
+) -> list[Sample]:
     samples: list[Sample] = []
     with scratch_folder("sealift-bench-") as folder:
         certificates = make_certificates(folder) if options.tls else None
-        trials = Trials(folder, certificates, _say)
+        trials = Trials(folder, certificates, options.rtt, _say)
         try:
             for sample in trials.run(cells, everyone, options.rounds):
                 samples.append(sample)
                 _say(report.line(sample))
-        except NoRegistry as error:
-            _say(str(error))
-            return 2
         finally:
             trials.close()
-    _conclude(samples, cells, options)
-    return 0
+            if options.json:
+                document = {"schema": 1, "samples": [sample.document() for sample in samples]}
+                options.json.write_text(json.dumps(document, indent=1))
+    return samples
 
 
 def contenders(names: Sequence[str] | None) -> list[Contender]:
@@ -84,17 +104,15 @@ def image_sets(options: argparse.Namespace) -> list[ImageSet]:
 
 def _conclude(samples: list[Sample], cells: Sequence[Cell], options: argparse.Namespace) -> None:
     figures = Figures(samples)
-    distinct = {cell.images.key: cell.images.content_bytes for cell in cells}
-    judged = bars(figures, distinct, tls=options.tls)
+    judged = bars(
+        figures, {cell.images.key: cell.images for cell in cells}, tls=options.tls, far=options.rtt > 0
+    )
     sys.stdout.write(report.table(figures) + "\n\n")
     sys.stdout.write("\n".join(map(str, judged)) + "\n")
     for failed in figures.failures:
         _say(f"does not count: {report.line(failed)}")
-    if options.json:
-        document = [sample.document() for sample in samples]
-        options.json.write_text(json.dumps({"schema": 1, "samples": document}, indent=1))
     if options.docs if options.docs is not None else _is_whole(options):
-        report.write(DOCS, figures, judged, tls=options.tls)
+        report.write(DOCS, figures, judged, _terms(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,8 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=3)
     add("--quick", action="store_true", help="small sets: does it work, not how fast is it")
     add("--tls", action="store_true", help="registries that speak TLS")
+    add("--rtt", type=float, default=0.0, metavar="MS", help="registries that are far away: a round trip")
     add("--peers", type=_names, metavar="NAME,…", help="only these, by the names that the table has")
-    add("--json", type=Path, metavar="FILE", help="every single run")
+    add("--json", type=Path, metavar="FILE", help="write every single run there")
+    add("--read", type=Path, nargs="+", metavar="FILE", help="judge such files, measure nothing")
     add(
         "--docs",
         action=argparse.BooleanOptionalAction,
@@ -115,9 +135,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _terms(options: argparse.Namespace) -> str:
+    far = f", {options.rtt:g} ms away" if options.rtt else ""
+    return ("TLS" if options.tls else "plain HTTP") + far
+
+
 def _is_whole(options: argparse.Namespace) -> bool:
     """Whether nothing was left out, so that the documentation may say it."""
-    narrowed = options.quick or options.tls or options.peers or options.rounds < LEAST_ROUNDS
+    narrowed = options.quick or options.tls or options.rtt or options.peers or options.rounds < LEAST_ROUNDS
     return not narrowed and set(options.sets) == set("ABCU") and set(options.targets) == {1, 3}
 
 

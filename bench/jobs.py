@@ -23,6 +23,8 @@ class Job:
     """The contender's own, empty, gone afterwards."""
     authority: Path | None = None
     """A PEM file where the registries speak TLS."""
+    is_far: bool = False
+    """Whether the registries are far away, so that a tool should ask more at a time."""
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -75,7 +77,7 @@ class Contender(ABC):
         """A process that was started by ``prepare``, whose tree counts too."""
         return None
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most start nothing
         """End what ``prepare`` started."""
 
 

@@ -9,6 +9,7 @@ from tests.support.process import Process
 from tests.support.waiting import until
 
 UP_TIMEOUT_S = 60.0
+FAR_THREADS = 16
 WARM_UP = "bench/warm-up"
 """A repository of the source that holds a small image for workers to begin with."""
 
@@ -61,7 +62,8 @@ class Sealift(Contender):
     def _command(self, job: Job, *words: str) -> Command:
         state, file = str(job.folder / "state"), str(job.folder / "sealift.yaml")
         argv = (program("sealift"), "--state-dir", state, "--fleet-file", file, *words)
-        return Command(argv, environment(job))
+        far = {"SEALIFT_COPY_THREADS": str(FAR_THREADS)} if job.is_far else {}
+        return Command(argv, environment(job) | far)
 
 
 def fleet_file(job: Job, regions: Sequence[str]) -> dict[str, object]:

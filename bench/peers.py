@@ -12,6 +12,8 @@ from bench.sets import blobs
 
 AT_ONCE = 4
 """Tags at a time, where a tool leaves that to its caller."""
+USUAL_REQUESTS, FAR_REQUESTS = 3, 16
+"""regclient's requests at a time to one registry: its default, and what pays where round trips are long."""
 UNTHROTTLED = 100_000
 """regclient used to ask ten times a second unless told otherwise."""
 
@@ -68,10 +70,18 @@ def regsync(job: Job) -> str:
     document = {
         "version": 1,
         "creds": [
-            {"registry": host, "tls": _regclient_tls(job), "reqPerSec": UNTHROTTLED}
+            {
+                "registry": host,
+                "tls": _regclient_tls(job),
+                "reqPerSec": UNTHROTTLED,
+                "reqConcurrent": FAR_REQUESTS if job.is_far else USUAL_REQUESTS,
+            }
             for host in (job.source, *job.targets)
         ],
-        "defaults": {"parallel": AT_ONCE, "referrers": any(one.referrers for one in job.images.tagged)},
+        "defaults": {
+            "parallel": AT_ONCE * 2 if job.is_far else AT_ONCE,
+            "referrers": any(one.referrers for one in job.images.tagged),
+        },
         "sync": [{"source": one, "target": other, "type": "repository"} for one, other in job.pairs],
     }
     if any(one.referrers for one in job.images.tagged):

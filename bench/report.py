@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -88,19 +89,19 @@ def _columns(one: Figure, best: Figure | None) -> tuple[str, ...]:
     )
 
 
-def write(folder: Path, figures: Figures, judged: Sequence[Bar], *, tls: bool) -> None:
-    """Replace what stands between the marks of the page, and its chart."""
+def write(folder: Path, figures: Figures, judged: Sequence[Bar], terms: str) -> None:
+    """Replace what stands between the marks of the page, and its chart; ``terms`` are the registries'."""
     page = folder / PAGE
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{markdown(figures, judged, tls=tls)}\n{END}{after}")
+    page.write_text(f"{before}{BEGIN}\n{markdown(figures, judged, terms)}\n{END}{after}")
     (folder / CHART).write_text(chart(figures))
 
 
-def markdown(figures: Figures, judged: Sequence[Bar], *, tls: bool) -> str:
+def markdown(figures: Figures, judged: Sequence[Bar], terms: str) -> str:
     rounds = max((sample.round for sample in figures.samples), default=0) + 1
     head = (
-        f"Medians of {rounds} rounds, {'TLS' if tls else 'plain HTTP'}, {_machine()}.",
+        f"Medians of {rounds} rounds, {terms}, {_machine()}.",
         f"{_versions()}.",
         "",
         f"![wall time of each tool in each row]({CHART})",
@@ -138,4 +139,4 @@ def _version_of(command: list[str]) -> str:
     except OSError as error:
         raise NoRegistry(str(error)) from error
     words = told.replace(",", " ").split()
-    return next((word for word in words if any(c.isdigit() for c in word)), "(no version)")
+    return next((word for word in words if re.match(r"v?\d", word)), "(no version)")

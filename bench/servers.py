@@ -11,6 +11,7 @@ import http.client
 import re
 import shutil
 import ssl
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,11 +22,12 @@ import yaml
 
 from bench import machine
 from tests.support.certificates import Certificates
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, free_port, is_listening
 from tests.support.process import Process
 from tests.support.waiting import until
 
 START_TIMEOUT_S = 20.0
+DELAY = Path(__file__).with_name("delay.py")
 PROBE = "/v2/?sealift-bench="
 _LINE = re.compile(
     r'^\S+ - \S+ \[[^\]]*\] "(?P<method>[A-Z]+) (?P<path>\S+) HTTP/[\d.]+" (?P<status>\d+) (?P<sent>\d+) '
@@ -96,9 +98,14 @@ def parse_log(text: str) -> tuple[Request, ...]:
 
 
 class Server:
-    """One registry, started at once, that keeps its content in ``folder``."""
+    """One registry, started at once, that keeps its content in ``folder``.
 
-    def __init__(self, folder: Path, certificates: Certificates | None = None) -> None:
+    With ``round_trip_ms`` it is also to be had from far away, at ``far_host``; the harness stays close.
+    """
+
+    def __init__(
+        self, folder: Path, certificates: Certificates | None = None, round_trip_ms: float = 0.0
+    ) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
         self.certificates = certificates
@@ -106,6 +113,10 @@ class Server:
         self._read = 0
         self._probes = 0
         self._process = self._start()
+        self.far_host = self.host
+        self._forwarder: Process | None = None
+        if round_trip_ms:
+            self.far_host, self._forwarder = self._forwarded(round_trip_ms)
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +133,8 @@ class Server:
 
     def stop(self) -> None:
         """The process and everything it kept are gone."""
+        if self._forwarder is not None:
+            self._forwarder.kill()
         self._process.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -171,6 +184,13 @@ class Server:
         process = Process([binary, "serve", str(config)], self.folder / "access.log")
         until(self._answers, START_TIMEOUT_S, process.tail)
         return process
+
+    def _forwarded(self, round_trip_ms: float) -> tuple[str, Process]:
+        port = free_port()
+        words = (str(port), str(self.port), str(round_trip_ms))
+        process = Process([sys.executable, "-I", str(DELAY), *words], self.folder / "delay.log")
+        until(lambda: is_listening(port), START_TIMEOUT_S, process.tail)
+        return f"{LOOPBACK}:{port}", process
 
     def _answers(self) -> bool:
         try:

@@ -79,8 +79,15 @@ class Nobody:
 class Trials:
     """Sources stay up, with their sets; targets are new for every contender's turn."""
 
-    def __init__(self, folder: Path, certificates: Certificates | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        certificates: Certificates | None,
+        round_trip_ms: float,
+        say: Callable[[str], None],
+    ) -> None:
         self._folder, self._certificates, self._say = folder, certificates, say
+        self._round_trip_ms = round_trip_ms
         self._open = ExitStack()
         self._sources: dict[str, Server] = {}
         self._checked: set[tuple[str, int, str, Phase]] = set()
@@ -116,7 +123,7 @@ class Trials:
         connections.close()
 
     def _server(self, name: str) -> Server:
-        return Server(self._folder / name, self._certificates)
+        return Server(self._folder / name, self._certificates, self._round_trip_ms)
 
     def _turn_of(self, contender: Contender, cell: Cell, source: Server, number: int) -> Iterator[Sample]:
         self._turn += 1
@@ -127,7 +134,14 @@ class Trials:
                 stack.enter_context(self._server(f"target-{self._turn}-{i}")) for i in range(cell.targets)
             ]
             authority = self._certificates.authority if self._certificates else None
-            job = Job(cell.images, source.host, tuple(t.host for t in targets), folder, authority)
+            job = Job(
+                cell.images,
+                source.far_host,
+                tuple(target.far_host for target in targets),
+                folder,
+                authority,
+                is_far=self._round_trip_ms > 0,
+            )
             if contender.takes(job):
                 stack.callback(contender.close)
                 trial = _Trial(contender, job, source, targets, number, self._checked)

@@ -7,7 +7,9 @@ however long the registry takes to answer.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +21,12 @@ from mirror.ledger.keys import Client, Keys
 LEASE_S = 15.0
 RENEW_S = LEASE_S / 3
 TURN_WAIT_S = 0.05
+_HOST = socket.gethostname()
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Held by whoever knows the token."""
+    """Held by whoever knows the token, which names machine and process too."""
 
     place: str
     what: str
@@ -43,8 +46,8 @@ class Leases:
 
     def take(self, place: str, what: str) -> Lease | None:
         """The lease of ``what`` at ``place``; None while another has it."""
-        lease = Lease(place, what, secrets.token_hex(8))
-        if not self._redis.set(self._keys.lease(place, what), lease.token, nx=True, px=_ms(LEASE_S)):
+        lease = Lease(place, what, f"{_HOST} {os.getpid()} {secrets.token_hex(8)}")
+        if not self._set(lease) and not (self._bury(place, what) and self._set(lease)):
             return None
         with self._lock:
             self._held[lease.token] = lease
@@ -52,6 +55,19 @@ class Leases:
                 self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
                 self._keeper.start()
         return lease
+
+    def _set(self, lease: Lease) -> bool:
+        key = self._keys.lease(lease.place, lease.what)
+        return bool(self._redis.set(key, lease.token, nx=True, px=_ms(LEASE_S)))
+
+    def _bury(self, place: str, what: str) -> bool:
+        """Take the lease from a process of this machine that is dead: nobody need wait for it to lapse."""
+        key = self._keys.lease(place, what)
+        token = (self._redis.get(key) or b"").decode()
+        host, _, rest = token.rpartition(" ")[0].rpartition(" ")
+        if host != _HOST or not rest.isdigit() or _is_alive(int(rest)):
+            return False
+        return bool(self._release([key], [token]))
 
     def release(self, lease: Lease) -> None:
         """Give it up; one that was lost meanwhile stays with whoever has it."""
@@ -93,6 +109,16 @@ class Leases:
                 # Redis away: the lease may lapse, which costs a second copy at worst.
                 with contextlib.suppress(Exception):
                     self._renew([self._keys.lease(lease.place, lease.what)], [lease.token, _ms(LEASE_S)])
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _ms(seconds: float) -> int:

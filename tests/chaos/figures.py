@@ -62,6 +62,7 @@ def unexplained(client: Any) -> list[str]:
 class Result:
     plan: Plan
     faults: dict[str, int]
+    classes: tuple[str, ...]
     tags: int
     targets: int
     moves: int
@@ -88,7 +89,18 @@ class Result:
 
     @property
     def is_good(self) -> bool:
-        return not (self.violations or self.lost or self.stuck or self.leftover or self.unexplained_keys)
+        bad = self.violations or self.lost or self.stuck or self.leftover or self.unexplained_keys
+        return not (bad or self.missing)
+
+    @property
+    def missing(self) -> list[str]:
+        """Classes of faults that did not come up as often as planned."""
+        counts = ((one, self.faults.get(one, 0)) for one in self.classes)
+        return [f"{one}: {count} of {self.plan.each}" for one, count in counts if count < self.plan.each]
+
+    @property
+    def deaf(self) -> int:
+        return sum(count for why, count in self.restarts.items() if why.endswith("deaf"))
 
     def rows(self) -> list[tuple[str, str]]:
         return [
@@ -109,6 +121,7 @@ class Result:
             ("longest time from a fault to the run's next step", f"{self.longest_heal_s:.1f} s"),
             ("window in which targets differ about a tag, median", f"{self.window_median_s:.2f} s"),
             ("the same, worst", f"{self.window_worst_s:.1f} s"),
+            ("workers that were deaf by their heartbeat", f"{self.deaf}"),
             ("bytes sent to the targets", f"{self.copied:,}"),
             ("of these sent to a registry that had them", f"{self.copied_twice:,}"),
             ("duration of the storm", f"{self.blew_s:.0f} s"),
@@ -122,7 +135,7 @@ class Result:
             f"  keys: {kind:70} {self.keys_before.get(kind, 0):6} {n:6}"
             for kind, n in self.keys_after.items()
         ]
-        for title in ("violations", "lost", "stuck", "leftover", "unexplained_keys"):
+        for title in ("violations", "lost", "stuck", "leftover", "unexplained_keys", "missing"):
             lines += [f"{title}: {one}" for one in getattr(self, title)[:40]]
         lines.append(f"longest heal: {self.longest_heal_s:.1f} s, faults meanwhile: {self.longest_heal_of}")
         return "\n".join(lines)

@@ -13,7 +13,7 @@ from tests.chaos.figures import Result, keys_by_kind, unexplained
 from tests.chaos.progress import Heal
 from tests.chaos.proxy import Put
 from tests.chaos.reading import Place, Reader
-from tests.chaos.storm import Storm
+from tests.chaos.storm import CLASSES, Storm
 from tests.chaos.world import REGIONS, TagAt, World
 from tests.support.waiting import eventually
 
@@ -42,6 +42,7 @@ def judge(
     return Result(
         plan=storm.plan,
         faults=dict(storm.faults),
+        classes=CLASSES,
         tags=len(world.tags),
         targets=len(REGIONS),
         moves=world.moves,

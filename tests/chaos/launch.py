@@ -21,9 +21,15 @@ def produce() -> int:
     return 0
 
 
+LONGEST_PAUSE_S = 4.0
+"""Between two attempts at a registry that is away; a minute outside of storms."""
+
+
 def main() -> int:
+    from mirror import waits
     from workers import launch
 
+    waits.LONGEST_PAUSE_S = LONGEST_PAUSE_S
     killpoints.install()
     return produce() if sys.argv[1] == "produce" else launch.main()
 

@@ -50,6 +50,7 @@ class Nursery:
         """Run ``tests.chaos.launch`` with the arguments."""
         assert self._popen.stdin
         assert self._popen.stdout
+        log.touch()  # whoever reads it may be faster than the process that writes it
         order = {"argv": list(argv), "log": str(log), "env": {**surroundings(), **env}}
         self._popen.stdin.write(json.dumps(order) + "\n")
         self._popen.stdin.flush()

@@ -27,7 +27,12 @@ CHILD, WORKER, BEAT, PRODUCER = "pool child killed", "worker killed", "beat kill
 VALKEY, TAIL, FULL = "Valkey killed", "Valkey killed, its last writes lost", "Valkey refuses writes"
 DOUBLED, DOWN, CUT, FLEET = "messages doubled", "registry down", "region cut off", "whole fleet killed"
 MACHINE_FAULTS = (CHILD, WORKER, BEAT, PRODUCER, VALKEY, TAIL, FULL, DOUBLED, DOWN, CUT, FLEET)
+CLASSES = (*MACHINE_FAULTS, *KILL_POINTS, *HTTP_FAULTS)
 TICK_S = 0.02
+BURSTS = (0.5, 0.3, 0.2)
+"""How often a fault comes alone, in twos and in threes."""
+PATIENCE_S = 5.0
+"""The next blow comes once the fleet has worked, or after this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,9 @@ class Plan:
     each: int
     """How often each class of faults comes up at least."""
     gap_s: float
-    """Mean time between two faults of machines and processes; they last a while, so they overlap."""
+    """Mean time between two blows to machines and processes, if the fleet has got up again."""
+    work: int
+    """Exchanges with registries that say that it has."""
     share: float
     """Of the exchanges with registries that suffer a fault in bad weather."""
     moves_each: int
@@ -45,12 +52,12 @@ class Plan:
     """One registry is away for this long once."""
     open_runs: int = 6
     seed: int = 20261124
-    rate: float = 50.0
+    rate: float = 40.0
 
 
-SMALL = Plan(tags=24, each=1, gap_s=1.0, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
+SMALL = Plan(tags=24, each=1, gap_s=0.8, work=20, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
 WHOLE = Plan(
-    tags=300, each=50, gap_s=0.55, share=0.012, moves_each=3, longest_s=1000.0, long_outage_s=60.0
+    tags=300, each=50, gap_s=0.6, work=80, share=0.02, moves_each=3, longest_s=1800.0, long_outage_s=60.0
 )  # fmt: skip
 
 
@@ -79,6 +86,7 @@ class Storm:
         self._specs = world.specs()
         self._turn = itertools.cycle(self._specs)
         self._begun = time.monotonic()
+        self._struck = (0.0, 0)
         self._pause = threading.Event()
         self._faults: dict[str, Callable[[], bool]] = {
             CHILD: self._kill_child,
@@ -106,8 +114,10 @@ class Storm:
         while not self._is_over():
             now = self._elapsed()
             self._tick()
-            if now >= next_fault:
-                self._strike()
+            if now >= next_fault and self._is_worth_it(now):
+                for _ in range(self.random.choices((1, 2, 3), BURSTS)[0]):
+                    self._strike()
+                self._struck = (now, self.fabric.weather.exchanges)
                 next_fault = now + self.random.expovariate(1 / self.plan.gap_s)
             if now >= next_move:
                 self.world.move_any()
@@ -158,6 +168,11 @@ class Storm:
         moved = all(len(self.world.truth[tag]) > self.plan.moves_each for tag in self.world.tags)
         return not self._deck and enough and moved
 
+    def _is_worth_it(self, now: float) -> bool:
+        """Whether work was done since the last blow: what lies on the ground cannot be hit."""
+        at, exchanges = self._struck
+        return self.fabric.weather.exchanges - exchanges >= self.plan.work or now - at > PATIENCE_S
+
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun
 
@@ -168,6 +183,7 @@ class Storm:
         return min(3.0, max(0.1, time_left / max(1, left)))
 
     def _expected_s(self) -> float:
+        """A guess: a blow, and as long again until something moves."""
         return (len(MACHINE_FAULTS) + len(KILL_POINTS)) * self.plan.each * self.plan.gap_s
 
     def _tick(self) -> None:

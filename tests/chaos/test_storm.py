@@ -11,8 +11,7 @@ import pytest
 from tests.chaos.fleet import ROOT
 from tests.chaos.killpoints import FOLDER, KILL_POINTS, Armoury
 from tests.chaos.run import run
-from tests.chaos.storm import MACHINE_FAULTS, SMALL
-from tests.chaos.weather import HTTP_FAULTS
+from tests.chaos.storm import SMALL
 
 _PASS = """
 import os, pathlib
@@ -28,8 +27,6 @@ def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
     result = run(SMALL, scratch)
 
     assert result.is_good, result.text()
-    classes = (*MACHINE_FAULTS, *KILL_POINTS, *HTTP_FAULTS)
-    assert not [one for one in classes if not result.faults.get(one)], result.text()
     assert result.flips >= 2 * result.tags, result.text()
     assert result.observed["checked G2"] >= result.flips, result.text()
 

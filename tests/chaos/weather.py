@@ -22,9 +22,6 @@ TO_BODIES: tuple[HttpFault, ...] = ("body truncated", "bytes corrupted")
 HTTP_FAULTS: tuple[HttpFault, ...] = (
     *ANYWHERE, *TO_UPLOADS, *TO_BODIES, "answer lost after a PUT", "stale tag",
 )  # fmt: skip
-RARELY = 0.25
-"""How much rarer than others a fault is that a client has to believe, so that tags fail by it."""
-BELIEVED: frozenset[HttpFault] = frozenset({"401", "404"})
 
 _BLOB = re.compile(r"^/v2/(?P<repository>.+)/blobs/(?P<what>[^?]+)")
 _MANIFEST = re.compile(r"^/v2/(?P<repository>.+)/manifests/(?P<reference>[^?]+)")
@@ -65,6 +62,7 @@ class Weather:
     stall_s: float = 3.0
     retry_after_s: int = 1
     stale: bool = True
+    exchanges: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _random: Random = field(init=False)
 
@@ -73,11 +71,12 @@ class Weather:
 
     def fault(self, asked: Asked, request: Message, *, knows_older: bool) -> HttpFault | None:
         """What happens to this exchange; None: nothing."""
+        self.exchanges += 1
         if not self.share or self._random.random() >= self.share:
             return None
         possible = list(_possible(asked, request, knows_older=knows_older and self.stale))
-        fewest = min(self.counts[one] / _weight(one) for one in possible)
-        rarest: list[HttpFault] = [one for one in possible if self.counts[one] / _weight(one) == fewest]
+        fewest = min(self.counts[one] for one in possible)
+        rarest: list[HttpFault] = [one for one in possible if self.counts[one] == fewest]
         # Mostly the rarest, so that each class gets its turn; else any, so that no order is fixed.
         chosen: HttpFault = self._random.choice(rarest if self._random.random() < 0.7 else possible)
         self.counts[chosen] += 1
@@ -86,10 +85,6 @@ class Weather:
     def place(self, length: int) -> int:
         """Where in a body of that length something happens."""
         return self._random.randrange(max(1, length))
-
-
-def _weight(fault: HttpFault) -> float:
-    return RARELY if fault in BELIEVED else 1.0
 
 
 def _possible(asked: Asked, request: Message, *, knows_older: bool) -> list[HttpFault]:

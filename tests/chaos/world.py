@@ -20,6 +20,8 @@ REGIONS = {"north": "east", "south": "west", "island": "west"}
 """The region of each target: one has a target to itself, one has two."""
 TAGS_IN_A_REPOSITORY = 15
 OFTEN = 0.85
+OWN_LARGE = 0.2
+"""The share of images with a layer of their own that is sent in several blocks."""
 KIB, MIB = 2**10, 2**20
 
 
@@ -106,6 +108,9 @@ class World:
 
     def _image(self, text: str) -> Image | Index:
         layers = self._random.sample(self.layers, self._random.randint(0, 3))
+        if self._random.random() < OWN_LARGE:
+            size = self._random.randint(600 * KIB, 900 * KIB)
+            layers.append(random_layer(size, seed=self._random.getrandbits(32)))
         image = build_image({"etc/motd": text.encode()}, layers=layers)
         if self._random.random() < 0.15:
             other = build_image({"etc/motd": text[::-1].encode()}, platform=LINUX_ARM64, layers=layers[:1])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import threading
 
 import pytest
@@ -67,3 +70,18 @@ def test_turns_are_taken_one_after_the_other(valkey: ValkeyServer) -> None:
             order.append("first")
         thread.join(5)
     assert order == ["first", "second"]
+
+
+def test_a_lease_of_a_process_of_this_machine_that_was_killed_is_free_at_once(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        killed = subprocess.Popen(["true"])
+        killed.wait()
+        ours = leases.Leases(client, Keys("test:"))
+        key = Keys("test:").lease("eu.example", "sha256:x")
+        client.set(key, f"{socket.gethostname()} {os.getpid()} abc")
+        assert ours.take("eu.example", "sha256:x") is None
+        client.set(key, f"another-machine {killed.pid} abc")
+        assert ours.take("eu.example", "sha256:x") is None
+
+        client.set(key, f"{socket.gethostname()} {killed.pid} abc")
+        assert ours.take("eu.example", "sha256:x")

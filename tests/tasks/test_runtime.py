@@ -131,7 +131,7 @@ def test_a_message_that_waits_is_found_by_how_its_id_begins(
     made.ledger.add_batches(run, "", "", [[("1.0", "1.0")]], listed=True)
     with app.connection_for_write():
         sent = canvas.haul(made.ledger, f"{run}.0", "eu", f"sha256:{'a' * 64}")
-        app.send_task(sent.task, sent.args, **sent.options)
+        app.send_task(str(sent.task), sent.args, **sent.options)
 
     queues = Queues(made)
     assert queues.hold("eu", "backfill", canvas.mark("haul", f"{run}.0", "eu"))
