@@ -36,7 +36,9 @@ def socket_path(folder: Path) -> Path:
     if len(os.fsencode(path)) <= _LONGEST_PATH:
         return path
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"sealift-{os.getuid()}-{name}" / "valkey.sock"
+    places = (tempfile.gettempdir(), "/tmp")  # noqa: S108 - the folder in it is private, see make_room
+    paths = [Path(place) / f"sealift-{os.getuid()}-{name}" / "valkey.sock" for place in places]
+    return next((path for path in paths if len(os.fsencode(path)) <= _LONGEST_PATH), paths[-1])
 
 
 def make_room(path: Path) -> None:

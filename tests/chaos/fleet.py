@@ -173,6 +173,7 @@ class ChaosFleet:
             if why := kept.look_after():
                 self.deaths[f"{name} {why}"] += 1
         if not self.producer.running:
+            self.producer.kill()  # its pipes
             self.producer = Producer(self._env, self.folder)
 
     def children(self, region: str) -> list[int]:
@@ -256,5 +257,6 @@ class Producer:
             self._popen.stdin.close()
 
     def _read(self, answers: IO[str]) -> None:
-        for line in answers:
-            self.runs.append(line.strip())
+        with answers:
+            for line in answers:
+                self.runs.append(line.strip())

@@ -17,7 +17,7 @@ import redis
 from tests.support.waiting import eventually
 from workers import processes
 from workers.embedded import SERVER, EmbeddedFleet
-from workers.server import socket_of
+from workers.server import socket_of, socket_path
 from workers.state import Card, StateBusy, StateFolder
 
 HOLDER = """
@@ -215,3 +215,15 @@ def test_a_server_on_the_path_will_do(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert processes.server_binary() == str(program)
+
+
+def test_a_socket_finds_a_short_place_however_deep_the_folders_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+
+    path = socket_path(deep / "state")
+
+    assert len(os.fsencode(path)) <= 100
+    assert socket_path(Path("/short/state")) == Path("/short/state/valkey.sock")
