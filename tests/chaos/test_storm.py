@@ -21,7 +21,7 @@ print("alive")
 """
 
 
-@pytest.mark.fleet
+@pytest.mark.storm, pytest.mark.fleet
 @pytest.mark.timeout(420)
 def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
     result = run(SMALL, scratch)
