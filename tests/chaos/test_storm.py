@@ -1,4 +1,4 @@
-"""A storm small enough for every test run: each class of faults at least once, and nothing violated."""
+"""A storm small enough to run by itself: each class of faults at least once, and nothing violated."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ print("alive")
 """
 
 
-@pytest.mark.storm, pytest.mark.fleet
+@pytest.mark.storm
+@pytest.mark.fleet
 @pytest.mark.timeout(420)
 def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
     result = run(SMALL, scratch)
