@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import redis
+
 from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
 
@@ -70,10 +72,15 @@ class Leases:
         return bool(self._release([key], [token]))
 
     def release(self, lease: Lease) -> None:
-        """Give it up; one that was lost meanwhile stays with whoever has it."""
+        """Give it up; one that was lost meanwhile stays with whoever has it.
+
+        Raises nothing where Redis is away: a lease that is renewed no more lapses by itself, and whoever
+        gives up several must get to the last of them.
+        """
         with self._lock:
             self._held.pop(lease.token, None)
-        self._release([self._keys.lease(lease.place, lease.what)], [lease.token])
+        with contextlib.suppress(redis.RedisError):
+            self._release([self._keys.lease(lease.place, lease.what)], [lease.token])
 
     def release_all(self) -> None:
         """Give up everything this process holds: it leaves, and nobody should have to wait for it."""

@@ -85,3 +85,15 @@ def test_a_lease_of_a_process_of_this_machine_that_was_killed_is_free_at_once(va
 
         client.set(key, f"{socket.gethostname()} {killed.pid} abc")
         assert ours.take("eu.example", "sha256:x")
+
+
+def test_giving_up_several_leases_while_redis_is_away_leaves_none_to_be_renewed(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        ours = leases.Leases(client, Keys("test:"))
+        held = [ours.take(host, "sha256:x") for host in ("eu.example", "us.example")]
+        valkey.kill()
+        for lease in held:
+            assert lease
+            ours.release(lease)
+
+        assert not ours._held
