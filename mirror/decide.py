@@ -88,8 +88,12 @@ def give_up(engine: Engine, batch: str, reason: str) -> Decision:
 
 
 def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
-    """Tags that moved in one target and failed for good in another, with the failure."""
-    moved = {tag for (tag, _), outcome in outcomes.items() if outcome.state == "updated"}
+    """Tags that moved in one target and failed for good in another, with the failure.
+
+    A tag that has been taken back counts as moved: the other regions still have to look at theirs.
+    """
+    states = {"updated", "returned", "split"}
+    moved = {tag for (tag, _), outcome in outcomes.items() if outcome.state in states}
     return {
         tag: replace(one, reason=one.reason if target in one.reason else f"{target}: {one.reason}")
         for (tag, target), one in outcomes.items()

@@ -8,13 +8,15 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
-from mirror.ledger.batches import Outcome, Outcomes, Resolved
+from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.stage import Stage
 from mirror.waits import failure
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository
 
+MAY_HAVE_MOVED: tuple[OutcomeState, ...] = ("updated", "failed")
+"""A move that is called failed may have been made: the registry took it and its answer was lost."""
 Heard = Callable[[dict[str, int]], None]
 Pair = tuple[str, str]
 """(tag, target repository)."""
@@ -62,11 +64,13 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
     known = engine.ledger.batches.outcomes(batch)
     failures = half_moved(known)
     moved = {
-        p: one for p, one in _of_region(stage, known).items() if p[0] in failures and one.state == "updated"
+        p: one
+        for p, one in _of_region(stage, known).items()
+        if p[0] in failures and one.state in MAY_HAVE_MOVED
     }
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
         returned = _each(pool, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
-    engine.ledger.batches.record(batch, returned, ("updated",))
+    engine.ledger.batches.record(batch, returned, MAY_HAVE_MOVED)
     engine.ledger.batches.region_done(batch, region, "returned")
 
 
@@ -190,6 +194,8 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
 
 
 def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> Outcome:
+    if outcome.state == "failed":
+        return _take_back_failed(stage, pair, outcome)
     tag, name = pair
     because = f"because the move failed elsewhere: {failed.reason}"
     with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
@@ -201,6 +207,23 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
             reason = f"split: it moved here and could not be taken back ({error}) {because}"
             return replace(outcome, state="split", reason=reason, kind=failed.kind)
     return replace(outcome, state="returned", reason=f"{done} {because}", kind=failed.kind)
+
+
+def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
+    """Where the move failed: whether it was made all the same is the registry's to say."""
+    tag, name = pair
+    with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
+        try:
+            if outcome.previous == _wanted(stage, tag) or not _is_ours(stage, pair):
+                return outcome
+            done = _restore(stage, stage.targets[name], tag, outcome.previous)
+        except NotFound:
+            return outcome
+        except RegistryError as error:
+            return replace(
+                outcome, state="split", reason=f"split: {outcome.reason}; it may have moved ({error})"
+            )
+    return replace(outcome, reason=f"{outcome.reason}; it had moved and {done}")
 
 
 def _is_ours(stage: Stage, pair: Pair) -> bool:

@@ -230,3 +230,31 @@ def test_a_tag_that_reads_back_as_something_else_is_not_called_updated(world: Wo
 
     assert run.tags["1.0"].targets[1].state == "failed"
     assert "reads back as" in run.tags["1.0"].targets[1].reason
+
+
+@pytest.mark.parametrize("before", ["old", ""])
+def test_a_move_that_was_made_but_could_not_be_read_back_is_taken_back_with_the_others(
+    world: World, before: str
+) -> None:
+    if before:
+        for registry in (world.source, world.us, world.eu):
+            registry.hold("app", image(before), "1.0")
+    new = image("new")
+    world.source.hold("app", new, "1.0")
+    put, denied = threading.Event(), threading.Event()
+
+    def deny_the_next_look(method: str, path: str) -> None:
+        if path.endswith("/manifests/1.0"):
+            if method == "PUT":
+                put.set()
+            elif method == "HEAD" and put.is_set() and not denied.is_set():
+                denied.set()
+                raise ErrorReply(404, "MANIFEST_UNKNOWN", "not there")
+
+    world.eu.on_request = deny_the_next_look
+    run = world.drive("1.0").all()
+
+    assert denied.is_set()
+    assert run.report.states == {"failed": 1}
+    assert world.where("1.0") == [image(before).digest if before else None] * 2
+    assert "it had moved and" in run.tags["1.0"].targets[1].reason
