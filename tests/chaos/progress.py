@@ -37,7 +37,7 @@ class Progress:
     def __init__(self, fleet: ChaosFleet) -> None:
         self._keys: Keys = fleet.ledger.keys
         self._client: Client = fleet.client
-        self._trace = (fleet.folder / "progress.jsonl").open("w")
+        self._trace = fleet.folder / "progress.jsonl"
         self._runs: dict[str, _Run] = {}
         self._looked = 0.0
         self.open: set[str] = set()
@@ -87,8 +87,8 @@ class Progress:
         return (run_row, counts, moving)
 
     def _write(self, facts: dict[str, object]) -> None:
-        self._trace.write(json.dumps(facts) + "\n")
-        self._trace.flush()
+        with self._trace.open("a") as trace:
+            trace.write(json.dumps(facts) + "\n")
 
 
 def _told(signature: Any) -> dict[str, object]:
