@@ -7,6 +7,7 @@ there before it does anything.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +19,17 @@ from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, Resolved
 from mirror.plan import BlobWork, blob_work, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
-from mirror.transfer import Busy, Carrier
+from mirror.transfer import LONGEST_BUSY_S, Busy, Carrier
 from mirror.waits import failure
 from registry.descriptor import Descriptor
-from registry.errors import NotFound, RegistryError
+from registry.errors import NotFound, RegistryError, Throttled
 from registry.repository import Repository
 
 LAND = "land"
 BUSY_WAIT_S = 0.05
 MAX_BUSY_WAIT_S = 1.0
+BUSY_RETRY_S = 10.0
+"""Not an outage, however long it takes: the other worker's copy may be many GB."""
 
 Heard = Callable[[dict[str, int]], None]
 
@@ -178,8 +181,11 @@ def _note(work: BlobWork) -> dict[str, object]:
 
 
 def _carry(stage: Stage, works: Iterable[BlobWork]) -> Placed:
-    """Bring all blobs, several at a time; one that another worker is bringing is come back to later."""
-    todo = deque((work, 0) for work in works)
+    """Bring all blobs, several at a time; one that another worker is bringing is come back to later.
+
+    Where that takes long, the tags that need it wait in the ledger instead of in this slot.
+    """
+    todo, begun = deque((work, 0) for work in works), time.monotonic()
     placed: Placed = {}
     carrier = stage.carrier()
 
@@ -191,7 +197,10 @@ def _carry(stage: Stage, works: Iterable[BlobWork]) -> Placed:
                 return
             try:
                 placed.update(_place(stage, carrier, work))
-            except Busy:
+            except Busy as busy:
+                if time.monotonic() - begun > LONGEST_BUSY_S:
+                    placed.update(_left_to(busy, work))
+                    continue
                 todo.append((work, tries + 1))
                 threading.Event().wait(min(MAX_BUSY_WAIT_S, BUSY_WAIT_S * 2**tries))
 
@@ -199,6 +208,11 @@ def _carry(stage: Stage, works: Iterable[BlobWork]) -> Placed:
         for done in [pool.submit(carry) for _ in range(stage.engine.limits.copy_threads)]:
             done.result()
     return placed
+
+
+def _left_to(busy: Busy, work: BlobWork) -> Placed:
+    error = Throttled(busy.place, work.blob.digest, busy.reason, retry_after_s=BUSY_RETRY_S)
+    return {(work.blob.digest, name): Placing.failed(error) for name in work.targets}
 
 
 def _place(stage: Stage, carrier: Carrier, work: BlobWork) -> Placed:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mirror.ledger.batches import Placing
 from mirror.ledger.content import Content, Memory, Noted
-from mirror.ledger.leases import Lease
+from mirror.ledger.leases import LEASE_S, Lease
 from mirror.reading import Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
@@ -18,11 +19,17 @@ from registry.errors import NotFound, RegistryError, Transient
 from registry.reference import LAYOUT
 from registry.repository import Repository, Upload
 
-__all__ = ["Busy", "Carrier", "path_of"]
+__all__ = ["LONGEST_BUSY_S", "Busy", "Carrier", "path_of"]
 
 
 class Busy(Exception):
     """Another worker is bringing this blob to the same registry just now: come back to it later."""
+
+    reason = "another worker has been bringing this blob for long"
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +64,14 @@ class Carrier:
     def place_patiently(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
     ) -> dict[str, Placing]:
-        """Like :meth:`place`, waiting for whoever is bringing the blob."""
+        """Like :meth:`place`, waiting for whoever is bringing the blob; Transient if that takes too long."""
+        since = time.monotonic()
         while True:
             try:
                 return self.place(blob, source, targets)
-            except Busy:
+            except Busy as busy:
+                if time.monotonic() - since > LONGEST_BUSY_S:
+                    raise Transient(busy.place, blob.digest, busy.reason) from busy
                 self.patience.wait(BUSY_WAIT_S)
 
     @contextlib.contextmanager
@@ -72,7 +82,7 @@ class Carrier:
             for host in sorted({_place_of(target) for target in targets}):
                 lease = self.content.leases.take(host, blob.digest)
                 if lease is None:
-                    raise Busy(blob.digest)
+                    raise Busy(host)
                 held.append(lease)
             yield
         finally:
@@ -210,6 +220,8 @@ class Carrier:
 
 
 BUSY_WAIT_S = 0.2
+LONGEST_BUSY_S = 4 * LEASE_S
+"""How long a slot waits for another worker's copy; a dead one's lease has lapsed by then."""
 
 
 def _place_of(target: Repository) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from celery import Signature, chord, signature
 
@@ -15,9 +15,12 @@ from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec
 
 CONTROL_QUEUE = "control"
-PRIORITY: dict[Lane, int] = {"release": 0, "backfill": 9}
-"""0 is the highest on Redis; the two steps of ``priority_steps``."""
-AFTER_THE_FIRST_FLIP = frozenset({"flip", "unflip", "conclude"})
+Turn = Literal["first"] | Lane
+"""Whose turn a message is: ``first`` is what nothing may come before, else its run's lane."""
+PRIORITY: dict[Turn, int] = {"first": 0, "release": 3, "backfill": 9}
+"""0 is the highest on Redis; the steps of ``priority_steps``."""
+FIRST = frozenset({"flip", "unflip", "conclude"})
+"""From the first flip to the end the targets differ: no other work is worth making that longer."""
 
 
 def send_enumerate(ledger: Ledger, run: str) -> None:
@@ -26,7 +29,7 @@ def send_enumerate(ledger: Ledger, run: str) -> None:
 
 
 def send_sweep(older_than_s: float | None = None) -> None:
-    _control("sweep", [older_than_s], "sweep", "release").delay()
+    _control("sweep", [older_than_s], "sweep", "first").delay()
 
 
 def send_resolve(ledger: Ledger, batch: str) -> None:
@@ -81,9 +84,9 @@ def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
     return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
 
 
-def lane_of(ledger: Ledger, name: str, run: str) -> Lane:
-    """A run's lane; but from the first flip to the end the targets differ, and nothing may come between."""
-    return "release" if name in AFTER_THE_FIRST_FLIP else ledger.lane(run)
+def turn_of(ledger: Ledger, name: str, run: str) -> Turn:
+    """When a task of that name has its turn: with its run's lane, or before both."""
+    return "first" if name in FIRST else ledger.lane(run)
 
 
 def mark(name: str, *ids: str) -> str:
@@ -110,25 +113,25 @@ def _in_regions(ledger: Ledger, header: str, batch: str, body: str, regions: Seq
 def _batch_task(ledger: Ledger, name: str, batch: str) -> Signature:
     run = ledger.batches.run_of(batch)
     tags = [tag for tag, _ in ledger.batches.tags(batch)]
-    return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", lane_of(ledger, name, run))
+    return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", turn_of(ledger, name, run))
 
 
 def _region_task(ledger: Ledger, name: str, batch: str, region: str) -> Signature:
     run = ledger.batches.run_of(batch)
     tags = [tag for tag, _ in ledger.batches.tags(batch)]
     shown = f"{name} · {title(ledger.spec(run), tags)} → {region}"
-    return _task(name, [batch, region], region, shown, lane_of(ledger, name, run))
+    return _task(name, [batch, region], region, shown, turn_of(ledger, name, run))
 
 
-def _control(name: str, args: list[Any], shown: str, lane: Lane) -> Signature:
-    return _task(name, args, CONTROL_QUEUE, shown, lane)
+def _control(name: str, args: list[Any], shown: str, turn: Turn) -> Signature:
+    return _task(name, args, CONTROL_QUEUE, shown, turn)
 
 
-def _task(name: str, args: list[Any], queue: str, shown: str, lane: Lane) -> Signature:
+def _task(name: str, args: list[Any], queue: str, shown: str, turn: Turn) -> Signature:
     options = {
         "task_id": f"{mark(name, *(str(arg) for arg in args))}{secrets.token_hex(4)}",
         "queue": queue,
-        "priority": PRIORITY[lane],
+        "priority": PRIORITY[turn],
         "argsrepr": shown,
         "kwargsrepr": "{}",
         "ignore_result": True,  # said here too, or every message sent subscribes to a result nobody reads

@@ -71,7 +71,11 @@ def celery_configuration(
             "sweep": {
                 "task": "sealift.sweep",
                 "schedule": settings.sweep_interval_s,
-                "options": {"queue": CONTROL_QUEUE, "priority": 0, "expires": settings.sweep_interval_s},
+                "options": {
+                    "queue": CONTROL_QUEUE,
+                    "priority": PRIORITY["first"],
+                    "expires": settings.sweep_interval_s,
+                },
             }
         },
         **DELIVERY,
@@ -81,7 +85,7 @@ def celery_configuration(
 def _broker_options(settings: Settings, suffix: str) -> dict[str, Any]:
     return {
         "global_keyprefix": settings.redis_prefix,
-        "sep": ":",  # readable list names: eu, eu:9
+        "sep": ":",  # readable list names: eu, eu:3, eu:9
         "priority_steps": sorted(set(PRIORITY.values())),
         "queue_order_strategy": "priority",
         "visibility_timeout": settings.visibility_timeout_s,

@@ -19,7 +19,6 @@ from mirror.engine import Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
-from mirror.spec import Lane
 from registry.redact import redacted
 from tasks.canvas import PRIORITY
 from tasks.terms import credential_entries, endpoint_of
@@ -39,7 +38,7 @@ class NoBroker(Exception):
 
 
 MOST_MESSAGES = 5000
-"""Messages of one queue that a sweep looks through; about a kilobyte each."""
+"""Messages of one list that a sweep looks through; about a kilobyte each."""
 
 
 @dataclass
@@ -71,12 +70,13 @@ class Runtime:
             proof_s=settings.proof_s,
         )
 
-    def messages(self, queue: str, lane: Lane) -> list[bytes]:
-        """What waits in a queue's lane, under Celery's name for it; of a very long one those next in turn."""
-        suffix = f":{PRIORITY[lane]}" if PRIORITY[lane] else ""
-        key = f"{self.settings.redis_prefix}{queue}{suffix}"
-        found: list[bytes] = self.client.lrange(key, -MOST_MESSAGES, -1)  # type: ignore[assignment]  # undecoded
-        return found
+    def messages(self, queue: str) -> list[bytes]:
+        """What waits in a queue, in all its lists; of a very long one those that are next in turn."""
+        pipe = self.client.pipeline(transaction=False)
+        for step in PRIORITY.values():
+            name = f"{self.settings.redis_prefix}{queue}{f':{step}' if step else ''}"
+            pipe.lrange(name, -MOST_MESSAGES, -1)
+        return [message for found in pipe.execute() for message in found]
 
     def close(self) -> None:
         if "connections" in vars(self):
@@ -116,7 +116,9 @@ def compose(settings: Settings) -> Runtime:
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
     client = connect(url)
-    ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas)
+    # As long as a message stays with its worker: then another has it, and must be able to do the work.
+    longest_s = float(settings.visibility_timeout_s)
+    ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas, longest_s)
     return Runtime(settings, fleet, ledger, client)
 
 

@@ -13,7 +13,6 @@ from celery import shared_task
 from mirror import decide
 from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import STEP_OF, BatchState
-from mirror.spec import Lane
 from tasks import canvas
 from tasks.canvas import mark
 from tasks.runtime import Runtime, runtime
@@ -23,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 MAX_SWEEPS = 20
 """A batch that was sent on so often without coming to an end is ended, with that reason."""
-AFTER_FLIP: frozenset[BatchState] = frozenset({"flipping", "returning"})
-"""States whose messages travel in the release lane whatever the run's (see :mod:`tasks.canvas`)."""
 
 
 @shared_task(name="sealift.sweep")
@@ -50,13 +47,13 @@ class Queues:
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
-        self._read: dict[tuple[str, Lane], bytes] = {}
+        self._read: dict[str, bytes] = {}
 
-    def hold(self, queue: str, lane: Lane, mark: str) -> bool:
+    def hold(self, queue: str, mark: str) -> bool:
         """Whether a message waits whose task id begins so."""
-        if (queue, lane) not in self._read:
-            self._read[queue, lane] = b"\n".join(self._rt.messages(queue, lane))
-        return f'"{mark}'.encode() in self._read[queue, lane]
+        if queue not in self._read:
+            self._read[queue] = b"\n".join(self._rt.messages(queue))
+        return f'"{mark}'.encode() in self._read[queue]
 
 
 def _send_on_run(rt: Runtime, run: str) -> None:
@@ -70,19 +67,16 @@ def _send_on_run(rt: Runtime, run: str) -> None:
 def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:
     """Send on what nobody is at and no queue holds: that alone is lost, and that alone is counted."""
     state = rt.ledger.batches.state(batch)
-    lane = "release" if state in AFTER_FLIP else rt.ledger.lane(rt.ledger.batches.run_of(batch))
     todo = _regions_to_do(rt, batch, state)
     lost = [
         region
         for region in todo
-        if _is_nobodys(rt, batch, region)
-        and not queues.hold(region, lane, mark(_HEADER[state], batch, region))
+        if _is_nobodys(rt, batch, region) and not queues.hold(region, mark(_HEADER[state], batch, region))
     ]
     if todo and not lost:
         return
-    if not todo and (
-        state not in _DECISION or queues.hold(canvas.CONTROL_QUEUE, lane, mark(_DECISION[state], batch))
-    ):
+    decision = _DECISION.get(state)
+    if not todo and (decision is None or queues.hold(canvas.CONTROL_QUEUE, mark(decision, batch))):
         return
     if rt.ledger.batches.swept(batch) > MAX_SWEEPS:
         _end(rt, batch, state)

@@ -66,15 +66,19 @@ class Heartbeat:
                 self._path.unlink(missing_ok=True)
 
 
-def consumer_step(heartbeat: Heartbeat) -> type[bootsteps.StartStopStep]:
-    """The part of a worker's consumer, made again with every connection, that makes ``heartbeat`` beat."""
+def consumer_step(heartbeat: Heartbeat, longest_s: float) -> type[bootsteps.StartStopStep]:
+    """The part of a worker's consumer, made again with every connection, that makes ``heartbeat`` beat.
+
+    A consumer whose pool is full may take no message, and is well; one that might not for ``longest_s``, the
+    longest that a task may take, never will.
+    """
 
     class Pulse(bootsteps.StartStopStep):
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def __init__(self, parent: Any, **options: Any) -> None:
             super().__init__(parent, **options)
-            self._asked = False
+            self._asked, self._willing = False, time.monotonic()
             self._timer: Any = None
 
         def start(self, parent: Any) -> None:
@@ -90,13 +94,16 @@ def consumer_step(heartbeat: Heartbeat) -> type[bootsteps.StartStopStep]:
         def _noticing(self, can_consume: Callable[[], bool]) -> Callable[[], bool]:
             def noticed() -> bool:
                 self._asked = True
-                return can_consume()
+                may = can_consume()
+                if may:
+                    self._willing = time.monotonic()
+                return may
 
             return noticed
 
         def _tick(self) -> None:
-            if self._asked:
-                self._asked = False
+            if self._asked and time.monotonic() - self._willing < longest_s:
                 heartbeat.beat()
+            self._asked = False
 
     return Pulse

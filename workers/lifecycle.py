@@ -53,7 +53,8 @@ class Life(bootsteps.StartStopStep):
 def connect_to(app: Celery) -> None:
     """Hook into Celery's signals and the app's workers; called once, by the app."""
     app.steps["worker"].add(Life)
-    app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat))
+    longest_s = float(Settings().visibility_timeout_s)
+    app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat, longest_s))
     signals.setup_logging.connect(_set_up_logging, weak=False)
     signals.worker_init.connect(_prepare, weak=False)
     signals.worker_ready.connect(_begin, weak=False)

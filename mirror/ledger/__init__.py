@@ -19,6 +19,7 @@ from mirror.ledger import scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.leases import LONGEST_S
 from mirror.report import Moved, RegionReport, RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -49,17 +50,24 @@ class UnknownRun(LookupError):
 class Ledger:
     """Runs, and through ``batches`` and ``content`` everything below them."""
 
-    def __init__(self, client: Client, prefix: str = "sealift:", replicas: int = 0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        prefix: str = "sealift:",
+        replicas: int = 0,
+        longest_lease_s: float = LONGEST_S,
+    ) -> None:
         """Use ``client``, which must decode no responses.
 
-        ``prefix`` separates fleets that share a server; ``replicas`` must confirm what is promised.
+        ``prefix`` separates fleets that share a server; ``replicas`` must confirm what is promised; a
+        lease is renewed for ``longest_lease_s`` at most.
         """
         self._replicas, self._can_confirm = replicas, True
         self._known: dict[str, tuple[MirrorSpec, Lane]] = {}
         self._redis = client
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
-        self.content = Content(client, self.keys)
+        self.content = Content(client, self.keys, longest_lease_s)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.leases import Leases
+from mirror.ledger.leases import LONGEST_S, Leases
 from registry.manifest import Manifest
 
 MANIFEST_TTL_S = 6 * 3600
@@ -55,11 +55,11 @@ class Sight:
 class Content:
     """What the fleet knows about content, shared by all its workers."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
+    def __init__(self, client: Client, keys: Keys, longest_lease_s: float = LONGEST_S) -> None:
         self._redis = client
         self._keys = keys
         self._whole: set[str] = set()
-        self.leases = Leases(client, keys)
+        self.leases = Leases(client, keys, longest_lease_s)
 
     def manifest(self, digest: str) -> Manifest | None:
         """A manifest's bytes from the fleet's cache, parsed."""

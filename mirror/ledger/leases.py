@@ -1,7 +1,8 @@
 """Leases: the right to be the one who does something just now; losing one is only wasteful.
 
 A lease outlives its worker by at most LEASE_S. While its process lives it is renewed in the background,
-however long the registry takes to answer.
+however long the registry takes to answer, but no longer than the longest step may take: a thread that hangs
+for good must not keep others from the work for good.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
 
 LEASE_S = 15.0
+LONGEST_S = 3600.0
+"""How long a lease is renewed at most, unless said: as long as Redis leaves a message with its worker."""
 RENEW_S = LEASE_S / 3
 TURN_WAIT_S = 0.05
 _HOST = socket.gethostname()
@@ -33,13 +36,15 @@ class Lease:
     place: str
     what: str
     token: str
+    until: float
+    """When it is renewed no more, by this process's clock."""
 
 
 class Leases:
     """One process's leases; a thread of its own renews them while there are any."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
-        self._redis, self._keys = client, keys
+    def __init__(self, client: Client, keys: Keys, longest_s: float = LONGEST_S) -> None:
+        self._redis, self._keys, self._longest_s = client, keys, longest_s
         script = client.register_script
         self._release, self._renew = script(scripts.RELEASE), script(scripts.RENEW)
         self._held: dict[str, Lease] = {}
@@ -48,7 +53,8 @@ class Leases:
 
     def take(self, place: str, what: str) -> Lease | None:
         """The lease of ``what`` at ``place``; None while another has it."""
-        lease = Lease(place, what, f"{_HOST} {os.getpid()} {secrets.token_hex(8)}")
+        token = f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
+        lease = Lease(place, what, token, time.monotonic() + self._longest_s)
         if not self._set(lease) and not (self._bury(place, what) and self._set(lease)):
             return None
         with self._lock:
@@ -108,6 +114,8 @@ class Leases:
         while True:
             pause.wait(RENEW_S)
             with self._lock:
+                now = time.monotonic()
+                self._held = {token: lease for token, lease in self._held.items() if lease.until > now}
                 held = list(self._held.values())
                 if not held:
                     self._keeper = None

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from mirror import waits
+from mirror import land, waits
 from mirror.engine import Engine
 from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_image, random_layer
@@ -126,6 +126,28 @@ def test_a_registry_that_asks_for_hours_gets_them(world: World) -> None:
     assert run.tags["1.0"].state == "waiting"
     waiting = run.engine.ledger.batches.outcomes(run.batches[0])["1.0", run.spec.targets[1].repository]
     assert 7000 < waiting.at - run.engine.ledger.now() <= 7200
+
+
+def test_a_blob_that_another_worker_brings_for_long_is_waited_for_in_the_ledger(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(land, "LONGEST_BUSY_S", 0.2)
+    monkeypatch.setattr(land, "BUSY_RETRY_S", 0.0)
+    new = image("new")
+    world.source.hold("app", new, "1.0")
+    leases = world.engine.ledger.content.leases
+    theirs = leases.take(world.eu.host, new.layers[0].descriptor.digest)
+    assert theirs
+    run = world.drive()
+    run.resolve()
+    run.land()
+
+    assert run.finalize() == ["parked"]
+    assert "another worker has been bringing this blob" in run.tags["1.0"].reason
+    assert world.where("1.0") == [None, None]
+
+    leases.release(theirs)
+    assert run.to_end().report.states == {"updated": 1}
 
 
 def test_a_permanent_fault_fails_its_tag_at_once_and_not_its_neighbours(world: World) -> None:

@@ -52,6 +52,17 @@ def test_the_keeper_ends_when_nothing_is_held(valkey: ValkeyServer) -> None:
         until(lambda: ours._keeper is None, 5, "the keeper to end")
 
 
+def test_a_lease_of_a_thread_that_hangs_for_good_is_renewed_no_longer_than_a_step_may_take(
+    valkey: ValkeyServer,
+) -> None:
+    with valkey.client() as client:
+        hung = leases.Leases(client, Keys("test:"), longest_s=0.5)
+        assert hung.take("eu.example", "sha256:x")
+        alive = leases.Leases(client, Keys("test:"))
+
+        until(lambda: alive.take("eu.example", "sha256:x"), 5, "the lease to lapse")
+
+
 def test_turns_are_taken_one_after_the_other(valkey: ValkeyServer) -> None:
     order: list[str] = []
     with valkey.client() as client:

@@ -41,13 +41,13 @@ def test_a_haul_goes_to_its_regions_queue_in_its_runs_lane(valkey: ValkeyServer)
     assert sent.options["task_id"].startswith(canvas.mark("haul", f"{run}.0", "eu"))
 
 
-@pytest.mark.parametrize(("name", "lane"), [("land", "backfill"), ("flip", "release"), ("unflip", "release")])
-def test_nothing_comes_between_the_flips_of_a_batch(valkey: ValkeyServer, name: str, lane: str) -> None:
+@pytest.mark.parametrize(("name", "turn"), [("land", "backfill"), ("flip", "first"), ("unflip", "first")])
+def test_nothing_comes_between_the_flips_of_a_batch(valkey: ValkeyServer, name: str, turn: str) -> None:
     with valkey.client() as client:
         ledger = Ledger(client, "test:")
         run = ledger.create_run(SPEC, "backfill")
 
-        assert canvas.lane_of(ledger, name, run) == lane
+        assert canvas.turn_of(ledger, name, run) == turn
 
 
 def test_a_worker_keeps_what_it_took_under_its_regions_name() -> None:

@@ -134,7 +134,7 @@ def test_a_message_that_waits_is_found_by_how_its_id_begins(
         app.send_task(str(sent.task), sent.args, **sent.options)
 
     queues = Queues(made)
-    assert queues.hold("eu", "backfill", canvas.mark("haul", f"{run}.0", "eu"))
-    assert not queues.hold("eu", "release", canvas.mark("haul", f"{run}.0", "eu"))
-    assert not queues.hold("eu", "backfill", canvas.mark("land", f"{run}.0", "eu"))
+    assert queues.hold("eu", canvas.mark("haul", f"{run}.0", "eu"))
+    assert not queues.hold("us", canvas.mark("haul", f"{run}.0", "eu"))
+    assert not queues.hold("eu", canvas.mark("land", f"{run}.0", "eu"))
     app.close()

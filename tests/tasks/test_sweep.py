@@ -30,8 +30,8 @@ class Sweeper:
 
     engine: Engine
     sent: list[tuple[str, ...]] = field(default_factory=list)
-    queued: dict[tuple[str, str], list[bytes]] = field(default_factory=dict)
-    """Messages in a queue's lane."""
+    queued: dict[str, list[bytes]] = field(default_factory=dict)
+    """Messages by queue."""
 
     @property
     def ledger(self) -> Ledger:
@@ -61,7 +61,7 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
             ledger=engine.ledger,
             engine=engine,
             settings=settings,
-            messages=lambda queue, lane: made.queued.get((queue, lane), []),
+            messages=lambda queue: made.queued.get(queue, []),
         )
         monkeypatch.setattr(sweep, "runtime", lambda: rt)
         for sends in (sweep._SEND_DECISION, sweep._SEND_TO_REGION):
@@ -126,7 +126,7 @@ def test_a_batch_that_waits_behind_others_is_left_in_its_queue_and_not_counted(s
     for region in SPEC.regions:
         sweeper.ledger.beat(region, "worker")
     sweeper.ledger.batches.region_done(batch, "us", "landed")
-    sweeper.queued["eu", "release"] = [message("land-other.0-eu-1"), message(f"land-{batch}-eu-2")]
+    sweeper.queued["eu"] = [message("land-other.0-eu-1"), message(f"land-{batch}-eu-2")]
 
     assert [sweeper.sweep() for _ in range(2 * sweep.MAX_SWEEPS)] == [[]] * (2 * sweep.MAX_SWEEPS)
     sweeper.queued.clear()
@@ -137,14 +137,14 @@ def test_a_message_that_was_lost_is_sent_again_however_full_its_queue_is(sweeper
     batch = sweeper.batch("landing")
     sweeper.ledger.beat("eu", "worker")
     others = [message(f"land-other.{n}-eu-x") for n in range(50)]
-    sweeper.queued["eu", "release"] = [*others, message(f"flip-{batch}-eu-x"), message(f"land-{batch}0-eu-x")]
+    sweeper.queued["eu"] = [*others, message(f"flip-{batch}-eu-x"), message(f"land-{batch}0-eu-x")]
 
     assert ("landing", batch, "eu") in sweeper.sweep()
 
 
 def test_a_decision_that_waits_in_the_control_queue_is_left_there(sweeper: Sweeper) -> None:
     batch = sweeper.batch()
-    sweeper.queued["control", "release"] = [message(f"resolve-{batch}-x")]
+    sweeper.queued["control"] = [message(f"resolve-{batch}-x")]
 
     assert sweeper.sweep() == []
 

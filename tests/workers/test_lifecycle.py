@@ -53,7 +53,7 @@ def ask(one: Any) -> bool:
 
 def test_it_beats_while_the_transport_asks_whether_it_may_take_messages(file: Path) -> None:
     one, beating = consumer(), Heartbeat(file)
-    consumer_step(beating)(one).start(one)
+    consumer_step(beating, 60)(one).start(one)
 
     assert ask(one) is False  # a full pool takes none, and is well
     one.timer.tick()
@@ -62,9 +62,19 @@ def test_it_beats_while_the_transport_asks_whether_it_may_take_messages(file: Pa
     assert file.read_text() == "ready\n"
 
 
+def test_a_consumer_that_may_take_nothing_for_longer_than_a_task_lasts_is_deaf(file: Path) -> None:
+    one, beating = consumer(), Heartbeat(file)
+    consumer_step(beating, longest_s=0.0)(one).start(one)
+
+    assert ask(one) is False
+    one.timer.tick()
+
+    assert not file.exists()
+
+
 def test_a_timer_that_fires_in_a_deaf_worker_makes_no_heartbeat(file: Path) -> None:
     one, beating = consumer(), Heartbeat(file)
-    consumer_step(beating)(one).start(one)
+    consumer_step(beating, 60)(one).start(one)
     ask(one)
     one.timer.tick()
     file.unlink()
@@ -77,7 +87,7 @@ def test_a_timer_that_fires_in_a_deaf_worker_makes_no_heartbeat(file: Path) -> N
 
 def test_a_connection_that_was_given_up_makes_no_heartbeat(file: Path) -> None:
     one, beating = consumer(), Heartbeat(file)
-    step = consumer_step(beating)(one)
+    step = consumer_step(beating, 60)(one)
     step.start(one)
 
     step.stop(one)
