@@ -227,9 +227,15 @@ def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
 
 
 def _is_ours(stage: Stage, pair: Pair) -> bool:
+    """Whether the tag is where we put it, and no newer run wants it there too.
+
+    A newer run that wants it elsewhere has not put it yet, and puts it after our turn.
+    """
     tag, name = pair
     held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
-    return held.digest == _wanted(stage, tag) and _claim(stage, pair)
+    generation, newest = stage.engine.ledger.batches.claimed(name, tag)
+    is_wanted = generation > _resolved(stage, tag).generation and newest == held.digest
+    return held.digest == _wanted(stage, tag) and not is_wanted
 
 
 def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import struct
 import time
 from dataclasses import dataclass
 
@@ -16,6 +17,11 @@ from registry.reference import is_loopback
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _KEEPALIVE_IDLE_S = 30
+ABANDON = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+"""A connection that is closed, or whose process is killed, takes back what it has not delivered: a tag's
+PUT that was given up on must not arrive later, when the tag has been taken back (G2)."""
+ORDERLY = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+"""For a connection on which nothing is under way."""
 
 Address = tuple[socket.AddressFamily, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
 
@@ -129,6 +135,7 @@ def _connect(
         raw.settimeout(timeout_s)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        raw.setsockopt(*ABANDON)
         if hasattr(socket, "TCP_KEEPIDLE"):
             # A registry may commit an upload in silence for minutes; address translators forget sooner.
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE_S)

@@ -6,6 +6,7 @@ body cut short, conflicting lengths, heads without end) is refused around it.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import re
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 import httpx
 
+from registry.dialing import ORDERLY
 from registry.repository import BLOCK
 
 MAX_HEAD_BYTES = 100 * 1024
@@ -89,6 +91,13 @@ class Connection:
         self._response: http.client.HTTPResponse | None = None
 
     def close(self) -> None:
+        """An orderly end, where no exchange is under way."""
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(*ORDERLY)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End it in the middle: what the other end has not received it never will."""
         if self._response is not None:
             self._response.close()  # what reads from the socket keeps it open
         self._sock.close()

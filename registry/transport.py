@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 import httpcore
 import httpx
 
-from registry.dialing import AddressGuard, dial
+from registry.dialing import ABANDON, AddressGuard, dial
 from registry.endpoint import Endpoint
 from registry.http1 import Body, Connection, NoAnswer, Origin, Phases, body_length, counted
 
@@ -157,9 +157,10 @@ class _GuardedBackend(httpcore.SyncBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
         failure: Exception = httpcore.ConnectError(f"no address of {host}")
+        options = [*(socket_options or ()), ABANDON]
         for _, address in self._guard.addresses(host, port):
             try:
-                return super().connect_tcp(str(address[0]), port, timeout, local_address, socket_options)
+                return super().connect_tcp(str(address[0]), port, timeout, local_address, options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 failure = error
         raise failure
@@ -214,7 +215,7 @@ def _sent(
     try:
         return connection.exchange(request, length, timeouts)
     except BaseException:
-        connection.close()
+        connection.abandon()
         raise
 
 

@@ -13,6 +13,8 @@ from tests.chaos.storm import Plan
 DOCUMENT = Path(__file__).parents[2] / "docs" / "guarantees.md"
 BEGIN, END = "<!-- figures: written by make chaos -->", "<!-- end of figures -->"
 
+QUEUE_STEPS = ("", ":3", ":9")
+"""The ends of a queue's names, one for each priority: flips, release, backfill."""
 KINDS: dict[str, tuple[str, str]] = {
     "ledger: one of each": (
         r"sealift:ledger:(runs|open|generation|clock|workers|sweeper|[a-z-]+)",
@@ -26,7 +28,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "results": (r"sealift:celery-task-meta-.*", "7 days: failures of tasks"),
     "bindings": (r"sealift:_kombu\.binding.*", "some for each queue and worker"),
     "messages at work": (r"sealift:unacked.*", "what workers hold"),
-    "queues": (r"sealift:(control|east|west)(:9)?", "two for each region, and control"),
+    "queues": (r"sealift:(control|east|west)(:3|:9)?", "three for each region, and for control"),
     "control messages": (r"sealift:.*(pidbox|reply|celeryev).*", "seconds"),
 }
 """Every kind of key by its pattern, the first that fits, and what bounds its number."""
@@ -84,6 +86,8 @@ class Result:
     keys_after: dict[str, int]
     unexplained_keys: list[str]
     restarts: dict[str, int]
+    networks: list[str]
+    """Regions that were cut off by their packets; the others were from Redis only."""
     blew_s: float = 0.0
     took_s: float = 0.0
 
@@ -118,9 +122,10 @@ class Result:
             ("messages and open batches left over", f"{len(self.leftover)}"),
             ("Redis keys that nothing bounds", f"{len(self.unexplained_keys)}"),
             ("tags taken back after a move that failed elsewhere", f"{self.went_back}"),
-            ("longest time from a fault to the run's next step", f"{self.longest_heal_s:.1f} s"),
+            ("longest time from a fault to the next step of a release run", f"{self.longest_heal_s:.1f} s"),
             ("window in which targets differ about a tag, median", f"{self.window_median_s:.2f} s"),
             ("the same, worst", f"{self.window_worst_s:.1f} s"),
+            ("regions that could be cut off from everything", ", ".join(self.networks) or "none"),
             ("workers that were deaf by their heartbeat", f"{self.deaf}"),
             ("bytes sent to the targets", f"{self.copied:,}"),
             ("of these sent to a registry that had them", f"{self.copied_twice:,}"),

@@ -22,7 +22,8 @@ from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec
 from tests.chaos.killpoints import FOLDER, Armoury
 from tests.chaos.nursery import Forked, Nursery
-from tests.chaos.proxy import Fabric, free_fixed_port
+from tests.chaos.proxy import Fabric, Link, free_fixed_port
+from tests.chaos.wanlink import WanLink
 from tests.support.fleet import made
 from tests.support.process import surroundings
 from tests.support.valkey import ValkeyServer
@@ -126,12 +127,19 @@ class Kept:
 
 
 class ChaosFleet:
-    """Valkey, a worker for each region behind a link of its own, beat, and a producer of runs."""
+    """Valkey, a worker for each region behind a link of its own, beat, and a producer of runs.
 
-    def __init__(self, folder: Path, regions: list[str], fabric: Fabric, settings: dict[str, str]) -> None:
-        self.folder, self.regions = made(folder), regions
+    A region of ``wans`` is in a network of its own, and all of its packets go over that link.
+    """
+
+    def __init__(
+        self, folder: Path, regions: list[str], fabric: Fabric, wans: dict[str, WanLink] | None = None
+    ) -> None:
+        self.folder, self.regions, self.wans = made(folder), regions, wans or {}
         self.valkey = Valkey(made(folder / "valkey"))
-        self.links = {region: fabric.link(self.valkey.port) for region in regions}
+        self._links = {region: fabric.link(self.valkey.port) for region in regions}
+        self.cuts: dict[str, Link | WanLink] = {**self._links, **self.wans}
+        """What each region is cut off at."""
         self.armoury = Armoury(made(folder / "chaos"))
         self.client = self.valkey.client()
         self.ledger = Ledger(self.client, PREFIX)
@@ -143,7 +151,6 @@ class ChaosFleet:
             FOLDER: str(folder / "chaos"),
             "PYTHONPATH": str(ROOT),
             **SETTINGS,
-            **settings,
         }
         self.kept: dict[str, Kept] = {}
         self.producer = Producer(self._env, self.folder)
@@ -199,14 +206,18 @@ class ChaosFleet:
     def _worker(self, region: str) -> Forked:
         env = {
             **processes.worker_environment(region, self._heartbeat(region)),
-            "SEALIFT_REDIS_URL": f"redis://{self.links[region].host}/0",
+            "SEALIFT_REDIS_URL": f"redis://{self._links[region].host}/0",
         }
-        return self._process(f"worker-{region}", processes.worker(region, CONCURRENCY), env)
+        namespace = self.wans[region].namespace if region in self.wans else ""
+        return self._process(f"worker-{region}", processes.worker(region, CONCURRENCY), env, namespace)
 
-    def _process(self, name: str, command: list[str], env: dict[str, str] | None = None) -> Forked:
+    def _process(
+        self, name: str, command: list[str], env: dict[str, str] | None = None, namespace: str = ""
+    ) -> Forked:
         """The product's own command line, run by way of :mod:`tests.chaos.launch`."""
         arguments = command[command.index("workers.launch") + 1 :]
-        return self.nursery.start(arguments, self.folder / f"{name}.log", {**self._env, **(env or {})})
+        log = self.folder / f"{name}.log"
+        return self.nursery.start(arguments, log, {**self._env, **(env or {})}, namespace)
 
 
 def _is_ready(worker: Forked) -> bool:

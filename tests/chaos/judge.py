@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.chaos.figures import Result, keys_by_kind, unexplained
+from tests.chaos.figures import QUEUE_STEPS, Result, keys_by_kind, unexplained
 from tests.chaos.progress import Heal
 from tests.chaos.proxy import Put
 from tests.chaos.reading import Place, Reader
 from tests.chaos.storm import CLASSES, Storm
+from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS, TagAt, World
 from tests.support.waiting import eventually
 
@@ -31,8 +32,11 @@ def judge(
     violations = [json.dumps(one) for one in (verdict or {"violations": []})["violations"]]
     if verdict is None:
         violations.append(f"the observer ended with {observer_code} and without a verdict")
-    violations += early_flips(world.fabric.puts())
-    went_back, unexplained_backs = regressions(seen, world, returned(storm))
+    puts = world.fabric.puts()
+    told = list(tell(fleet.ledger, fleet.client, {one.host: name for name, one in world.proxies.items()}))
+    violations += early_flips(puts)
+    violations += left_behind(puts, told, seen)
+    went_back, unexplained_backs = regressions(seen, world, returned(told))
     violations += unexplained_backs
     lost = differing(world)
     leftover = _leftovers(storm)
@@ -64,6 +68,7 @@ def judge(
         keys_after=keys_by_kind(fleet.client),
         unexplained_keys=unexplained(fleet.client),
         restarts=dict(fleet.deaths),
+        networks=list(fleet.wans),
     )
 
 
@@ -73,35 +78,89 @@ def early_flips(puts: Iterable[Put]) -> list[str]:
     These registries take a manifest only with everything it refers to, so having it is having all.
     """
     held: dict[tuple[str, str, str], float] = {}
-    everything = list(puts)
-    for put in everything:
-        if put.status in {0, 201}:
-            key = (put.registry, put.repository, put.digest)
-            held[key] = min(held.get(key, put.done), put.done)
+    given = [put for put in puts if put.digest and put.status in {0, 201}]
+    for put in given:
+        key = (put.registry, put.repository, put.digest)
+        held[key] = min(held.get(key, put.done), put.done)
     return [
         f"G2 on the wire: {put.registry} was given {put.repository}:{put.reference} = {put.digest} "
         f"while {other} did not hold it"
-        for put in everything
-        if ":" not in put.reference and put.status in {0, 201}
+        for put in given
+        if ":" not in put.reference
         for other in REGIONS
         if other != put.registry and held.get((other, put.repository, put.digest), float("inf")) > put.begun
     ]
 
 
-Returned = set[tuple[str, str, str, str]]
-"""Target, tag, from which digest, to which: what runs say they took back."""
+def left_behind(puts: Iterable[Put], told: Sequence[Told], seen: Iterable[dict[str, Any]]) -> list[str]:
+    """Tags that stayed at a digest where their move is said to have failed, and went back elsewhere (G2).
+
+    A registry can take a PUT of which its client hears nothing: the wire knows, whatever the run says.
+    """
+    given: dict[Where, list[Put]] = defaultdict(list)
+    for put in puts:
+        given[Where(put.registry, put.repository, put.reference)].append(put)
+    looks: dict[Where, list[tuple[float, str]]] = defaultdict(list)
+    for one in seen:
+        if one["kind"] == "moved":
+            looks[Where(one["target"], *one["tag"])].append((one["at"], one["now"] or ""))
+    return [
+        f"G2 left behind: {where} stayed at {one.digest} although its move failed there, and "
+        f"batch {one.batch} took it back elsewhere"
+        for one in told
+        if any(outcome.state == "returned" for outcome in one.outcomes.values())
+        for where, outcome in one.outcomes.items()
+        if outcome.state == "failed"
+        and _stayed(one, given[where], looks[where])
+        and not _is_anothers(one, where, told)
+    ]
 
 
-def returned(storm: Storm) -> Returned:
-    ledger, client = storm.fleet.ledger, storm.fleet.client
-    found: Returned = set()
-    for key in client.scan_iter(match=f"{ledger.keys.batch_root}*:outcomes", count=1000):
-        batch = key.decode().removeprefix(ledger.keys.batch_root).removesuffix(":outcomes")
-        digests = {one.tag: one.descriptor.digest for one in ledger.batches.resolved(batch) if one.descriptor}
-        for (tag, target), outcome in ledger.batches.outcomes(batch).items():
-            if outcome.state == "returned" and outcome.previous:
-                found.add((target, tag, digests.get(tag, ""), outcome.previous))
-    return found
+def _stayed(one: Told, given: list[Put], looks: list[tuple[float, str]]) -> bool:
+    """Whether the target took the tag while the batch lasted, and had it no other way by the batch's end."""
+    taken = [
+        put.begun
+        for put in given
+        if put.digest == one.digest
+        and one.begun <= put.begun <= one.ended
+        and (put.status == 201 or (not put.status and _was_seen(one.digest, put.begun, looks)))
+    ]
+    if not taken:
+        return False
+    left = [put.begun for put in given if put.digest != one.digest and put.status in {0, 201, 202}]
+    left += [at for at, digest in looks if digest != one.digest]
+    return not any(taken[-1] < at <= one.ended for at in left)
+
+
+def _was_seen(digest: str, since: float, looks: list[tuple[float, str]]) -> bool:
+    """Whether the observer saw the tag come to the digest: the word on a PUT that got no answer."""
+    return any(at >= since and seen == digest for at, seen in looks)
+
+
+def _is_anothers(one: Told, where: Where, told: Sequence[Told]) -> bool:
+    """Whether another batch of that time had the tag, rightly at the same digest or at a newer one."""
+    return any(
+        other.outcomes[where].state in {"updated", "current", "superseded"}
+        for other in told
+        if other.batch != one.batch
+        and where in other.outcomes
+        and (other.digest == one.digest or other.generation > one.generation)
+        and other.begun <= one.ended
+        and other.ended >= one.begun
+    )
+
+
+Returned = set[tuple[Where, str, str]]
+"""Tag, from which digest, to which: what runs say they took back."""
+
+
+def returned(told: Iterable[Told]) -> Returned:
+    return {
+        (where, one.digest, outcome.previous)
+        for one in told
+        for where, outcome in one.outcomes.items()
+        if outcome.state == "returned" and outcome.previous
+    }
 
 
 def regressions(seen: list[dict[str, Any]], world: World, taken_back: Returned) -> tuple[int, list[str]]:
@@ -119,8 +178,7 @@ def regressions(seen: list[dict[str, Any]], world: World, taken_back: Returned) 
             )
         elif order[one["now"]] < order[one["was"]]:
             count += 1
-            target = f"{world.proxies[one['target']].host}/{repository}"
-            if (target, tag, one["was"], one["now"]) not in taken_back:
+            if (Where(one["target"], repository, tag), one["was"], one["now"]) not in taken_back:
                 faults.append(
                     f"G5: {one['target']} {repository}:{tag} went back from version {order[one['was']]} "
                     f"to {order[one['now']]} at {one['at']:.3f} and no run took it back"
@@ -154,7 +212,7 @@ def _leftovers(storm: Storm) -> list[str]:
 
 def leftovers(storm: Storm) -> list[str]:
     fleet = storm.fleet
-    queues = [f"sealift:{name}{suffix}" for name in ("control", *fleet.regions) for suffix in ("", ":9")]
+    queues = [f"sealift:{name}{step}" for name in ("control", *fleet.regions) for step in QUEUE_STEPS]
     left = [f"{name}: {count} messages" for name in queues if (count := fleet.client.llen(name))]
     taken = [f"sealift:unacked:{region}" for region in fleet.regions]
     left += [f"{name}: {count} messages" for name in taken if (count := fleet.client.hlen(name))]

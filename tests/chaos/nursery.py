@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from tests.chaos.wanlink import enter
 from tests.support.process import TAIL_BYTES, surroundings
 from tests.support.waiting import until
 
@@ -46,12 +47,17 @@ class Nursery:
                 cwd=folder,
             )
 
-    def start(self, argv: Sequence[str], log: Path, env: Mapping[str, str]) -> Forked:
-        """Run ``tests.chaos.launch`` with the arguments."""
+    def start(self, argv: Sequence[str], log: Path, env: Mapping[str, str], namespace: str = "") -> Forked:
+        """Run ``tests.chaos.launch`` with the arguments; in the network namespace at that path."""
         assert self._popen.stdin
         assert self._popen.stdout
         log.touch()  # whoever reads it may be faster than the process that writes it
-        order = {"argv": list(argv), "log": str(log), "env": {**surroundings(), **env}}
+        order = {
+            "argv": list(argv),
+            "log": str(log),
+            "env": {**surroundings(), **env},
+            "namespace": namespace,
+        }
         self._popen.stdin.write(json.dumps(order) + "\n")
         self._popen.stdin.flush()
         answer = self._popen.stdout.readline()
@@ -136,6 +142,8 @@ def _become(order: dict[str, Any]) -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(sink, 1)
     os.dup2(sink, 2)
+    if order["namespace"]:
+        enter(order["namespace"])
     os.environ.clear()
     os.environ.update(order["env"])
     sys.argv = ["launch", *order["argv"]]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from mirror.ledger.keys import Client, Keys
-from tests.chaos.fleet import ChaosFleet
 
 EVERY_S = 0.25
 
 
 @dataclass(slots=True)
 class _Run:
+    lane: str
     signature: object = None
     struck: float | None = None
     """The first fault since the run last moved."""
@@ -22,7 +23,7 @@ class _Run:
 
 
 class Heal(NamedTuple):
-    """A run that stood still, from the first fault to its next step."""
+    """A release run that stood still, from the first fault to its next step."""
 
     seconds: float
     at: float
@@ -32,12 +33,10 @@ class Heal(NamedTuple):
 
 
 class Progress:
-    """Looks at the ledger a few times a second."""
+    """Looks at the ledger a few times a second; only release runs heal: others rightly wait for them."""
 
-    def __init__(self, fleet: ChaosFleet) -> None:
-        self._keys: Keys = fleet.ledger.keys
-        self._client: Client = fleet.client
-        self._trace = fleet.folder / "progress.jsonl"
+    def __init__(self, keys: Keys, client: Client, trace: Path) -> None:
+        self._keys, self._client, self._trace = keys, client, trace
         self._runs: dict[str, _Run] = {}
         self._looked = 0.0
         self.open: set[str] = set()
@@ -59,7 +58,7 @@ class Progress:
         members = [member.decode() for member in self._client.zrange(self._keys.open, 0, -1)]
         self.open = {member.partition(".")[0] for member in members}
         for run in self.open - set(self._runs):
-            self._runs[run] = _Run()
+            self._runs[run] = _Run((self._client.hget(self._keys.run(run), "lane") or b"").decode())
         for run in list(self._runs):
             self._follow(run, [one for one in members if one.startswith(f"{run}.")], now)
         return True
@@ -69,7 +68,7 @@ class Progress:
         signature = self._signature(run, batches)
         if signature != track.signature or run not in self.open:
             self._write({"at": now, "run": run, "moved": _told(signature)})
-            if track.struck is not None:
+            if track.struck is not None and track.lane == "release":
                 self.heals.append(Heal(now - track.struck, now, run, tuple(track.faults)))
             track.signature, track.struck, track.faults = signature, None, []
         if run not in self.open:

@@ -6,19 +6,19 @@ import asyncio
 import contextlib
 import socket
 import struct
-import threading
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import SystemRandom
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
+from tests.chaos.loop import Loop
 from tests.chaos.reading import digest_of
+from tests.chaos.wanlink import WanLink
 from tests.chaos.weather import Asked, HttpFault, Tags, Weather
 from tests.chaos.wire import Hangup, Message, answer, read_answer, read_request
 from tests.support.ports import LOOPBACK
 
-T = TypeVar("T")
 Mode = Literal["through", "refuse", "cut"]
 """``refuse``: nobody listens; ``cut``: packets go nowhere, in both directions."""
 REASONS = {
@@ -31,39 +31,18 @@ BUFFER = 4 * 2**20
 
 
 class Put(NamedTuple):
-    """A manifest that was put into a registry, as its proxy saw it."""
+    """A manifest that was put into a registry or deleted there, as its proxy saw it."""
 
     registry: str
     repository: str
     reference: str
     digest: str
+    """Empty where it was deleted."""
     begun: float
     done: float
+    """Unix times, as all witnesses give."""
     status: int
-
-
-class Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="proxies", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout=10)
-
-    def close(self) -> None:
-        async def end() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        self.run(end())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
+    """0: the registry's answer was lost, and it may have taken it or not."""
 
 
 @dataclass(slots=True, eq=False)
@@ -105,6 +84,12 @@ class Gate:
         """Change the mode; ``resets``: what was connected is lost with it."""
         self._loop.run(self._switch(mode, resets=resets))
 
+    def hang_up(self, peer: str = "") -> None:
+        """End connections rudely, on the loop: all, or those from an address."""
+        for wires in list(self._wires):
+            if not peer or wires.out.get_extra_info("peername", ("",))[0] == peer:
+                wires.drop(rudely=True)
+
     async def _switch(self, mode: Mode, *, resets: bool) -> None:
         self.mode = mode
         if mode == "refuse" and self._server is not None:
@@ -115,8 +100,7 @@ class Gate:
         else:
             self._open.set()
         if resets and mode != "cut":
-            for wires in list(self._wires):
-                wires.drop(rudely=True)
+            self.hang_up()
         if mode != "refuse" and self._server is None:
             self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port, limit=BUFFER)
 
@@ -221,21 +205,27 @@ class Proxy(Gate):
 
     async def _forward(self, wires: Wires, request: Message, asked: Asked) -> Message:
         inner, out = await self._connect(wires)
-        begun = time.monotonic()
+        begun, status = time.time(), 0
         out.write(request.head + request.body)
-        await out.drain()
-        reply = await read_answer(inner, request.method)
-        if asked.kind == "manifest" and request.method == "PUT":
-            digest = digest_of(request.body)
-            put = (asked.repository, asked.reference, digest, begun, time.monotonic(), reply.status)
-            self.puts.append(Put(self.name, *put))
-            if asked.tag and reply.status == 201:
-                self._tags.saw(asked, digest)
-        if asked.kind == "blob" and request.method == "PUT" and reply.status == 201:
-            self.uploads.append(
-                (request.path.replace("%3A", ":").rpartition("digest=")[2], len(request.body))
-            )
+        try:
+            await out.drain()
+            reply = await read_answer(inner, request.method)
+            status = reply.status
+        finally:
+            if asked.kind == "manifest" and request.method in {"PUT", "DELETE"}:
+                digest = digest_of(request.body) if request.method == "PUT" else ""
+                put = (asked.repository, asked.reference, digest, begun, time.time(), status)
+                self.puts.append(Put(self.name, *put))
+        if request.method == "PUT" and status == 201:
+            self._taken(request, asked)
         return reply
+
+    def _taken(self, request: Message, asked: Asked) -> None:
+        if asked.tag:
+            self._tags.saw(asked, digest_of(request.body))
+        elif asked.kind == "blob":
+            digest = request.path.replace("%3A", ":").rpartition("digest=")[2]
+            self.uploads.append((digest, len(request.body)))
 
     async def _answer(self, wires: Wires, reply: Message, fault: HttpFault | None) -> bool:
         if fault == "stalled":
@@ -290,6 +280,7 @@ class Fabric:
     loop: Loop = field(default_factory=Loop)
     proxies: list[Proxy] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
+    wans: list[WanLink] = field(default_factory=list)
 
     def proxy(self, name: str, upstream: int, *, stale: bool = True) -> Proxy:
         self.proxies.append(Proxy(self.loop, name, upstream, self.weather, stale=stale))
@@ -299,12 +290,22 @@ class Fabric:
         self.links.append(Link(self.loop, upstream))
         return self.links[-1]
 
+    def wan(self) -> WanLink:
+        """A namespace from which everything here can be reached; Unavailable."""
+        self.wans.append(WanLink(self.loop, self._hang_up))
+        return self.wans[-1]
+
+    async def _hang_up(self, peer: str) -> None:
+        for gate in (*self.proxies, *self.links):
+            gate.hang_up(peer)
+
     def heal(self) -> None:
         """Everything goes through again."""
         self.weather.share = 0.0
-        for gate in (*self.proxies, *self.links):
-            if gate.mode != "through":
-                gate.switch("through")
+        everything: list[Gate | WanLink] = [*self.proxies, *self.links, *self.wans]
+        for one in everything:
+            if one.mode != "through":
+                one.switch("through")
 
     def puts(self) -> list[Put]:
         return sorted((put for proxy in self.proxies for put in proxy.puts), key=lambda put: put.begun)
@@ -312,4 +313,6 @@ class Fabric:
     def close(self) -> None:
         for gate in (*self.proxies, *self.links):
             gate.switch("refuse")
+        for wan in self.wans:
+            wan.close()
         self.loop.close()

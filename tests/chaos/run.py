@@ -13,8 +13,9 @@ from tests.chaos.fleet import ROOT, ChaosFleet
 from tests.chaos.judge import judge
 from tests.chaos.proxy import Fabric
 from tests.chaos.storm import REGION_NAMES, Plan, Storm
+from tests.chaos.wanlink import Unavailable, WanLink
 from tests.chaos.weather import Weather
-from tests.chaos.world import World
+from tests.chaos.world import FAR, World
 from tests.support.process import Process
 
 SETTLE_S = 240.0
@@ -28,7 +29,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _: None) -
     try:
         with (
             World(folder, fabric, plan.tags, plan.seed) as world,
-            ChaosFleet(folder / "fleet", REGION_NAMES, fabric, {}) as fleet,
+            ChaosFleet(folder / "fleet", REGION_NAMES, fabric, _wans(fabric, say)) as fleet,
         ):
             say(f"{plan.tags} tags in {len(world.repositories)} repositories, 3 targets: the storm begins")
             observer = _observe(world, folder, plan)
@@ -44,6 +45,15 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _: None) -
             return result
     finally:
         fabric.close()
+
+
+def _wans(fabric: Fabric, say: Callable[[str], None]) -> dict[str, WanLink]:
+    """A network of its own for one region, where this machine makes one."""
+    try:
+        return {FAR: fabric.wan()}
+    except Unavailable as reason:
+        say(f"{reason}; {FAR} can be cut off from Redis only")
+        return {}
 
 
 def _observe(world: World, folder: Path, plan: Plan) -> Process:

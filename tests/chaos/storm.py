@@ -77,7 +77,7 @@ class Storm:
         self.plan, self.world, self.fleet, self.fabric, self._say = plan, world, fleet, fabric, say
         self.random = Random(plan.seed)
         self.faults: Counter[str] = Counter()
-        self.progress = Progress(fleet)
+        self.progress = Progress(fleet.ledger.keys, fleet.client, fleet.folder / "progress.jsonl")
         self._deck = [one for one in (*MACHINE_FAULTS, *KILL_POINTS) for _ in range(plan.each)]
         self.random.shuffle(self._deck)
         self._timers: list[Timer] = []
@@ -306,11 +306,11 @@ class Storm:
         return True
 
     def _cut(self) -> bool:
-        """A region's workers reach neither Redis nor anybody beyond; half the time connections survive."""
+        """A region's workers reach nobody, or at least not Redis; half the time their connections survive."""
         region = self.random.choice(self.fleet.regions)
         if region in self._down:
             return False
-        link, resets = self.fleet.links[region], self.random.random() < 0.5
+        link, resets = self.fleet.cuts[region], self.random.random() < 0.5
         link.switch("cut")
         self._mark(region, self.random.uniform(1, 5), lambda: link.switch("through", resets=resets))
         return True

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -148,6 +151,25 @@ def test_an_upload_that_is_cut_off_leaves_no_blob(
     assert ask(registry.host, "HEAD", f"/v2/{NAME}/blobs/{digest}").status == 404
 
 
+def test_a_tag_that_is_deleted_is_kept_too(proxy: Proxy) -> None:
+    push(f"{proxy.host}/{NAME}", OLD, "gone")
+    deleted = manifest(proxy, "gone", "DELETE")
+
+    assert (proxy.puts[-1].reference, proxy.puts[-1].digest) == ("gone", "")
+    assert proxy.puts[-1].status == deleted.status
+
+
+def test_a_put_that_the_registry_never_answered_is_kept_as_such(fabric: Fabric) -> None:
+    with socket.create_server((LOOPBACK, 0)) as deaf, ThreadPoolExecutor(1) as pool:
+        before = fabric.proxy("deaf", deaf.getsockname()[1])
+        asking = pool.submit(ask, before.host, "PUT", f"/v2/{NAME}/manifests/1", OLD.manifest.content)
+        deaf.accept()[0].close()
+        with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
+            asking.result()
+
+    assert [(put.reference, put.digest, put.status) for put in before.puts] == [("1", OLD.digest, 0)]
+
+
 def test_a_put_whose_answer_is_lost_has_happened(
     proxy: Proxy, registry: DockerRegistry, weather: Forecast
 ) -> None:
@@ -222,10 +244,26 @@ def test_a_seed_makes_the_same_weather_again() -> None:
 
 
 def test_every_class_of_faults_comes_up_and_as_rarely_as_asked_for() -> None:
-    struck = [one for one in faults(7, 0.2) if one]
+    struck = faults(7, 0.2)
+    looks = struck[2::3]
 
-    assert set(struck) == set(HTTP_FAULTS)
-    assert len(struck) == pytest.approx(0.2 * len(exchanges()), rel=0.2)
+    assert set(struck) == {*HTTP_FAULTS, None}
+    assert sum(one is not None for one in looks) == pytest.approx(0.2 * len(looks), rel=0.2)
+
+
+def test_occasions_for_rare_classes_suffer_more_often_until_those_have_caught_up() -> None:
+    """Where one exchange in twenty is an upload; and as often as any other where all are."""
+    upload, _, look = exchanges()[:3]
+    weather, crowded = Weather(seed=7, share=0.02), Weather(seed=7, share=0.02)
+    struck: Counter[Message] = Counter()
+    for one in [upload, *[look] * 19] * 2000:
+        struck[one] += weather.fault(Asked.of(one), one, knows_older=False) is not None
+    for _ in range(20_000):
+        crowded.fault(Asked.of(upload), upload, knows_older=False)
+
+    assert struck[upload] == pytest.approx(4 * 0.02 * 2000, rel=0.2)
+    assert struck[look] == pytest.approx(0.02 * 38_000, rel=0.2)
+    assert crowded.counts.total() == pytest.approx(0.02 * 20_000, rel=0.4)
 
 
 def test_calm_weather_harms_nothing() -> None:

@@ -19,6 +19,9 @@ ANYWHERE: tuple[HttpFault, ...] = (
 )  # fmt: skip
 TO_UPLOADS: tuple[HttpFault, ...] = ("upload truncated", "upload corrupted")
 TO_BODIES: tuple[HttpFault, ...] = ("body truncated", "bytes corrupted")
+RARE: tuple[HttpFault, ...] = (*TO_UPLOADS, *TO_BODIES, "answer lost after a PUT")
+"""They need an exchange of a kind that is seldom: where they are behind, such an exchange is not let go."""
+RARE_TIMES = 4.0
 HTTP_FAULTS: tuple[HttpFault, ...] = (
     *ANYWHERE, *TO_UPLOADS, *TO_BODIES, "answer lost after a PUT", "stale tag",
 )  # fmt: skip
@@ -54,7 +57,8 @@ class Asked:
 class Weather:
     """Shared by all proxies; ``share`` of the requests suffer something while it is above 0.
 
-    Classes that came up least are favoured: rare occasions (a PUT, a known older digest) are used.
+    Classes that came up least are favoured: rare occasions (a PUT, a known older digest) are used, and where
+    a class of uploads or bodies is behind the common ones, its occasions suffer ``RARE_TIMES`` as often.
     """
 
     seed: int
@@ -72,15 +76,19 @@ class Weather:
     def fault(self, asked: Asked, request: Message, *, knows_older: bool) -> HttpFault | None:
         """What happens to this exchange; None: nothing."""
         self.exchanges += 1
-        if not self.share or self._random.random() >= self.share:
-            return None
         possible = list(_possible(asked, request, knows_older=knows_older and self.stale))
+        if self._random.random() >= self.share * self._times(possible):
+            return None
         fewest = min(self.counts[one] for one in possible)
         rarest: list[HttpFault] = [one for one in possible if self.counts[one] == fewest]
         # Mostly the rarest, so that each class gets its turn; else any, so that no order is fixed.
         chosen: HttpFault = self._random.choice(rarest if self._random.random() < 0.7 else possible)
         self.counts[chosen] += 1
         return chosen
+
+    def _times(self, possible: list[HttpFault]) -> float:
+        common = min(self.counts[one] for one in ANYWHERE)
+        return RARE_TIMES if any(self.counts[one] < common for one in possible if one in RARE) else 1.0
 
     def place(self, length: int) -> int:
         """Where in a body of that length something happens."""

@@ -18,6 +18,8 @@ from tests.support.registries import DockerRegistry
 
 REGIONS = {"north": "east", "south": "west", "island": "west"}
 """The region of each target: one has a target to itself, one has two."""
+FAR = "west"
+"""The region that is in a network of its own, where the machine allows one."""
 TAGS_IN_A_REPOSITORY = 15
 OFTEN = 0.85
 OWN_LARGE = 0.2

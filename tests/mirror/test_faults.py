@@ -10,6 +10,7 @@ import pytest
 
 from mirror import land, waits
 from mirror.engine import Engine
+from mirror.ledger.batches import Resolved
 from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_image, random_layer
 from registry.memory import ErrorReply, MemoryRegistry
@@ -280,3 +281,32 @@ def test_a_move_that_was_made_but_could_not_be_read_back_is_taken_back_with_the_
     assert run.report.states == {"failed": 1}
     assert world.where("1.0") == [image(before).digest if before else None] * 2
     assert "it had moved and" in run.tags["1.0"].targets[1].reason
+
+
+@pytest.mark.parametrize("theirs", ["newer", "new"])
+def test_a_newer_run_keeps_a_tag_from_being_taken_back_only_where_it_wants_it_there(
+    world: World, theirs: str
+) -> None:
+    old, new = image("old"), image("new")
+    for registry in (world.source, world.us, world.eu):
+        registry.hold("app", old, "1.0")
+    world.source.hold("app", new, "1.0")
+
+    def claim_and_refuse(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/1.0"):
+            ledger, wanted = world.engine.ledger, image(theirs).manifest.descriptor
+            newer = Resolved("1.0", "1.0", wanted, generation=ledger.next_generation(), at=ledger.now())
+            assert ledger.batches.claim(world.spec.targets[0].repository, newer) == "ours"
+            raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
+
+    run = world.drive("1.0")
+    run.resolve()
+    run.land()
+    run.finalize()
+    run.flip("us")
+    world.eu.on_request = claim_and_refuse
+    run.flip("eu")
+    run.conclude()
+
+    assert world.us.tag("app", "1.0") == (new if theirs == "new" else old).digest
+    assert run.states("1.0") == ["superseded" if theirs == "new" else "failed", "failed"]

@@ -5,6 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +258,28 @@ def test_silence_ends_with_a_timeout_of_its_phase(transport: Transport) -> None:
         with pytest.raises(httpx.ReadTimeout):
             fetch(transport, wire.url, timeout={"read": 0.1})
         go_on.set()
+
+
+def test_what_of_a_request_was_not_delivered_when_it_was_given_up_never_is(transport: Transport) -> None:
+    go_on, heard = threading.Event(), threading.Event()
+    arrived: list[bytes] = []
+
+    def late(call: Call) -> None:
+        go_on.wait(5)
+        with suppress(ConnectionError):
+            arrived.append(call.body())
+        heard.set()
+        call.hang_up()
+
+    with Wire(late) as wire:
+        stream = Stream(lambda: iter([BODY]))
+        put = request("PUT", wire.url, stream, length=len(BODY), timeout={"read": 0.1, "write": 0.5})
+        with pytest.raises(httpx.ReadTimeout):
+            transport.handle_request(put)
+        go_on.set()
+        assert heard.wait(5)
+
+    assert BODY not in arrived
 
 
 def test_a_server_that_takes_no_more_bytes_ends_with_a_timeout(

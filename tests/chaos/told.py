@@ -1,0 +1,63 @@
+"""What the ledger says became of each tag: the fleet's own word, for others to be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mirror.ledger import Ledger
+from mirror.ledger.batches import Outcome
+from mirror.ledger.keys import Client
+
+
+class Where(NamedTuple):
+    """One tag in one target; ``registry`` is the name of its proxy."""
+
+    registry: str
+    repository: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"{self.registry} {self.repository}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One tag of one batch; ``begun`` and ``ended`` are Unix times."""
+
+    batch: str
+    digest: str
+    generation: int
+    begun: float
+    """When the source was asked what the tag is."""
+    ended: float
+    """When its run did, which is no earlier; never, where the run was failed or cancelled as a whole."""
+    outcomes: dict[Where, Outcome]
+
+
+def tell(ledger: Ledger, client: Client, names: Mapping[str, str]) -> Iterator[Told]:
+    """Every tag of every batch that was resolved; ``names`` are the registries' by their hosts."""
+    root = ledger.keys.batch_root
+    for key in client.scan_iter(match=f"{root}*:outcomes", count=1000):
+        batch = key.decode().removeprefix(root).removesuffix(":outcomes")
+        ended = _ended(client, ledger.keys.run(ledger.batches.run_of(batch)))
+        outcomes = ledger.batches.outcomes(batch)
+        for one in ledger.batches.resolved(batch):
+            if one.descriptor:
+                found = {
+                    _where(target, tag, names): outcome
+                    for (tag, target), outcome in outcomes.items()
+                    if tag == one.tag
+                }
+                yield Told(batch, one.descriptor.digest, one.generation, one.at, ended, found)
+
+
+def _ended(client: Client, run: str) -> float:
+    finished, error = client.hmget(run, "finished", "error")
+    return float(finished) if finished and error is None else float("inf")
+
+
+def _where(target: str, tag: str, names: Mapping[str, str]) -> Where:
+    host, _, repository = target.partition("/")
+    return Where(names[host], repository, tag)

@@ -1,0 +1,123 @@
+"""A network namespace whose every packet is carried by us, until we do not: how a region is cut off.
+
+The namespace has no loopback of its own: ``127.0.0.1`` is this machine's, so that everything in a storm is
+called the same by everybody. Both ends are TUN devices; they and the namespace go with their descriptors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from random import SystemRandom
+from typing import Literal
+
+from tests.chaos.loop import Loop
+
+TUN = "/dev/net/tun"
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+CLONE_NEWNET = 0x40000000
+MTU = 65000
+AT_ONCE = 64
+"""Packets carried one way before the other has its turn."""
+SETTINGS = Path("/proc/sys/net/ipv4")
+
+
+class Unavailable(Exception):
+    """This machine, or whoever we are on it, makes no namespaces; the text says why."""
+
+
+def enter(namespace: str) -> None:
+    """Take the calling thread into the network namespace at that path; OSError."""
+    at = os.open(namespace, os.O_RDONLY)
+    try:
+        _call("setns", at, CLONE_NEWNET)
+    finally:
+        os.close(at)
+
+
+class WanLink:
+    """From ``namespace`` this machine's loopback addresses are reached, as ``address``, and nothing else."""
+
+    def __init__(self, loop: Loop, hang_up: Callable[[str], Awaitable[None]]) -> None:
+        """``hang_up`` ends every connection of an address; Unavailable."""
+        self._loop, self._hang_up = loop, hang_up
+        self.mode: Literal["through", "cut"] = "through"
+        # Of the range that is set aside for tests of networks (RFC 2544).
+        self.address = "198.18.{}.{}".format(*SystemRandom().sample(range(1, 255), 2))
+        self._open = contextlib.ExitStack()
+        try:
+            self.device, near = self._end()
+            _ip("route", "add", self.address, "dev", self.device)
+            with ThreadPoolExecutor(1) as apart:
+                self.namespace, far = apart.submit(self._found).result()
+        except (OSError, subprocess.CalledProcessError) as error:
+            self._open.close()
+            raise Unavailable(f"no network namespace joined by {TUN}: {error}") from error
+        self._ends = ((near, far), (far, near))
+        loop.run(self._begin())
+
+    def switch(self, mode: Literal["through", "cut"], *, resets: bool = True) -> None:
+        """Carry packets or lose them, both ways; ``resets``: what was connected ends as the link heals."""
+        self._loop.run(self._switch(mode, resets=resets))
+
+    def close(self) -> None:
+        self._loop.run(self._end_carrying())
+        self._open.close()
+
+    def _found(self) -> tuple[str, int]:
+        """In a thread that leaves for a new namespace: its path, and our end of its only device."""
+        _call("unshare", CLONE_NEWNET)
+        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self._open.callback(os.close, here)
+        device, far = self._end()
+        _ip("address", "add", self.address, "dev", device)
+        _ip("route", "add", "127.0.0.0/8", "dev", device, "src", self.address)
+        return f"/proc/{os.getpid()}/fd/{here}", far
+
+    def _end(self) -> tuple[str, int]:
+        """A new device of this thread's namespace, up, and the descriptor that its packets come out of."""
+        end = os.open(TUN, os.O_RDWR | os.O_NONBLOCK)
+        self._open.callback(os.close, end)
+        given = fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", b"sealift%d", IFF_TUN | IFF_NO_PI))
+        device = given[:16].rstrip(b"\0").decode()
+        _ip("link", "set", device, "up", "mtu", str(MTU))
+        (SETTINGS / "conf" / device / "route_localnet").write_text("1")
+        return device, end
+
+    async def _begin(self) -> None:
+        for source, sink in self._ends:
+            self._loop.loop.add_reader(source, self._carry, source, sink)
+
+    async def _end_carrying(self) -> None:
+        for source, _ in self._ends:
+            self._loop.loop.remove_reader(source)
+
+    async def _switch(self, mode: Literal["through", "cut"], *, resets: bool) -> None:
+        self.mode = mode
+        if mode == "through" and resets:
+            await self._hang_up(self.address)
+
+    def _carry(self, source: int, sink: int) -> None:
+        with contextlib.suppress(OSError):  # no more packets, or one that the other side does not take
+            for _ in range(AT_ONCE):
+                packet = os.read(source, MTU)
+                if self.mode == "through":
+                    os.write(sink, packet)
+
+
+def _call(name: str, *arguments: int) -> None:
+    """A system call that Python 3.11 has no name for; OSError."""
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
