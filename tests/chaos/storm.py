@@ -145,17 +145,19 @@ class Storm:
         self.heal()
         if not self._wait(lambda: not self.progress.open, deadline):
             return False
-        for spec in self._specs:
-            self.fleet.producer.ask(spec, "release")
         producer = self.fleet.producer
-        return self._wait(lambda: not producer.waiting and not self.progress.open, deadline)
+        for spec in self._specs:
+            producer.ask(spec, "release")
+        # A run is in the ledger before its producer speaks of it: only a later look can say that it is over.
+        begun = self._wait(lambda: producer.running and not producer.waiting, deadline)
+        return begun and self._wait(lambda: not self.progress.open, deadline)
 
     def _wait(self, condition: Callable[[], bool], deadline: float) -> bool:
+        """Whether the condition came to hold at a fresh look at the ledger."""
         while time.monotonic() < deadline:
             self.fleet.look_after()
             with contextlib.suppress(RedisError):
-                self.progress.look(self._elapsed())
-                if condition():
+                if self.progress.look(self._elapsed()) and condition():
                     return True
             self._pause.wait(0.1)
         return False

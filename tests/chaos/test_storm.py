@@ -21,7 +21,6 @@ print("alive")
 """
 
 
-@pytest.mark.storm
 @pytest.mark.fleet
 @pytest.mark.timeout(420)
 def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
