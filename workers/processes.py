@@ -51,6 +51,11 @@ def flower(port: int) -> list[str]:
     return python("workers.launch", "flower", f"--conf={conf}", "--address=127.0.0.1", f"--port={port}")
 
 
+def standby(socket: Path) -> list[str]:
+    """The process from which short commands are forked."""
+    return python("workers.standby", str(socket))
+
+
 def has_flower() -> bool:
     return find_spec("flower") is not None
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
-import tempfile
+import struct
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
@@ -35,10 +34,27 @@ def socket_path(folder: Path) -> Path:
     path = folder / "valkey.sock"
     if len(os.fsencode(path)) <= _LONGEST_PATH:
         return path
+    import hashlib  # slow to import for a name that is seldom needed
+    import tempfile
+
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     places = (tempfile.gettempdir(), "/tmp")  # noqa: S108 - the folder in it is private, see make_room
     paths = [Path(place) / f"sealift-{os.getuid()}-{name}" / "valkey.sock" for place in places]
     return next((path for path in paths if len(os.fsencode(path)) <= _LONGEST_PATH), paths[-1])
+
+
+def standby_path(folder: Path) -> Path:
+    """Where the standby process of a state folder listens."""
+    return socket_path(folder).with_name("standby.sock")
+
+
+def user_of(connection: socket.socket) -> int:
+    """Who is at the other end of a unix socket; where the system does not say, whoever may open it."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return os.getuid()
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", packed)
+    return int(user)
 
 
 def make_room(path: Path) -> None:

@@ -12,11 +12,19 @@ _FLAGS = ("-v", "--verbose")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code (:class:`workers.cli.exits.Exit`)."""
+    """Have one command run and return its exit code (:class:`workers.cli.exits.Exit`)."""
+    from workers.cli.borrowing import borrow
+
+    words = hoisted(sys.argv[1:] if arguments is None else arguments)
+    lent = borrow(words)
+    return run(words) if lent is None else lent
+
+
+def run(words: list[str]) -> int:
+    """Run one command in this process."""
     from workers.cli.console import Console
     from workers.cli.session import Session
 
-    words = hoisted(sys.argv[1:] if arguments is None else arguments)
     session = Session(Console(json="--json" in words))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

@@ -157,13 +157,18 @@ def _serve_external(session: Session, supervisor: Supervisor, regions: list[str]
 
 
 def _helpers(session: Session, flower_port: int) -> list[Child]:
-    """The scheduler, which also sweeps, and Flower."""
+    """The scheduler, which also sweeps, what commands are forked from, and Flower."""
     from workers import processes
+    from workers.server import standby_path
     from workers.supervisor import Child
 
     schedule = session.state.path / "beat" / "schedule"
     schedule.parent.mkdir(parents=True, exist_ok=True)
-    helpers = [Child("beat", tuple(processes.beat(schedule)), _log(session, "beat"))]
+    standby = processes.standby(standby_path(session.state.path))
+    helpers = [
+        Child("beat", tuple(processes.beat(schedule)), _log(session, "beat")),
+        Child("standby", tuple(standby), _log(session, "standby")),
+    ]
     if flower_port:
         helpers.append(Child("flower", tuple(processes.flower(flower_port)), _log(session, "flower")))
     return helpers
