@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mirror.ledger.batches import Placing
 from mirror.ledger.content import Content, Memory, Noted
 from mirror.ledger.leases import LEASE_S, Lease
-from mirror.reading import Reading
+from mirror.reading import Bytes, Kept, Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
 from mirror.tee import tee
@@ -165,11 +165,13 @@ class Carrier:
     def _copy_all(
         self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
     ) -> dict[str, Placing]:
-        """Read once for several targets where that pays; whoever drops out gets a copy of its own."""
+        """Read once for several targets; whoever drops out gets a copy of its own."""
         placed: dict[str, Placing] = {}
         shared = [session for session in sessions if not session.is_begun]
         if len(shared) > 1 and blob.size >= self.tee_bytes:
             placed = self._tee(blob, source, shared)
+        elif len(shared) > 1 and blob.size <= KEPT_BYTES:
+            placed = self._copy_kept(blob, source, shared)
         for session in sessions:
             if session.target.name not in placed:
                 placed[session.target.name] = self._copy(blob, source, session)
@@ -194,13 +196,29 @@ class Carrier:
                 placed[session.target.name] = Placing.failed(failure)
         return placed
 
+    def _copy_kept(
+        self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
+    ) -> dict[str, Placing]:
+        """A small blob costs less to keep in memory than the threads of a tee would."""
+        with Reading(blob, source, self.patience) as reading:
+            try:
+                kept = Kept(reading, blob.size)
+            except RegistryError as error:
+                for session in sessions:
+                    self._cancel(blob, session)
+                return {session.target.name: Placing.failed(error) for session in sessions}
+        return {session.target.name: self._deliver(blob, kept, session) for session in sessions}
+
     def _copy(self, blob: Descriptor, source: Repository, session: Session) -> Placing:
         with Reading(blob, source, self.patience) as reading:
-            delivery = Delivery(blob, session, reading, self._sessions, self.terms, self.moved)
-            try:
-                delivery.complete(self.patience)
-            except RegistryError as error:
-                return Placing.failed(error)
+            return self._deliver(blob, reading, session)
+
+    def _deliver(self, blob: Descriptor, content: Bytes, session: Session) -> Placing:
+        delivery = Delivery(blob, session, content, self._sessions, self.terms, self.moved)
+        try:
+            delivery.complete(self.patience)
+        except RegistryError as error:
+            return Placing.failed(error)
         return Placing("copied")
 
     def _counted(self, chunks: Iterator[memoryview], targets: int) -> Iterator[memoryview]:
@@ -219,6 +237,8 @@ class Carrier:
         return Sessions(self.content)
 
 
+KEPT_BYTES = 2**20
+"""A blob up to this size is read into memory once where several targets miss it; each copy thread has one."""
 BUSY_WAIT_S = 0.2
 LONGEST_BUSY_S = 4 * LEASE_S
 """How long a slot waits for another worker's copy; a dead one's lease has lapsed by then."""
