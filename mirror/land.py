@@ -169,9 +169,7 @@ def _associates(stage: Stage, tag: str, digest: str, *, moved: bool) -> list[str
     """Note in the ledger what travels with the tag; returns the digests."""
     manifests = stage.graph(digest).manifests if moved else ()
     digests = [digest, *(manifest.digest for manifest in manifests if manifest.digest != digest)]
-    names = [name for one in digests for name in digest_tags_of(one)]
-    listed = stage.engine.ledger.digest_tags(stage.run, names)
-    found = associates(stage.engine, stage.source, digests, listed)
+    found = associates(stage.engine, stage.run, stage.source, digests)
     stage.engine.ledger.batches.add_associates(stage.batch, tag, found)
     return [one.descriptor.digest for one in found]
 

@@ -212,14 +212,14 @@ class RemoteRepository:
     def noted(self, note: str) -> Upload:
         return self.pieces.noted(note)
 
-    def referrers(self, digest: str) -> list[Descriptor]:
+    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
         """See Repository."""
         self._checked_digest(digest)
         if self._registry.has_referrers_api:
             found = self._from_api(digest)
             if found is not None:
                 return found
-        index = self._fallback_index(digest)
+        index = self._fallback_index(digest) if has_tag else None
         return list(index.children) if index is not None and index.is_index else []
 
     def add_referrer(self, subject: str, referrer: Descriptor) -> None:
