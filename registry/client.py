@@ -35,6 +35,7 @@ from registry.reference import MalformedReference, check_repository, check_tag
 from registry.referrers import MalformedReferrers, fallback_tag, merged, parse_page
 from registry.repository import Upload
 from registry.uploads import check_stored, contradicts, end_upload, upload_url
+from registry.urls import at
 
 __all__ = ["Observer", "Registry", "RemoteRepository"]
 
@@ -334,7 +335,7 @@ class RemoteRepository:
             return None
 
     def _url(self, path: str) -> httpx.URL:
-        return httpx.URL(f"{self._registry.base}/v2/{self._repository}/{path}")
+        return at(self._registry.base, f"/v2/{self._repository}/{path}")
 
     def _what(self, tag_or_digest: str) -> str:
         return f"{self._repository}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"
