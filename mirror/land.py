@@ -161,8 +161,10 @@ def _survey_tag(
 
 def _worth_asking(stage: Stage, digest: str, *, moved: bool) -> bool:
     """An unchanged tag is asked for new signatures only where that is known to be of use or is free."""
+    if moved:
+        return True
     listed = stage.engine.ledger.digest_tags(stage.run, digest_tags_of(digest))
-    return moved or bool(listed) or stage.engine.ledger.content.has_referrers(stage.source.host)
+    return bool(listed) or stage.engine.ledger.content.has_referrers(stage.source.host)
 
 
 def _associates(stage: Stage, tag: str, digest: str, *, moved: bool) -> list[str]:

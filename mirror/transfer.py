@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mirror.ledger.batches import Placing
-from mirror.ledger.content import Content, Memory, Noted
-from mirror.ledger.leases import LEASE_S, Lease
+from mirror.ledger.content import Content, Hold, Memory, Noted, Sight
+from mirror.ledger.leases import LEASE_S
 from mirror.reading import Bytes, Kept, Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
@@ -53,12 +54,17 @@ class Carrier:
             Busy: somebody else has the lease of one of the registries; nothing was done.
         """
         firsts = list({_place_of(target): target for target in reversed(targets)}.values())
-        with self._leased(blob, firsts):
-            placed = self._place_leased(blob, source, firsts)
+        others = [target for target in targets if target not in firsts]
+        with self._leased(blob, firsts) as held:
+            sights = {name: hold.sight for name, hold in held.items()}
+            placed = self._place_leased(blob, source, firsts, sights)
+            for name, hold in held.items():
+                hold.became = _BECAME[placed[name].how]
             # The same registry again: what was just copied is now mounted from the neighbour.
-            for target in targets:
-                if target.name not in placed:
-                    placed |= self._place_leased(blob, source, [target])
+            self._saw(blob, firsts if others else (), placed)
+            for target in others:
+                placed |= self._place_leased(blob, source, [target], {})
+                self._saw(blob, [target], placed)
         return placed
 
     def place_patiently(
@@ -75,28 +81,41 @@ class Carrier:
                 self.patience.wait(BUSY_WAIT_S)
 
     @contextlib.contextmanager
-    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[None]:
+    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[dict[str, Hold]]:
         """One lease per registry, in a fixed order so that two workers never wait for each other."""
-        held: list[Lease] = []
+        held: dict[str, Hold] = {}
         try:
-            for host in sorted({_place_of(target) for target in targets}):
-                lease = self.content.leases.take(host, blob.digest)
-                if lease is None:
-                    raise Busy(host)
-                held.append(lease)
-            yield
+            for target in sorted(targets, key=_place_of):
+                place = _place_of(target)
+                hold = self.content.hold(place, target.host, path_of(target), blob.digest)
+                if hold is None:
+                    raise Busy(place)
+                held[target.name] = hold
+            yield held
         finally:
-            for lease in held:
-                self.content.leases.release(lease)
+            for hold in held.values():
+                self.content.let_go(hold, self.memory)
+
+    def _saw(self, blob: Descriptor, targets: Iterable[Repository], placed: Mapping[str, Placing]) -> None:
+        for target in targets:
+            became = _BECAME[placed[target.name].how]
+            if became != "unknown":
+                where = target.host, path_of(target)
+                self.content.saw(*where, blob.digest, self.memory, uploaded=became == "uploaded")
 
     def _place_leased(
-        self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
+        self,
+        blob: Descriptor,
+        source: Repository,
+        targets: Sequence[Repository],
+        sights: dict[str, Sight],
     ) -> dict[str, Placing]:
+        """``sights``: what was known when the leases were taken; each is good for the first look only."""
         placed: dict[str, Placing] = {}
         sessions: list[Session] = []
         for target in targets:
             try:
-                how = self.patience.attempt(lambda target=target: self._look(blob, target))  # type: ignore[misc]
+                how = self.patience.attempt(lambda target=target: self._look(blob, target, sights))  # type: ignore[misc]
             except RegistryError as error:
                 placed[target.name] = Placing.failed(error)
                 continue
@@ -110,16 +129,11 @@ class Carrier:
             for session in sessions:
                 self._cancel(blob, session)
             raise
-        for target in targets:
-            became = placed[target.name].how
-            if became != "failed":
-                where = target.host, path_of(target)
-                self.content.saw(*where, blob.digest, self.memory, uploaded=became == "copied")
         return placed
 
-    def _look(self, blob: Descriptor, target: Repository) -> Placing | Session:
+    def _look(self, blob: Descriptor, target: Repository, sights: dict[str, Sight]) -> Placing | Session:
         """Whether it is there or can be mounted; else a session, new or one that was left behind."""
-        sight = self.content.sight(target.host, path_of(target), blob.digest)
+        sight = sights.pop(target.name, None) or self.content.sight(target.host, path_of(target), blob.digest)
         left = self._left_behind(blob, target, sight.session, takes_pieces=sight.takes_pieces)
         found = Placing("present") if sight.is_present else self._found(blob, target, sight.holder)
         if isinstance(found, Placing):
@@ -237,6 +251,12 @@ class Carrier:
         return Sessions(self.content)
 
 
+_BECAME: dict[str, Literal["unknown", "there", "uploaded"]] = {
+    "failed": "unknown",
+    "present": "there",
+    "mounted": "there",
+    "copied": "uploaded",
+}
 KEPT_BYTES = 2**20
 """A blob up to this size is read into memory once where several targets miss it; each copy thread has one."""
 BUSY_WAIT_S = 0.2
