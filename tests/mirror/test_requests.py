@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from mirror import resolve
 from mirror.engine import Engine
 from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_artifact, build_image
@@ -68,3 +69,26 @@ def test_a_referrers_tag_that_the_listing_shows_is_followed(pair: Pair) -> None:
     assert [name for _, name in asked(pair.source) if name.startswith("sha256-")] == [
         fallback_tag(app.digest)
     ]
+
+
+def test_a_new_tag_is_read_by_one_get_and_a_known_one_is_asked_for_by_head(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+    pair.drive().all()
+    assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("GET", "1.0")]
+    assert pair.source.count("manifest", "GET") == 1
+
+    pair.source.forget_requests()
+    pair.drive().all()
+    assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("HEAD", "1.0")]
+
+
+def test_where_manifests_are_rationed_a_new_tag_is_asked_for_by_head(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "RATIONED", frozenset({pair.source.host}))
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    run = pair.drive()
+    run.resolve()
+
+    assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("HEAD", "1.0")]
