@@ -92,3 +92,46 @@ def test_where_manifests_are_rationed_a_new_tag_is_asked_for_by_head(
     run.resolve()
 
     assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("HEAD", "1.0")]
+
+
+def test_a_tag_that_goes_to_one_target_costs_one_head_and_one_put_there(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    manifests = [one.method for one in pair.target.requests if one.kind == "manifest"]
+    assert manifests == ["HEAD", "PUT"]
+    assert pair.target.tag("copy/app", "1.0") == image("one").digest
+
+
+def test_content_that_goes_missing_before_the_only_put_is_brought_again(pair: Pair) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+    run = pair.drive()
+    run.resolve()
+    run.land()
+    del pair.target.blobs[app.layers[0].descriptor.digest]  # a garbage collector came by
+    run.finalize()
+    run.flip()
+    run.conclude()
+
+    assert run.report.states == {"updated": 1}
+    assert pair.target.tag("copy/app", "1.0") == app.digest
+    assert pair.target.holds_blob("copy/app", app.layers[0].descriptor.digest)
+
+
+def test_content_that_goes_missing_everywhere_fails_the_tag_and_says_so(pair: Pair) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+    run = pair.drive()
+    run.resolve()
+    run.land()
+    for registry in (pair.target, pair.source):
+        del registry.blobs[app.layers[0].descriptor.digest]
+    run.finalize()
+    run.flip()
+    run.conclude()
+
+    assert run.report.states == {"failed": 1}
+    assert pair.source.host in run.tags["1.0"].targets[0].reason
+    assert pair.target.tag("copy/app", "1.0") is None
