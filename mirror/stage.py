@@ -83,11 +83,12 @@ class Stage:
         with turn:
             yield
 
-    def carrier(self) -> Carrier:
+    def carrier(self, empty: frozenset[str] = frozenset()) -> Carrier:
         return Carrier(
             content=self.engine.ledger.content,
             patience=self.engine.patience,
             memory=self.engine.memory,
             tee_bytes=self.engine.limits.tee_bytes,
             moved=lambda count: self.progress.add(copied_bytes=count),
+            empty=empty,
         )

@@ -44,6 +44,8 @@ class Carrier:
     moved: Callable[[int], None]
     """Told of every block that was sent, in bytes, times the targets it went to; may raise to stop."""
     terms: PieceTerms = field(default_factory=PieceTerms)
+    empty: frozenset[str] = frozenset()
+    """Targets, by name, that held nothing when the work began: there is no use in asking them for blobs."""
 
     def place(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -135,7 +137,7 @@ class Carrier:
         """Whether it is there or can be mounted; else a session, new or one that was left behind."""
         sight = sights.pop(target.name, None) or self.content.sight(target.host, path_of(target), blob.digest)
         left = self._left_behind(blob, target, sight.session, takes_pieces=sight.takes_pieces)
-        found = Placing("present") if sight.is_present else self._found(blob, target, sight.holder)
+        found = Placing("present") if sight.is_present else self._found(blob, target, sight)
         if isinstance(found, Placing):
             if left:
                 self._cancel(blob, left)
@@ -166,10 +168,12 @@ class Carrier:
         self._cancel(blob, session)
         return None
 
-    def _found(self, blob: Descriptor, target: Repository, holder: str | None) -> Placing | Upload | None:
+    def _found(self, blob: Descriptor, target: Repository, sight: Sight) -> Placing | Upload | None:
         """Mounted or present; else the session that a registry opens instead of mounting, or nothing."""
-        if holder:
-            return target.start_upload(blob, mount_from=holder) or Placing("mounted")
+        if sight.holder:
+            return target.start_upload(blob, mount_from=sight.holder) or Placing("mounted")
+        if target.name in self.empty and not sight.was_here and blob.size <= UNASKED_BYTES:
+            return None
         try:
             target.blob_size(blob.digest)
         except NotFound:
@@ -259,6 +263,8 @@ _BECAME: dict[str, Literal["unknown", "there", "uploaded"]] = {
 }
 KEPT_BYTES = 2**20
 """A blob up to this size is read into memory once where several targets miss it; each copy thread has one."""
+UNASKED_BYTES = 16 * 2**20
+"""A larger blob is asked for even in a repository without tags: a run that was cut short may have left it."""
 BUSY_WAIT_S = 0.2
 LONGEST_BUSY_S = 4 * LEASE_S
 """How long a slot waits for another worker's copy; a dead one's lease has lapsed by then."""

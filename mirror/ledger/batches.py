@@ -309,6 +309,10 @@ class Batches:
         found = zip(*pipe.execute(), strict=True)
         return {tag for tag, claims in zip(tags, found, strict=False) if not any(claims)}
 
+    def has_claims(self, repository: str) -> bool:
+        """Whether any run ever moved a tag in the repository."""
+        return bool(self._redis.exists(self._keys.newest(repository)))
+
     # -- conclude ----------------------------------------------------------------------------------
 
     def conclude(self, batch: str, expected: BatchState, spec: MirrorSpec) -> bool:

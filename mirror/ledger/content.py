@@ -56,6 +56,8 @@ class Sight:
     is_present: bool
     holder: str | None
     """Where to mount it from."""
+    was_here: bool
+    """It was seen in this very repository, perhaps long ago."""
     session: Noted | None
     takes_pieces: bool
     """Unless this registry was seen to refuse them."""
@@ -191,6 +193,7 @@ class Content:
         return Sight(
             is_present=bool(present),
             holder=elsewhere if elsewhere not in {"", repository} else None,
+            was_here=bool(present) or elsewhere == repository,
             session=Noted(note, int(offset)) if session else None,
             takes_pieces=not whole and host not in self._whole,
         )

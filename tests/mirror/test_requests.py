@@ -9,12 +9,14 @@ import pytest
 
 from mirror import resolve
 from mirror.engine import Engine
+from mirror.ledger.content import Memory
 from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_artifact, build_image
 from registry.memory import MemoryRegistry
 from registry.referrers import fallback_tag, merged
 from tests.support.engine import Drive, engine_on
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
 
 
 @dataclass
@@ -135,3 +137,48 @@ def test_content_that_goes_missing_everywhere_fails_the_tag_and_says_so(pair: Pa
     assert run.report.states == {"failed": 1}
     assert pair.source.host in run.tags["1.0"].targets[0].reason
     assert pair.target.tag("copy/app", "1.0") is None
+
+
+def test_an_empty_repository_is_asked_for_no_blob(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert pair.target.count("blob", "HEAD") == 0
+    assert pair.target.count("tags") == 1
+
+
+def test_a_repository_that_holds_tags_is_asked_for_each_blob(pair: Pair) -> None:
+    pair.target.hold("copy/app", image("one"), "0.9")
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert pair.target.count("blob", "HEAD") == 2
+    assert pair.target.count("upload") == 0
+
+
+def test_a_repository_that_we_have_written_to_is_not_taken_for_empty(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+    pair.drive().all()
+    pair.source.hold("team/app", image("two"), "2.0")
+    pair.target.forget_requests()
+
+    pair.drive().all()
+
+    assert pair.target.count("tags") == 0
+
+
+def test_a_blob_that_a_run_cut_short_has_left_is_asked_for_although_there_is_no_tag(pair: Pair) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+    pair.target.hold_blob("copy/app", b"".join(app.layers[0].open()))
+    content, memory = pair.engine.ledger.content, Memory(present_s=1)
+    content.saw(pair.target.host, "copy/app", app.layers[0].descriptor.digest, memory)
+    seen = pair.engine.ledger.now()
+    until(lambda: pair.engine.ledger.now() > seen + 1.2, 5, "the blob to be believed no more")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert pair.target.count("blob", "HEAD") == 1
+    assert pair.target.count("upload", "PUT") == 1, "the config only"
