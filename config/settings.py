@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     )
     tee_kib: PositiveInt = Field(
         default=1024,
-        description="A blob above this size that several targets miss is read once for all of them.",
+        description="A blob above this size is sent to several targets while it is read; "
+        "a smaller one, up to 1 MiB, is read into memory for all of them.",
     )
     attempts: PositiveInt = Field(default=5, description="Attempts at one exchange before its tag fails.")
     retry_budget_s: PositiveFloat = Field(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from mirror.engine import Engine
 from mirror.ledger.batches import Associate
 from registry.errors import NotFound, Refused
 from registry.reference import LAYOUT
+from registry.referrers import fallback_tag
 from registry.repository import Repository
 
 SUFFIXES = (".sig", ".att", ".sbom")
@@ -16,48 +18,65 @@ MAX_DEPTH = 4
 
 
 def digest_tags_of(digest: str) -> tuple[str, ...]:
-    """The tags by which cosign names what belongs to ``digest``."""
+    """The tags that name what belongs to ``digest``: cosign's, and the tag schema's list of referrers."""
+    return (*_cosign_tags_of(digest), fallback_tag(digest))
+
+
+def associates(engine: Engine, run: str, source: Repository, digests: Iterable[str]) -> list[Associate]:
+    """Everything associated with ``digests`` at the source, referrers of referrers included.
+
+    Which digest tags there are, the run's listing of the source's tags says. Where nothing was listed, each
+    possible tag has to be asked for: cosign's of the first digest (the root) only.
+    """
+    asking = _Asking(engine, run, source)
+    wanted = list(digests)
+    listed = asking.listed(wanted)
+    found: list[Associate] = []
+    for index, digest in enumerate(wanted):
+        names = _cosign_tags_of(digest)
+        asked = [n for n in names if n in listed] if listed is not None else (names if index == 0 else ())
+        found += asking.digest_tags(digest, asked)
+        found += asking.referrers(digest, listed, 1)
+    return found
+
+
+def _cosign_tags_of(digest: str) -> tuple[str, ...]:
     return tuple(f"{digest.replace(':', '-')}{suffix}" for suffix in SUFFIXES)
 
 
-def associates(
-    engine: Engine, source: Repository, digests: Iterable[str], listed: frozenset[str] | None
-) -> list[Associate]:
-    """Everything associated with ``digests`` at the source, referrers of referrers included.
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """The source, and what the run's listing says of it."""
 
-    ``listed`` holds the digest tags that the source's tag listing showed; None where nothing was listed,
-    so that each possible tag of the first digest (the root) has to be asked for.
-    """
-    found: list[Associate] = []
-    for index, digest in enumerate(digests):
-        names = digest_tags_of(digest)
-        asked = [n for n in names if n in listed] if listed is not None else (names if index == 0 else ())
-        found += _digest_tags(engine, source, digest, asked)
-        found += _referrers(engine, source, digest, 1)
-    return found
+    engine: Engine
+    run: str
+    source: Repository
 
+    def listed(self, digests: Iterable[str]) -> frozenset[str] | None:
+        return self.engine.ledger.digest_tags(self.run, [n for one in digests for n in digest_tags_of(one)])
 
-def _digest_tags(engine: Engine, source: Repository, digest: str, names: Iterable[str]) -> list[Associate]:
-    found = []
-    for name in names:
+    def digest_tags(self, digest: str, names: Iterable[str]) -> list[Associate]:
+        found = []
+        for name in names:
+            try:
+                descriptor = self.engine.patience.attempt(lambda name=name: self.source.resolve(name))  # type: ignore[misc]
+            except NotFound:
+                continue
+            found.append(Associate(digest, descriptor, name))
+        return found
+
+    def referrers(self, digest: str, listed: frozenset[str] | None, depth: int) -> list[Associate]:
+        has_tag = listed is None or fallback_tag(digest) in listed
         try:
-            descriptor = engine.patience.attempt(lambda name=name: source.resolve(name))  # type: ignore[misc]
-        except NotFound:
-            continue
-        found.append(Associate(digest, descriptor, name))
-    return found
-
-
-def _referrers(engine: Engine, source: Repository, digest: str, depth: int) -> list[Associate]:
-    try:
-        listed = engine.patience.attempt(lambda: source.referrers(digest))
-    except Refused:  # registries without the API answer it in many ways
-        return []
-    if listed and source.host != LAYOUT:
-        engine.ledger.content.note_referrers(source.host)
-    found = []
-    for descriptor in listed:
-        found.append(Associate(digest, descriptor))
-        if depth < MAX_DEPTH:
-            found += _referrers(engine, source, descriptor.digest, depth + 1)
-    return found
+            answer = self.engine.patience.attempt(lambda: self.source.referrers(digest, has_tag=has_tag))
+        except Refused:  # registries without the API answer it in many ways
+            return []
+        if answer and self.source.host != LAYOUT:
+            self.engine.ledger.content.note_referrers(self.source.host)
+        found = []
+        for descriptor in answer:
+            found.append(Associate(digest, descriptor))
+            if depth < MAX_DEPTH:
+                deeper = self.listed([descriptor.digest])
+                found += self.referrers(descriptor.digest, deeper, depth + 1)
+        return found

@@ -9,8 +9,9 @@ from dataclasses import replace
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
+from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
-from mirror.waits import failure
+from mirror.waits import failure, placing_failure
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository
@@ -40,7 +41,7 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
         journal = _each(pool, going, lambda pair, one: _journal(stage, pair, one))
         ledger.record(batch, journal, ("ready",))
-        if journal and len(stage.spec.targets) > 1:
+        if journal and not stage.is_alone:
             engine.ledger.confirm()
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
@@ -84,8 +85,13 @@ def _each(pool: ThreadPoolExecutor, outcomes: Outcomes, step: Callable[[Pair, Ou
 
 
 def _journal(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
-    """What the tag is just before it moves; an outcome of its own where a newer run has claimed it."""
+    """What the tag is just before it moves; an outcome of its own where a newer run has claimed it.
+
+    With one target nothing is ever taken back: what the tag was when it was landed will do.
+    """
     tag, name = pair
+    if stage.is_alone:
+        return outcome
     try:
         if not _claim(stage, pair):
             return _superseded(outcome)
@@ -107,11 +113,18 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
         try:
             if not _claim(stage, pair):
                 return _superseded(outcome)
-            _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
-            _read_back(stage, stage.targets[name], tag, digest)
+            if stage.is_alone:
+                # The answer to the PUT says what was stored; a registry that lacks content is given it again.
+                put_graph(stage, stage.targets[name], stage.graph(digest), {}, tag)
+            else:
+                _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
+                _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, pair, outcome)
         except RegistryError as error:
             return _undone(stage, outcome, error)
+        except BlobMissing as missing:
+            ended = placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
+            return _again_or_failed(outcome, ended)
 
 
 def _unless_newer(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
@@ -146,7 +159,10 @@ def _superseded(outcome: Outcome) -> Outcome:
 
 def _undone(stage: Stage, outcome: Outcome, error: RegistryError) -> Outcome:
     """``ready`` for another attempt, or failed for good; the journal and the account stay."""
-    ended = failure(stage.engine, stage.batch, error, outcome.previous)
+    return _again_or_failed(outcome, failure(stage.engine, stage.batch, error, outcome.previous))
+
+
+def _again_or_failed(outcome: Outcome, ended: Outcome) -> Outcome:
     if ended.state == "waiting":
         ended = replace(ended, state="ready")
     return replace(ended, moved=outcome.moved)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mirror.associates import associates, digest_tags_of
@@ -23,6 +23,7 @@ from mirror.transfer import LONGEST_BUSY_S, Busy, Carrier
 from mirror.waits import failure
 from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError, Throttled
+from registry.reference import LAYOUT
 from registry.repository import Repository
 
 LAND = "land"
@@ -59,7 +60,7 @@ def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard |
         if hauls:
             own, far = split_hauls(own, engine.limits.haul_bytes)
         sent = [work.blob.digest for work in far if ledger.due(batch, region, work.blob.digest, _note(work))]
-        ledger.add_placed(batch, region, _carry(stage, own))
+        ledger.add_placed(batch, region, _carry(stage, own, _empty(stage, outcomes, own)))
     except Cancelled:
         _cancel(stage)
     _settle(stage, LAND)
@@ -161,17 +162,17 @@ def _survey_tag(
 
 def _worth_asking(stage: Stage, digest: str, *, moved: bool) -> bool:
     """An unchanged tag is asked for new signatures only where that is known to be of use or is free."""
+    if moved:
+        return True
     listed = stage.engine.ledger.digest_tags(stage.run, digest_tags_of(digest))
-    return moved or bool(listed) or stage.engine.ledger.content.has_referrers(stage.source.host)
+    return bool(listed) or stage.engine.ledger.content.has_referrers(stage.source.host)
 
 
 def _associates(stage: Stage, tag: str, digest: str, *, moved: bool) -> list[str]:
     """Note in the ledger what travels with the tag; returns the digests."""
     manifests = stage.graph(digest).manifests if moved else ()
     digests = [digest, *(manifest.digest for manifest in manifests if manifest.digest != digest)]
-    names = [name for one in digests for name in digest_tags_of(one)]
-    listed = stage.engine.ledger.digest_tags(stage.run, names)
-    found = associates(stage.engine, stage.source, digests, listed)
+    found = associates(stage.engine, stage.run, stage.source, digests)
     stage.engine.ledger.batches.add_associates(stage.batch, tag, found)
     return [one.descriptor.digest for one in found]
 
@@ -180,14 +181,33 @@ def _note(work: BlobWork) -> dict[str, object]:
     return {"blob": work.blob.document(), "targets": work.targets}
 
 
-def _carry(stage: Stage, works: Iterable[BlobWork]) -> Placed:
+def _empty(stage: Stage, outcomes: Outcomes, works: Sequence[BlobWork]) -> frozenset[str]:
+    """Targets that hold nothing yet: one request for the tags of a new one saves a HEAD for each blob."""
+    found = set()
+    for name, target in stage.targets.items():
+        states = [outcomes[one.tag, name] for one in stage.tags]
+        is_new = all(state.state == "missing" and state.previous is None for state in states)
+        saves = sum(name in work.targets for work in works) > 1 and target.host != LAYOUT
+        if not (is_new and saves) or stage.engine.ledger.batches.has_claims(name):
+            continue
+        try:
+            if not next(target.tags(), None):
+                found.add(target.name)
+        except NotFound:
+            found.add(target.name)
+        except RegistryError:
+            continue  # it does not say: then it is asked for each blob
+    return frozenset(found)
+
+
+def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = frozenset()) -> Placed:
     """Bring all blobs, several at a time; one that another worker is bringing is come back to later.
 
     Where that takes long, the tags that need it wait in the ledger instead of in this slot.
     """
     todo, begun = deque((work, 0) for work in works), time.monotonic()
     placed: Placed = {}
-    carrier = stage.carrier()
+    carrier = stage.carrier(empty)
 
     def carry() -> None:
         while todo:

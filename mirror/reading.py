@@ -5,12 +5,48 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Self
+from typing import Protocol, Self
 
 from mirror.retry import Patience
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, RegistryError
 from registry.repository import Repository
+
+
+class Bytes(Protocol):
+    """A blob's bytes as an upload takes them: from one border to the next, and from anywhere again."""
+
+    @property
+    def failure(self) -> RegistryError | None: ...
+
+    def take(self, until: int) -> Iterator[memoryview]: ...
+
+    def seek(self, position: int, passed: Callable[[int], None], /) -> None: ...
+
+
+class Kept:
+    """The bytes of a small blob, read and proved, for one target after the other."""
+
+    failure: RegistryError | None = None
+
+    def __init__(self, reading: Reading, size: int) -> None:
+        """Read all of it; RegistryError of the source."""
+        content = bytearray()
+        for block in reading.take(size):
+            content += block
+        self._content = memoryview(content)
+        self._position = 0
+
+    def take(self, until: int) -> Iterator[memoryview]:
+        """As Reading's; one block."""
+        block = self._content[self._position : until]
+        self._position = until
+        if len(block):
+            yield block
+
+    def seek(self, position: int, _: Callable[[int], None]) -> None:
+        """As Reading's; nothing is read again."""
+        self._position = position
 
 
 class Reading:

@@ -1,4 +1,8 @@
-"""Which digests a batch is about: one HEAD per tag at the source, kept for the whole life of the batch."""
+"""Which digests a batch is about: one request per tag at the source, kept for the whole life of the batch.
+
+A HEAD, which costs nothing of a budget. A tag that no target ever had by us is going to be read anyway:
+where reading is not rationed, its one GET says which digest it is too.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,13 @@ from dataclasses import replace
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved
 from mirror.waits import next_attempt
+from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
+from registry.reference import DOCKER_HUB, LAYOUT
 from registry.repository import Repository
+
+RATIONED = frozenset({DOCKER_HUB, LAYOUT})
+"""Docker Hub counts every GET of a manifest as a pull and no HEAD; a folder is asked for nothing twice."""
 
 
 def resolve(engine: Engine, batch: str) -> bool:
@@ -18,12 +27,15 @@ def resolve(engine: Engine, batch: str) -> bool:
     False where the source is in trouble that may pass: the batch is parked until its next attempt.
     """
     ledger = engine.ledger.batches
-    source = engine.open_repository(engine.ledger.spec(ledger.run_of(batch)).source)
+    spec = engine.ledger.spec(ledger.run_of(batch))
+    source = engine.open_repository(spec.source)
     todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
     generation, now = engine.ledger.next_generation(), engine.ledger.now()
     asked = [replace(one, generation=generation, at=now) for one in todo]
+    targets = [target.repository for target in spec.targets]
+    new = set() if source.host in RATIONED else ledger.unclaimed(targets, [one.tag for one in asked])
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        answers = list(pool.map(lambda one: _resolve(engine, source, one), asked))
+        answers = list(pool.map(lambda one: _resolve(engine, source, one, is_new=one.tag in new), asked))
     waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
     until = max((wait for wait in waits if wait is not None), default=None)
     ledger.set_resolved(
@@ -41,11 +53,15 @@ def resolve(engine: Engine, batch: str) -> bool:
     return True
 
 
-def _resolve(engine: Engine, source: Repository, one: Resolved) -> Resolved | RegistryError:
+def _resolve(engine: Engine, source: Repository, one: Resolved, *, is_new: bool) -> Resolved | RegistryError:
     try:
-        return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
+        if not is_new:
+            return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
+        manifest = engine.patience.attempt(lambda: source.manifest(one.ref))
     except RegistryError as error:
         return error
+    engine.ledger.content.keep_manifest(manifest)
+    return replace(one, descriptor=Descriptor(manifest.media_type, manifest.digest, manifest.size))
 
 
 def _unresolved(one: Resolved, error: RegistryError) -> Resolved:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from mirror.ledger import LedgerError
 from mirror.ledger.content import Content, Noted
-from mirror.reading import Reading
+from mirror.reading import Bytes
 from mirror.retry import Patience
 from registry.descriptor import Descriptor
 from registry.errors import (
@@ -101,7 +101,7 @@ class Delivery:
 
     blob: Descriptor
     session: Session
-    reading: Reading
+    reading: Bytes
     sessions: Sessions
     terms: PieceTerms
     sent: Callable[[int], None]

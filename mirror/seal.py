@@ -1,6 +1,8 @@
 """Seal: with every blob in place, put a batch's manifests by digest, children before parents.
 
-After it a target holds everything of each tag that is recorded as landed (G1); no tag has moved.
+After it a target holds everything of each tag that is recorded as landed (G1); no tag has moved. The root of
+a tag that goes to one target only is left to the flip, which puts the same bytes under the tag: no other
+target waits for it.
 """
 
 from __future__ import annotations
@@ -65,15 +67,15 @@ def _seal_tag(
     """One tag in one target: its own graph where it is missing, then what is associated with it."""
     try:
         if outcome.state == "missing":
-            _put_graph(stage, target, stage.graph(digest), placed)
+            put_graph(stage, target, stage.graph(digest), placed, None if stage.is_alone else "")
         for associate in associates:
             graph = stage.graph(associate.descriptor.digest)
-            indexed = _put_graph(stage, target, graph, placed)
+            indexed = put_graph(stage, target, graph, placed)
             if not indexed and not associate.tag:
                 _list_referrer(stage, target, associate.subject, graph.root)
     except (RegistryError, GraphError) as error:
         return failure(stage.engine, stage.batch, error, outcome.previous)
-    except _BlobMissing as missing:
+    except BlobMissing as missing:
         return placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
     if outcome.state == "current":
         return outcome
@@ -84,29 +86,34 @@ def _proved(outcome: Outcome, at: float) -> Outcome:
     return replace(outcome, at=at) if outcome.state == "landed" else outcome
 
 
-class _BlobMissing(Exception):
+class BlobMissing(Exception):
+    """A blob that a graph needs could not be brought; ``placing`` says why."""
+
     def __init__(self, placing: Placing) -> None:
         super().__init__(placing)
         self.placing = placing
 
 
-def _put_graph(stage: Stage, target: Repository, graph: Graph, placed: Placed) -> bool:
+def put_graph(
+    stage: Stage, target: Repository, graph: Graph, placed: Placed, root_as: str | None = ""
+) -> bool:
     """Put all manifests, the root last; returns whether the registry indexes the root's subject itself.
 
-    A registry that turns out to lack blobs it was believed to have is given them, once.
+    The root goes in by digest, or under the tag ``root_as``; None leaves it out. A registry that turns out to
+    lack blobs it was believed to have is given them, once. Raises RegistryError or BlobMissing.
     """
     for blob in graph.blobs:
         placing = placed.get((blob.digest, target.name))
         if placing is not None and placing.how == "failed":
-            raise _BlobMissing(placing)
+            raise BlobMissing(placing)
     try:
-        return _put_manifests(stage, target, graph, believe=True)
+        return _put_manifests(stage, target, graph, root_as, believe=True)
     except Refused as error:
         if error.code not in CONTENT_UNKNOWN:
             raise
         _heal(stage, target, graph)
     try:
-        return _put_manifests(stage, target, graph, believe=False)
+        return _put_manifests(stage, target, graph, root_as, believe=False)
     except Refused as error:
         if error.code in CONTENT_UNKNOWN and graph.left_out:
             raise _sparse(error) from error
@@ -118,22 +125,25 @@ def _sparse(error: Refused) -> Refused:
     return Refused(error.end, error.what, f"{reason} ({error.reason})", error.status, error.code)
 
 
-def _put_manifests(stage: Stage, target: Repository, graph: Graph, *, believe: bool) -> bool:
+def _put_manifests(
+    stage: Stage, target: Repository, graph: Graph, root_as: str | None, *, believe: bool
+) -> bool:
     content, place = stage.engine.ledger.content, path_of(target)
     children = [manifest.digest for manifest in graph.manifests if manifest is not graph.root]
     here = content.known(target.host, place, children)[0] if believe else set()
-    indexed = True
-    for manifest in graph.manifests:
-        if manifest.digest in here:
-            continue
-        indexed = _put(stage, target, manifest)
-        content.saw(target.host, place, manifest.digest, stage.engine.memory)
-    return indexed
+    for manifest in graph.manifests[:-1]:
+        if manifest.digest not in here:
+            _put(stage, target, manifest, manifest.digest)
+    if root_as is None:
+        return True
+    return _put(stage, target, graph.root, root_as or graph.root.digest)
 
 
-def _put(stage: Stage, target: Repository, manifest: Manifest) -> bool:
+def _put(stage: Stage, target: Repository, manifest: Manifest, name: str) -> bool:
     with stage.alone_with(target, manifest.digest):
-        return stage.engine.patience.attempt(lambda: target.put_manifest(manifest.digest, manifest))
+        indexed = stage.engine.patience.attempt(lambda: target.put_manifest(name, manifest))
+    stage.engine.ledger.content.saw(target.host, path_of(target), manifest.digest, stage.engine.memory)
+    return indexed
 
 
 def _heal(stage: Stage, target: Repository, graph: Graph) -> None:
@@ -144,7 +154,7 @@ def _heal(stage: Stage, target: Repository, graph: Graph) -> None:
     for blob in graph.blobs:
         placing = carrier.place_patiently(blob, stage.source, [target])[target.name]
         if placing.how == "failed":
-            raise _BlobMissing(placing)
+            raise BlobMissing(placing)
 
 
 def _list_referrer(stage: Stage, target: Repository, subject: str, referrer: Manifest) -> None:

@@ -55,6 +55,11 @@ class Stage:
         return self.engine.ledger.batches.run_of(self.batch)
 
     @property
+    def is_alone(self) -> bool:
+        """One target in all: nothing has to be kept together with anything (G2), nothing is taken back."""
+        return len(self.spec.targets) == 1
+
+    @property
     def pairs(self) -> Iterator[tuple[Resolved, Descriptor, str, Repository]]:
         """Every resolved tag in every target of the region."""
         for one in self.tags:
@@ -78,11 +83,12 @@ class Stage:
         with turn:
             yield
 
-    def carrier(self) -> Carrier:
+    def carrier(self, empty: frozenset[str] = frozenset()) -> Carrier:
         return Carrier(
             content=self.engine.ledger.content,
             patience=self.engine.patience,
             memory=self.engine.memory,
             tee_bytes=self.engine.limits.tee_bytes,
             moved=lambda count: self.progress.add(copied_bytes=count),
+            empty=empty,
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from mirror.ledger.batches import Placing
-from mirror.ledger.content import Content, Memory, Noted
-from mirror.ledger.leases import LEASE_S, Lease
-from mirror.reading import Reading
+from mirror.ledger.content import Content, Hold, Memory, Noted, Sight
+from mirror.ledger.leases import LEASE_S
+from mirror.reading import Bytes, Kept, Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
 from mirror.tee import tee
@@ -43,6 +44,8 @@ class Carrier:
     moved: Callable[[int], None]
     """Told of every block that was sent, in bytes, times the targets it went to; may raise to stop."""
     terms: PieceTerms = field(default_factory=PieceTerms)
+    empty: frozenset[str] = frozenset()
+    """Targets, by name, that held nothing when the work began: there is no use in asking them for blobs."""
 
     def place(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -53,12 +56,17 @@ class Carrier:
             Busy: somebody else has the lease of one of the registries; nothing was done.
         """
         firsts = list({_place_of(target): target for target in reversed(targets)}.values())
-        with self._leased(blob, firsts):
-            placed = self._place_leased(blob, source, firsts)
+        others = [target for target in targets if target not in firsts]
+        with self._leased(blob, firsts) as held:
+            sights = {name: hold.sight for name, hold in held.items()}
+            placed = self._place_leased(blob, source, firsts, sights)
+            for name, hold in held.items():
+                hold.became = _BECAME[placed[name].how]
             # The same registry again: what was just copied is now mounted from the neighbour.
-            for target in targets:
-                if target.name not in placed:
-                    placed |= self._place_leased(blob, source, [target])
+            self._saw(blob, firsts if others else (), placed)
+            for target in others:
+                placed |= self._place_leased(blob, source, [target], {})
+                self._saw(blob, [target], placed)
         return placed
 
     def place_patiently(
@@ -75,28 +83,41 @@ class Carrier:
                 self.patience.wait(BUSY_WAIT_S)
 
     @contextlib.contextmanager
-    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[None]:
+    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[dict[str, Hold]]:
         """One lease per registry, in a fixed order so that two workers never wait for each other."""
-        held: list[Lease] = []
+        held: dict[str, Hold] = {}
         try:
-            for host in sorted({_place_of(target) for target in targets}):
-                lease = self.content.leases.take(host, blob.digest)
-                if lease is None:
-                    raise Busy(host)
-                held.append(lease)
-            yield
+            for target in sorted(targets, key=_place_of):
+                place = _place_of(target)
+                hold = self.content.hold(place, target.host, path_of(target), blob.digest)
+                if hold is None:
+                    raise Busy(place)
+                held[target.name] = hold
+            yield held
         finally:
-            for lease in held:
-                self.content.leases.release(lease)
+            for hold in held.values():
+                self.content.let_go(hold, self.memory)
+
+    def _saw(self, blob: Descriptor, targets: Iterable[Repository], placed: Mapping[str, Placing]) -> None:
+        for target in targets:
+            became = _BECAME[placed[target.name].how]
+            if became != "unknown":
+                where = target.host, path_of(target)
+                self.content.saw(*where, blob.digest, self.memory, uploaded=became == "uploaded")
 
     def _place_leased(
-        self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
+        self,
+        blob: Descriptor,
+        source: Repository,
+        targets: Sequence[Repository],
+        sights: dict[str, Sight],
     ) -> dict[str, Placing]:
+        """``sights``: what was known when the leases were taken; each is good for the first look only."""
         placed: dict[str, Placing] = {}
         sessions: list[Session] = []
         for target in targets:
             try:
-                how = self.patience.attempt(lambda target=target: self._look(blob, target))  # type: ignore[misc]
+                how = self.patience.attempt(lambda target=target: self._look(blob, target, sights))  # type: ignore[misc]
             except RegistryError as error:
                 placed[target.name] = Placing.failed(error)
                 continue
@@ -110,18 +131,13 @@ class Carrier:
             for session in sessions:
                 self._cancel(blob, session)
             raise
-        for target in targets:
-            became = placed[target.name].how
-            if became != "failed":
-                where = target.host, path_of(target)
-                self.content.saw(*where, blob.digest, self.memory, uploaded=became == "copied")
         return placed
 
-    def _look(self, blob: Descriptor, target: Repository) -> Placing | Session:
+    def _look(self, blob: Descriptor, target: Repository, sights: dict[str, Sight]) -> Placing | Session:
         """Whether it is there or can be mounted; else a session, new or one that was left behind."""
-        sight = self.content.sight(target.host, path_of(target), blob.digest)
+        sight = sights.pop(target.name, None) or self.content.sight(target.host, path_of(target), blob.digest)
         left = self._left_behind(blob, target, sight.session, takes_pieces=sight.takes_pieces)
-        found = Placing("present") if sight.is_present else self._found(blob, target, sight.holder)
+        found = Placing("present") if sight.is_present else self._found(blob, target, sight)
         if isinstance(found, Placing):
             if left:
                 self._cancel(blob, left)
@@ -152,10 +168,12 @@ class Carrier:
         self._cancel(blob, session)
         return None
 
-    def _found(self, blob: Descriptor, target: Repository, holder: str | None) -> Placing | Upload | None:
+    def _found(self, blob: Descriptor, target: Repository, sight: Sight) -> Placing | Upload | None:
         """Mounted or present; else the session that a registry opens instead of mounting, or nothing."""
-        if holder:
-            return target.start_upload(blob, mount_from=holder) or Placing("mounted")
+        if sight.holder:
+            return target.start_upload(blob, mount_from=sight.holder) or Placing("mounted")
+        if target.name in self.empty and not sight.was_here and blob.size <= UNASKED_BYTES:
+            return None
         try:
             target.blob_size(blob.digest)
         except NotFound:
@@ -165,11 +183,13 @@ class Carrier:
     def _copy_all(
         self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
     ) -> dict[str, Placing]:
-        """Read once for several targets where that pays; whoever drops out gets a copy of its own."""
+        """Read once for several targets; whoever drops out gets a copy of its own."""
         placed: dict[str, Placing] = {}
         shared = [session for session in sessions if not session.is_begun]
         if len(shared) > 1 and blob.size >= self.tee_bytes:
             placed = self._tee(blob, source, shared)
+        elif len(shared) > 1 and blob.size <= KEPT_BYTES:
+            placed = self._copy_kept(blob, source, shared)
         for session in sessions:
             if session.target.name not in placed:
                 placed[session.target.name] = self._copy(blob, source, session)
@@ -194,13 +214,29 @@ class Carrier:
                 placed[session.target.name] = Placing.failed(failure)
         return placed
 
+    def _copy_kept(
+        self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
+    ) -> dict[str, Placing]:
+        """A small blob costs less to keep in memory than the threads of a tee would."""
+        with Reading(blob, source, self.patience) as reading:
+            try:
+                kept = Kept(reading, blob.size)
+            except RegistryError as error:
+                for session in sessions:
+                    self._cancel(blob, session)
+                return {session.target.name: Placing.failed(error) for session in sessions}
+        return {session.target.name: self._deliver(blob, kept, session) for session in sessions}
+
     def _copy(self, blob: Descriptor, source: Repository, session: Session) -> Placing:
         with Reading(blob, source, self.patience) as reading:
-            delivery = Delivery(blob, session, reading, self._sessions, self.terms, self.moved)
-            try:
-                delivery.complete(self.patience)
-            except RegistryError as error:
-                return Placing.failed(error)
+            return self._deliver(blob, reading, session)
+
+    def _deliver(self, blob: Descriptor, content: Bytes, session: Session) -> Placing:
+        delivery = Delivery(blob, session, content, self._sessions, self.terms, self.moved)
+        try:
+            delivery.complete(self.patience)
+        except RegistryError as error:
+            return Placing.failed(error)
         return Placing("copied")
 
     def _counted(self, chunks: Iterator[memoryview], targets: int) -> Iterator[memoryview]:
@@ -219,6 +255,16 @@ class Carrier:
         return Sessions(self.content)
 
 
+_BECAME: dict[str, Literal["unknown", "there", "uploaded"]] = {
+    "failed": "unknown",
+    "present": "there",
+    "mounted": "there",
+    "copied": "uploaded",
+}
+KEPT_BYTES = 2**20
+"""A blob up to this size is read into memory once where several targets miss it; each copy thread has one."""
+UNASKED_BYTES = 16 * 2**20
+"""A larger blob is asked for even in a repository without tags: a run that was cut short may have left it."""
 BUSY_WAIT_S = 0.2
 LONGEST_BUSY_S = 4 * LEASE_S
 """How long a slot waits for another worker's copy; a dead one's lease has lapsed by then."""

@@ -35,6 +35,7 @@ from registry.reference import MalformedReference, check_repository, check_tag
 from registry.referrers import MalformedReferrers, fallback_tag, merged, parse_page
 from registry.repository import Upload
 from registry.uploads import check_stored, contradicts, end_upload, upload_url
+from registry.urls import at
 
 __all__ = ["Observer", "Registry", "RemoteRepository"]
 
@@ -212,14 +213,14 @@ class RemoteRepository:
     def noted(self, note: str) -> Upload:
         return self.pieces.noted(note)
 
-    def referrers(self, digest: str) -> list[Descriptor]:
+    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
         """See Repository."""
         self._checked_digest(digest)
         if self._registry.has_referrers_api:
             found = self._from_api(digest)
             if found is not None:
                 return found
-        index = self._fallback_index(digest)
+        index = self._fallback_index(digest) if has_tag else None
         return list(index.children) if index is not None and index.is_index else []
 
     def add_referrer(self, subject: str, referrer: Descriptor) -> None:
@@ -334,7 +335,7 @@ class RemoteRepository:
             return None
 
     def _url(self, path: str) -> httpx.URL:
-        return httpx.URL(f"{self._registry.base}/v2/{self._repository}/{path}")
+        return at(self._registry.base, f"/v2/{self._repository}/{path}")
 
     def _what(self, tag_or_digest: str) -> str:
         return f"{self._repository}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"

@@ -18,6 +18,7 @@ from registry.endpoint import Endpoint
 from registry.errors import Refused, Transient, Unsafe
 from registry.locations import ForbiddenLocation, is_same_origin, redirected
 from registry.transport import VIEWS, transport_for
+from registry.urls import origin_of
 
 Kind = Literal["manifest", "blob", "upload", "tags", "referrers", "token"]
 Observer = Callable[[str, Kind, int], None]
@@ -101,7 +102,7 @@ class Registry:
         self.base = endpoint.base_url
         self.has_referrers_api = True
         """Until it says otherwise; then the tag schema is used without asking again."""
-        self._origin = httpx.URL(endpoint.base_url)
+        self._origin = origin_of(endpoint.base_url)
         self._observer = observer
         tls = cache(lambda: tls_context(endpoint))
         self._reading, self._writing, self._asking = (transport_for(endpoint, tls) for _ in range(3))

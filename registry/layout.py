@@ -161,14 +161,14 @@ class LayoutRepository:
     def noted(self, note: str) -> Upload:
         return Upload(str(self._files.reserved(note)))
 
-    def referrers(self, digest: str) -> list[Descriptor]:
+    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
         """Every listed manifest with this subject, and what a tag-schema index names."""
         try:
             index = self._index()
         except NotFound:
             return []
         found = dict(filter(None, (self._referrer(entry, digest) for entry in index.entries)))
-        fallback = index.tags.get(digest.replace(":", "-"))
+        fallback = index.tags.get(digest.replace(":", "-")) if has_tag else None
         if fallback is not None and fallback.is_index:
             children = self._read_manifest(digest, fallback.digest, fallback.media_type).children
             found = {child.digest: child for child in children} | found

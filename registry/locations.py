@@ -10,6 +10,7 @@ import re
 import httpx
 
 from registry.endpoint import Endpoint
+from registry.urls import origin_of, plain_in_place, plain_of
 
 _PORTS = {"http": 80, "https": 443}
 _HOST = re.compile(rb"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?|[0-9a-f:.]{2,45}")
@@ -29,7 +30,9 @@ def redirected(current: httpx.URL, location: str) -> httpx.URL:
 
 def upload_location(endpoint: Endpoint, current: httpx.URL, location: str) -> tuple[httpx.URL, bool]:
     """Where an upload continues, and whether that is the registry itself, so that credentials go along."""
-    base = httpx.URL(endpoint.base_url)
+    if plain := plain_of(endpoint.base_url, location):
+        return plain, True
+    base = origin_of(endpoint.base_url)
     target = _joined(current, location)
     if _is_same_host(target, base):
         return _as_of(base, target), True
@@ -45,7 +48,7 @@ def upload_location(endpoint: Endpoint, current: httpx.URL, location: str) -> tu
 
 def next_page(endpoint: Endpoint, current: httpx.URL, link: str) -> httpx.URL:
     """The page after ``current``, on the registry's own host and nowhere else."""
-    base = httpx.URL(endpoint.base_url)
+    base = origin_of(endpoint.base_url)
     target = _joined(current, link)
     if not _is_same_host(target, base):
         raise ForbiddenLocation(f"its next page is on another host, {target.host}")
@@ -54,8 +57,9 @@ def next_page(endpoint: Endpoint, current: httpx.URL, link: str) -> httpx.URL:
 
 def with_query(url: httpx.URL, parameters: str) -> httpx.URL:
     """``url`` with ``parameters`` after those it has, which stay byte for byte: they may be signed."""
-    separator = b"&" if url.query else b""
-    return url.copy_with(query=url.query + separator + parameters.encode("ascii"))
+    query = f"{url.query.decode('ascii')}&{parameters}" if url.query else parameters
+    path = url.raw_path.partition(b"?")[0].decode("ascii")
+    return plain_in_place(url, f"{path}?{query}") or url.copy_with(query=query.encode("ascii"))
 
 
 def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:

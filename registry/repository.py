@@ -131,8 +131,11 @@ class Repository(Protocol):
         """The session that was noted; it may be gone."""
         ...
 
-    def referrers(self, digest: str) -> list[Descriptor]:
-        """What says it is about ``digest``: by the referrers API, else by the tag schema (spec 1.1)."""
+    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
+        """What says it is about ``digest``: by the referrers API, else by the tag schema (spec 1.1).
+
+        Without ``has_tag`` the tag schema's tag is known not to be there, and is not asked for.
+        """
         ...
 
     def add_referrer(self, subject: str, referrer: Descriptor) -> None:

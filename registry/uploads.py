@@ -9,6 +9,7 @@ from registry.errors import DigestMismatch, Unsafe
 from registry.exchange import Call, Content, Outgoing, Registry
 from registry.locations import ForbiddenLocation, upload_location, with_query
 from registry.repository import Upload
+from registry.urls import origin_of
 
 OCTETS = ("Content-Type", "application/octet-stream")
 """Also for an empty body: registries parse one of another type as a form."""
@@ -19,7 +20,7 @@ def upload_url(
 ) -> tuple[httpx.URL, bool]:
     """Where an upload continues, and whether that is the registry itself; Unsafe where it must not go."""
     try:
-        return upload_location(registry.endpoint, current or httpx.URL(registry.base), location)
+        return upload_location(registry.endpoint, current or origin_of(registry.base), location)
     except ForbiddenLocation as error:
         raise Unsafe(registry.host, what, str(error)) from error
 

@@ -238,11 +238,14 @@ class Ledger:
 
     def digest_tags(self, run: str, names: Sequence[str]) -> frozenset[str] | None:
         """Those of ``names`` that were listed; None where this run has no listing."""
-        if not self._redis.hexists(self.keys.run(run), "digest_tags_listed"):
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hexists(self.keys.run(run), "digest_tags_listed")
+        if names:
+            pipe.smismember(self.keys.digest_tags(run), list(names))
+        listed, *answers = pipe.execute()
+        if not listed:
             return None
-        if not names:
-            return frozenset()
-        known = self._redis.smismember(self.keys.digest_tags(run), list(names))
+        known = answers[0] if names else ()
         return frozenset(name for name, there in zip(names, known, strict=True) if there)
 
     # -- workers -----------------------------------------------------------------------------------

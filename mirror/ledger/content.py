@@ -5,14 +5,23 @@ All of it is derived: losing it costs requests, never truth. Every key expires.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import redis
+
+from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.leases import LONGEST_S, Leases
+from mirror.ledger.leases import LONGEST_S, Lease, Leases
 from registry.manifest import Manifest
 
 MANIFEST_TTL_S = 6 * 3600
+RECENT_BYTES = 2**20
+RECENT_MANIFESTS = 256
+"""What a process keeps parsed, by whichever is reached first."""
 REFERRERS_TTL_S = 7 * 86400
 SESSION_TTL_S = 86400
 """Registries forget upload sessions themselves, after ten minutes (GHCR) to a week (CNCF distribution)."""
@@ -47,9 +56,47 @@ class Sight:
     is_present: bool
     holder: str | None
     """Where to mount it from."""
+    was_here: bool
+    """It was seen in this very repository, perhaps long ago."""
     session: Noted | None
     takes_pieces: bool
     """Unless this registry was seen to refuse them."""
+
+
+@dataclass(slots=True)
+class Hold:
+    """The lease of one blob at one registry, with what was known of the blob in one repository there."""
+
+    lease: Lease
+    host: str
+    repository: str
+    sight: Sight
+    became: Literal["unknown", "there", "uploaded"] = "unknown"
+    """What is known of it when the lease is given up."""
+
+
+class _Recent:
+    """The manifests that this process used last: a step asks for what the step before it had. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Manifest] = {}
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, digest: str) -> Manifest | None:
+        return self._kept.get(digest)
+
+    def keep(self, manifest: Manifest) -> None:
+        """Keep it; the oldest make room."""
+        if manifest.size > RECENT_BYTES:
+            return
+        with self._lock:
+            if manifest.digest in self._kept:
+                return
+            self._kept[manifest.digest] = manifest
+            self._bytes += manifest.size
+            while self._bytes > RECENT_BYTES or len(self._kept) > RECENT_MANIFESTS:
+                self._bytes -= self._kept.pop(next(iter(self._kept))).size
 
 
 class Content:
@@ -59,17 +106,25 @@ class Content:
         self._redis = client
         self._keys = keys
         self._whole: set[str] = set()
+        self._recent = _Recent()
+        self._leave = client.register_script(scripts.LEAVE)
         self.leases = Leases(client, keys, longest_lease_s)
 
     def manifest(self, digest: str) -> Manifest | None:
-        """A manifest's bytes from the fleet's cache, parsed."""
+        """A manifest's bytes from the fleet's cache, parsed; those used last are in this process."""
+        recent = self._recent.get(digest)
+        if recent is not None:
+            return recent
         value: bytes | None = self._redis.get(self._keys.manifest(digest))
         if value is None:
             return None
         media_type, _, content = value.partition(b"\n")
-        return Manifest.parse(content, media_type.decode(), digest.partition(":")[0])
+        manifest = Manifest.parse(content, media_type.decode(), digest.partition(":")[0])
+        self._recent.keep(manifest)
+        return manifest
 
     def keep_manifest(self, manifest: Manifest) -> None:
+        self._recent.keep(manifest)
         self._redis.set(
             self._keys.manifest(manifest.digest),
             manifest.media_type.encode() + b"\n" + manifest.content,
@@ -95,19 +150,50 @@ class Content:
 
     def sight(self, host: str, repository: str, digest: str) -> Sight:
         """Everything about one blob in one exchange."""
+        return self._sight(host, repository, self._redis.mget(self._sight_names(host, repository, digest)))
+
+    def hold(self, place: str, host: str, repository: str, digest: str) -> Hold | None:
+        """Take the lease of the blob at ``place`` and look at what is known of it; None: another has it."""
+        names = self._sight_names(host, repository, digest)
+        taken = self.leases.take_and_read(place, digest, names)
+        if taken is None:
+            return None
+        lease, values = taken
+        return Hold(lease, host, repository, self._sight(host, repository, values))
+
+    def let_go(self, hold: Hold, ttl: Memory) -> None:
+        """Give the lease up and remember what was seen, in one exchange.
+
+        Raises nothing where Redis is away: the lease lapses by itself, and what is forgotten is looked at
+        again.
+        """
+        lease = hold.lease
+        if hold.became == "unknown":
+            self.leases.release(lease)
+            return
+        present, holder, session, _ = self._sight_names(hold.host, hold.repository, lease.what)
+        words = (lease.token, hold.repository, ttl.present_s, ttl.mount_s, int(hold.became == "uploaded"))
+        self.leases.lay_down(lease)
+        with contextlib.suppress(redis.RedisError):
+            self._leave([self._keys.lease(lease.place, lease.what), present, holder, session], words)
+
+    def _sight_names(self, host: str, repository: str, digest: str) -> list[str]:
         keys = self._keys
-        names = [
+        return [
             keys.present(host, repository, digest),
             keys.holder(host, digest),
             keys.session(host, repository, digest),
             keys.whole(host),
         ]
-        present, holder, session, whole = self._redis.mget(names)
+
+    def _sight(self, host: str, repository: str, values: Sequence[bytes | None]) -> Sight:
+        present, holder, session, whole = values
         elsewhere = holder.decode() if holder and not present else ""
         offset, _, note = session.decode().partition(" ") if session else ("", "", "")
         return Sight(
             is_present=bool(present),
             holder=elsewhere if elsewhere not in {"", repository} else None,
+            was_here=bool(present) or elsewhere == repository,
             session=Noted(note, int(offset)) if session else None,
             takes_pieces=not whole and host not in self._whole,
         )

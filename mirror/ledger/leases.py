@@ -13,7 +13,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -47,26 +47,38 @@ class Leases:
         self._redis, self._keys, self._longest_s = client, keys, longest_s
         script = client.register_script
         self._release, self._renew = script(scripts.RELEASE), script(scripts.RENEW)
+        self._take = script(scripts.TAKE)
         self._held: dict[str, Lease] = {}
         self._lock = threading.Lock()
         self._keeper: threading.Thread | None = None
 
     def take(self, place: str, what: str) -> Lease | None:
         """The lease of ``what`` at ``place``; None while another has it."""
+        taken = self.take_and_read(place, what, ())
+        return taken[0] if taken else None
+
+    def take_and_read(
+        self, place: str, what: str, names: Sequence[str]
+    ) -> tuple[Lease, list[bytes | None]] | None:
+        """As :meth:`take`, in one exchange with the values of the keys ``names`` once it is taken."""
         token = f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
         lease = Lease(place, what, token, time.monotonic() + self._longest_s)
-        if not self._set(lease) and not (self._bury(place, what) and self._set(lease)):
+        values = self._set(lease, names)
+        if values is None and self._bury(place, what):
+            values = self._set(lease, names)
+        if values is None:
             return None
         with self._lock:
             self._held[lease.token] = lease
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
                 self._keeper.start()
-        return lease
+        return lease, values
 
-    def _set(self, lease: Lease) -> bool:
+    def _set(self, lease: Lease, names: Sequence[str]) -> list[bytes | None] | None:
         key = self._keys.lease(lease.place, lease.what)
-        return bool(self._redis.set(key, lease.token, nx=True, px=_ms(LEASE_S)))
+        values: list[bytes | None] | None = self._take([key, *names], [lease.token, _ms(LEASE_S)])
+        return values
 
     def _bury(self, place: str, what: str) -> bool:
         """Take the lease from a process of this machine that is dead: nobody need wait for it to lapse."""
@@ -83,10 +95,14 @@ class Leases:
         Raises nothing where Redis is away: a lease that is renewed no more lapses by itself, and whoever
         gives up several must get to the last of them.
         """
-        with self._lock:
-            self._held.pop(lease.token, None)
+        self.lay_down(lease)
         with contextlib.suppress(redis.RedisError):
             self._release([self._keys.lease(lease.place, lease.what)], [lease.token])
+
+    def lay_down(self, lease: Lease) -> None:
+        """Renew it no more; who calls this releases it in an exchange of its own."""
+        with self._lock:
+            self._held.pop(lease.token, None)
 
     def release_all(self) -> None:
         """Give up everything this process holds: it leaves, and nobody should have to wait for it."""

@@ -17,6 +17,7 @@ from mirror.ledger.leases import LEASE_S
 from mirror.spec import MirrorSpec, Target
 from registry.images import build_image, random_layer
 from registry.memory import MemoryRegistry
+from tasks.canvas import PRIORITY
 from tests.support.fleet import PREFIX, Fleet, made
 from tests.support.process import Process
 from tests.support.pushing import push
@@ -79,17 +80,21 @@ class Port:
         self.stalled.close()
 
     def waiting(self, queue: str = "eu") -> int:
-        """Messages in the queue's list."""
-        return int(self.fleet._client.llen(f"{PREFIX}{queue}"))
+        """Messages in the queue's lists."""
+        return sum(int(self.fleet._client.llen(name)) for name in _lists(queue))
 
     def retries(self) -> list[int]:
         """How often the messages that wait in ``eu`` had lost their process."""
-        messages = self.fleet._client.lrange(f"{PREFIX}eu", 0, -1)
+        messages = [one for name in _lists("eu") for one in self.fleet._client.lrange(name, 0, -1)]
         return [int(json.loads(message)["headers"]["retries"]) for message in messages]
 
     def taken(self) -> int:
         """Messages that some worker has taken and not acknowledged."""
         return sum(int(self.fleet._client.hlen(key)) for key in (f"{PREFIX}unacked:eu", f"{PREFIX}unacked"))
+
+
+def _lists(queue: str) -> list[str]:
+    return [f"{PREFIX}{queue}{f':{step}' if step else ''}" for step in PRIORITY.values()]
 
 
 @pytest.fixture

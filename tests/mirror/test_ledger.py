@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mirror.ledger import Ledger, UnknownRun
+from mirror.ledger import Ledger, UnknownRun, content
 from mirror.ledger.batches import Outcome, Placing, Resolved
+from mirror.ledger.content import Memory
 from mirror.report import Moved
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
+from registry.images import build_image
 from tests.support.valkey import ValkeyServer
 
 SPEC = MirrorSpec(
@@ -20,6 +22,8 @@ SPEC = MirrorSpec(
     (Target("us.example/app", "us"), Target("eu.example/app", "eu")),
     referrers=False,
 )
+
+DIGEST = digest_of(b"a blob")
 
 
 @pytest.fixture
@@ -274,3 +278,33 @@ def test_a_server_without_an_append_only_file_cannot_promise_and_is_not_waited_f
         client.config_set("appendonly", "no")
     ledger.confirm()
     ledger.confirm()
+
+
+def test_a_process_keeps_the_manifests_it_used_last_within_bounds(
+    ledger: Ledger, valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "RECENT_MANIFESTS", 2)
+    manifests = [build_image({"a": str(n).encode()}).manifest for n in range(3)]
+    for manifest in manifests:
+        ledger.content.keep_manifest(manifest)
+    with valkey.client() as client:
+        client.flushall()
+
+    assert [ledger.content.manifest(one.digest) for one in manifests] == [None, *manifests[1:]]
+
+
+def test_what_was_seen_of_a_blob_is_written_as_its_lease_is_given_up(ledger: Ledger) -> None:
+    held = ledger.content.hold("eu.example", "eu.example", "app", DIGEST)
+    assert held
+    assert not held.sight.is_present
+    assert ledger.content.hold("eu.example", "eu.example", "other", DIGEST) is None
+
+    held.became = "uploaded"
+    ledger.content.let_go(held, Memory())
+
+    again = ledger.content.hold("eu.example", "eu.example", "other", DIGEST)
+    assert again
+    assert again.sight.holder == "app"
+    ledger.content.let_go(again, Memory())
+    assert ledger.content.sight("eu.example", "app", DIGEST).is_present
+    assert not ledger.content.sight("eu.example", "other", DIGEST).is_present, "nothing was seen there"

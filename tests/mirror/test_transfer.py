@@ -107,6 +107,43 @@ def test_several_targets_are_filled_by_one_read(yard: Yard) -> None:
     assert all(target.holds_blob("app", BLOB.digest) for target in yard.targets)
 
 
+def test_a_small_blob_that_several_targets_miss_is_read_once(yard: Yard) -> None:
+    placed = yard.place()
+
+    assert {placing.how for placing in placed.values()} == {"copied"}
+    assert reads(yard.source) == 1
+    assert sum(yard.moved) == 2 * BLOB.size
+    assert all(target.holds_blob("app", BLOB.digest) for target in yard.targets)
+
+
+def test_a_small_blob_is_not_read_again_for_a_target_that_breaks(yard: Yard) -> None:
+    cuts: list[str] = []
+
+    def cut_once(method: str, path: str) -> None:
+        if method == "PUT" and not cuts:
+            cuts.append(path)
+            raise Cut
+
+    yard.targets[0].on_request = cut_once
+    placed = yard.place()
+
+    assert cuts
+    assert {placing.how for placing in placed.values()} == {"copied"}
+    assert reads(yard.source) == 1
+    assert all(target.holds_blob("app", BLOB.digest) for target in yard.targets)
+
+
+def test_a_small_blob_of_wrong_bytes_reaches_no_target(yard: Yard) -> None:
+    yard.source.blobs[BLOB.digest] = b"!" + CONTENT[1:]
+
+    placed = yard.place()
+
+    assert {placing.kind for placing in placed.values()} == {"DigestMismatch"}
+    assert all(yard.source.host in placing.reason for placing in placed.values())
+    assert [one.kind for target in yard.targets for one in target.requests if one.method == "PUT"] == []
+    assert [target.open_sessions for target in yard.targets] == [0, 0]
+
+
 def test_a_target_that_breaks_gets_a_copy_of_its_own(yard: Yard) -> None:
     broken = yard.targets[1]
     cuts: list[str] = []

@@ -66,6 +66,17 @@ def test_a_registry_without_the_api_is_asked_by_tag_and_remembered(
     assert [call.path for call in wire.calls] == [REFERRERS, FALLBACK, FALLBACK]
 
 
+def test_a_tag_that_is_known_not_to_be_there_is_not_asked_for(
+    repository: RemoteRepository, wire: Wire
+) -> None:
+    wire.script = routed({})
+
+    for _ in range(2):
+        assert repository.referrers(MANIFEST.digest, has_tag=False) == []
+
+    assert [call.path for call in wire.calls] == [REFERRERS]
+
+
 @pytest.mark.parametrize(
     "answer", [refusing(404, "NAME_UNKNOWN"), answering(200, "<html>", {"Content-Type": "text/html"})]
 )

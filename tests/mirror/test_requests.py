@@ -1,0 +1,184 @@
+"""How much is asked of registries: nothing that is known already, nothing whose answer changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from mirror import resolve
+from mirror.engine import Engine
+from mirror.ledger.content import Memory
+from mirror.spec import MirrorSpec, Target
+from registry.images import Image, build_artifact, build_image
+from registry.memory import MemoryRegistry
+from registry.referrers import fallback_tag, merged
+from tests.support.engine import Drive, engine_on
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+
+
+@dataclass
+class Pair:
+    """A source that has no referrers API, and a target."""
+
+    engine: Engine
+    source: MemoryRegistry
+    target: MemoryRegistry
+
+    def drive(self) -> Drive:
+        target = Target(f"{self.target.host}/copy/app")
+        return Drive(self.engine, MirrorSpec("app", f"{self.source.host}/team/app", (target,)))
+
+
+@pytest.fixture
+def pair(valkey: ValkeyServer) -> Iterator[Pair]:
+    with MemoryRegistry(referrers=False) as source, MemoryRegistry() as target, engine_on(valkey) as engine:
+        yield Pair(engine, source, target)
+
+
+def asked(registry: MemoryRegistry, method: str = "") -> list[tuple[str, str]]:
+    """What was asked, as (method, last part of the path)."""
+    parts = ((one.method, one.path.partition("?")[0].rsplit("/", 1)[1]) for one in registry.requests)
+    return [one for one in parts if one[0] == method or not method]
+
+
+def image(text: str) -> Image:
+    return build_image({"app.txt": text.encode()})
+
+
+def test_a_digest_tag_that_the_listing_does_not_show_is_not_asked_for(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert not [name for _, name in asked(pair.source) if name.startswith("sha256-")]
+
+
+def test_a_referrers_tag_that_the_listing_shows_is_followed(pair: Pair) -> None:
+    app = image("one")
+    sbom = build_artifact({"sbom.json": b"{}"}, artifact_type="application/spdx+json", subject=app)
+    pair.source.hold("team/app", app, "1.0")
+    pair.source.hold("team/app", sbom)
+    listing = merged(None, sbom.manifest.descriptor)
+    assert listing
+    pair.source.plant("team/app", fallback_tag(app.digest), listing)
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert sbom.digest in pair.target.manifests("copy/app")
+    assert [name for _, name in asked(pair.source) if name.startswith("sha256-")] == [
+        fallback_tag(app.digest)
+    ]
+
+
+def test_a_new_tag_is_read_by_one_get_and_a_known_one_is_asked_for_by_head(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+    pair.drive().all()
+    assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("GET", "1.0")]
+    assert pair.source.count("manifest", "GET") == 1
+
+    pair.source.forget_requests()
+    pair.drive().all()
+    assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("HEAD", "1.0")]
+
+
+def test_where_manifests_are_rationed_a_new_tag_is_asked_for_by_head(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "RATIONED", frozenset({pair.source.host}))
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    run = pair.drive()
+    run.resolve()
+
+    assert [one for one in asked(pair.source) if one[1] == "1.0"] == [("HEAD", "1.0")]
+
+
+def test_a_tag_that_goes_to_one_target_costs_one_head_and_one_put_there(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    manifests = [one.method for one in pair.target.requests if one.kind == "manifest"]
+    assert manifests == ["HEAD", "PUT"]
+    assert pair.target.tag("copy/app", "1.0") == image("one").digest
+
+
+def test_content_that_goes_missing_before_the_only_put_is_brought_again(pair: Pair) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+    run = pair.drive()
+    run.resolve()
+    run.land()
+    del pair.target.blobs[app.layers[0].descriptor.digest]  # a garbage collector came by
+    run.finalize()
+    run.flip()
+    run.conclude()
+
+    assert run.report.states == {"updated": 1}
+    assert pair.target.tag("copy/app", "1.0") == app.digest
+    assert pair.target.holds_blob("copy/app", app.layers[0].descriptor.digest)
+
+
+def test_content_that_goes_missing_everywhere_fails_the_tag_and_says_so(pair: Pair) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+    run = pair.drive()
+    run.resolve()
+    run.land()
+    for registry in (pair.target, pair.source):
+        del registry.blobs[app.layers[0].descriptor.digest]
+    run.finalize()
+    run.flip()
+    run.conclude()
+
+    assert run.report.states == {"failed": 1}
+    assert pair.source.host in run.tags["1.0"].targets[0].reason
+    assert pair.target.tag("copy/app", "1.0") is None
+
+
+def test_an_empty_repository_is_asked_for_no_blob(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert pair.target.count("blob", "HEAD") == 0
+    assert pair.target.count("tags") == 1
+
+
+def test_a_repository_that_holds_tags_is_asked_for_each_blob(pair: Pair) -> None:
+    pair.target.hold("copy/app", image("one"), "0.9")
+    pair.source.hold("team/app", image("one"), "1.0")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert pair.target.count("blob", "HEAD") == 2
+    assert pair.target.count("upload") == 0
+
+
+def test_a_repository_that_we_have_written_to_is_not_taken_for_empty(pair: Pair) -> None:
+    pair.source.hold("team/app", image("one"), "1.0")
+    pair.drive().all()
+    pair.source.hold("team/app", image("two"), "2.0")
+    pair.target.forget_requests()
+
+    pair.drive().all()
+
+    assert pair.target.count("tags") == 0
+
+
+def test_a_blob_that_a_run_cut_short_has_left_is_asked_for_although_there_is_no_tag(pair: Pair) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+    pair.target.hold_blob("copy/app", b"".join(app.layers[0].open()))
+    content, memory = pair.engine.ledger.content, Memory(present_s=1)
+    content.saw(pair.target.host, "copy/app", app.layers[0].descriptor.digest, memory)
+    seen = pair.engine.ledger.now()
+    until(lambda: pair.engine.ledger.now() > seen + 1.2, 5, "the blob to be believed no more")
+
+    assert pair.drive().all().report.states == {"updated": 1}
+
+    assert pair.target.count("blob", "HEAD") == 1
+    assert pair.target.count("upload", "PUT") == 1, "the config only"
