@@ -32,6 +32,36 @@ def send_sweep(older_than_s: float | None = None) -> None:
     _control("sweep", [older_than_s], "sweep", "first").delay()
 
 
+def sole_region(ledger: Ledger, batch: str) -> str | None:
+    """The region of a batch that has one alone: it takes all steps there, with nobody to wait for."""
+    regions = ledger.spec(ledger.batches.run_of(batch)).regions
+    return regions[0] if len(regions) == 1 else None
+
+
+def send_first(ledger: Ledger, batch: str) -> None:
+    """A batch begins: in its only region, or by being resolved for all of them."""
+    if sole_region(ledger, batch):
+        send_mirror(ledger, batch)
+    else:
+        send_resolve(ledger, batch)
+
+
+def send_decision(ledger: Ledger, batch: str, name: Literal["finalize", "conclude"]) -> None:
+    """Every region has taken the step before: have it decided what follows."""
+    if sole_region(ledger, batch):
+        send_mirror(ledger, batch, first=name == "conclude")
+    else:
+        _batch_task(ledger, name, batch).delay()
+
+
+def send_mirror(ledger: Ledger, batch: str, *, first: bool = False) -> None:
+    """A batch of one region goes on from wherever it is; ``first`` where it has begun to flip."""
+    region = sole_region(ledger, batch)
+    if region is None:
+        raise ValueError(f"batch {batch} has several regions")
+    _region_task(ledger, "mirror", batch, region, first=first).delay()
+
+
 def send_resolve(ledger: Ledger, batch: str) -> None:
     _batch_task(ledger, "resolve", batch).delay()
 
@@ -116,11 +146,12 @@ def _batch_task(ledger: Ledger, name: str, batch: str) -> Signature:
     return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", turn_of(ledger, name, run))
 
 
-def _region_task(ledger: Ledger, name: str, batch: str, region: str) -> Signature:
+def _region_task(ledger: Ledger, name: str, batch: str, region: str, *, first: bool = False) -> Signature:
     run = ledger.batches.run_of(batch)
     tags = [tag for tag, _ in ledger.batches.tags(batch)]
     shown = f"{name} · {title(ledger.spec(run), tags)} → {region}"
-    return _task(name, [batch, region], region, shown, turn_of(ledger, name, run))
+    turn: Turn = "first" if first else turn_of(ledger, name, run)
+    return _task(name, [batch, region], region, shown, turn)
 
 
 def _control(name: str, args: list[Any], shown: str, turn: Turn) -> Signature:

@@ -13,7 +13,7 @@ from tasks import canvas
 from tasks.runtime import Runtime
 
 ATTEMPTS = 3
-LANDING = frozenset({"sealift.land", "sealift.haul"})
+LANDING = frozenset({"sealift.mirror", "sealift.land", "sealift.haul"})
 
 logger = logging.getLogger(__name__)
 
@@ -27,9 +27,11 @@ def end_lost(rt: Runtime, task: str, args: list[str]) -> None:
     if task not in LANDING:
         return
     batch, region, *_ = args
+    if rt.ledger.batches.state(batch) != "landing":
+        return  # a batch of one region takes all its steps in one task: this was another one
     logger.error("%s for batch %s in %s lost its process %d times", task, batch, region, ATTEMPTS + 1)
     reason = f"the worker process was killed {ATTEMPTS + 1} times while landing it (out of memory?)"
     give_up(rt.engine, batch, region, ProcessLost(reason))
     spec = rt.ledger.spec(rt.ledger.batches.run_of(batch))
     if rt.ledger.batches.regions_done(batch, "landed") >= set(spec.regions):
-        canvas.send_finalize(rt.ledger, batch)
+        canvas.send_decision(rt.ledger, batch, "finalize")

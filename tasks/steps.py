@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from celery import Task, shared_task
 
 from mirror import decide
 from mirror.flip import flip, unflip
-from mirror.land import give_up, haul, land
+from mirror.land import Heard, give_up, haul, land
 from mirror.ledger import LedgerError
+from mirror.ledger.batches import BatchState
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas
@@ -33,18 +34,24 @@ def enumerate_task(run: str) -> None:
     enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: open_window(rt, run))
 
 
+@shared_task(name="sealift.mirror", bind=True)
+def mirror_task(self: Task[..., None], batch: str, region: str) -> None:
+    """A batch of one region: every step of it, from wherever it is, until it ends or has to wait."""
+    rt = runtime()
+    with at_work(rt, batch, region) as alone:
+        if alone:
+            _Shortcut(rt, batch, region, _heard(self)).go()
+
+
 @shared_task(name="sealift.resolve")
 def resolve_task(batch: str) -> None:
     """HEAD the batch's tags at the source, then let every region land them."""
     rt = runtime()
-    if not resolve(rt.engine, batch) or not rt.ledger.batches.advance(batch, "resolving", "landing"):
-        return  # parked, or resolved before: whatever was lost since then is the sweeper's
-    if any(one.descriptor for one in rt.ledger.batches.resolved(batch)):
+    following = resolve_batch(rt, batch)
+    if following == "land":
         canvas.land_everywhere(rt.ledger, batch)
-        return
-    for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
-        rt.ledger.batches.region_done(batch, region, "landed")
-    finalize_batch(rt, batch)
+    elif following == "finalize":
+        finalize_batch(rt, batch)
 
 
 @shared_task(name="sealift.land", bind=True)
@@ -54,14 +61,7 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
     with at_work(rt, batch, region) as alone:
         if not alone:
             return
-        try:
-            digests = land(rt.engine, batch, region, hauls=chorded, heard=_heard(self))
-        except LedgerError:
-            raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
-        except Exception as error:
-            logger.exception("landing batch %s in %s failed", batch, region)
-            give_up(rt.engine, batch, region, error)
-            digests = []
+        digests = land_batch(rt, batch, region, hauls=chorded, heard=_heard(self))
         if digests:
             _let_growth_expire(self)
         for digest in digests:
@@ -79,7 +79,7 @@ def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> No
     except Exception as error:
         logger.exception("hauling %s for batch %s to %s failed", digest, batch, region)
         give_up(rt.engine, batch, region, error)
-    _ask_for_finalize(rt, batch, chorded=True)
+    _ask_for_finalize(rt, batch, chorded=bool(self.request.chord))
 
 
 @shared_task(name="sealift.finalize")
@@ -127,6 +127,32 @@ def at_work(rt: Runtime, batch: str, region: str) -> Iterator[bool]:
             leases.release(lease)
 
 
+def resolve_batch(rt: Runtime, batch: str) -> Literal["land", "finalize"] | None:
+    """Resolve the batch and move it on; None where it is parked, or was resolved before.
+
+    Whatever was lost since then is the sweeper's.
+    """
+    if not resolve(rt.engine, batch) or not rt.ledger.batches.advance(batch, "resolving", "landing"):
+        return None
+    if any(one.descriptor for one in rt.ledger.batches.resolved(batch)):
+        return "land"
+    for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
+        rt.ledger.batches.region_done(batch, region, "landed")
+    return "finalize"
+
+
+def land_batch(rt: Runtime, batch: str, region: str, *, hauls: bool, heard: Heard) -> list[str]:
+    """Land the batch in the region, or end its landing there by name; returns the digests to haul."""
+    try:
+        return land(rt.engine, batch, region, hauls=hauls, heard=heard)
+    except LedgerError:
+        raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
+    except Exception as error:
+        logger.exception("landing batch %s in %s failed", batch, region)
+        give_up(rt.engine, batch, region, error)
+        return []
+
+
 def finalize_batch(rt: Runtime, batch: str) -> None:
     _follow(rt, batch, decide.finalize(rt.engine, batch))
 
@@ -137,7 +163,9 @@ def conclude_batch(rt: Runtime, batch: str) -> None:
 
 def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
     """Send what follows from a decision."""
-    if decision.step == "land":
+    if decision.step in _FOLLOWING and canvas.sole_region(rt.ledger, batch):
+        canvas.send_mirror(rt.ledger, batch, first=decision.step != "land")
+    elif decision.step == "land":
         canvas.land_in(rt.ledger, batch, decision.regions)
     elif decision.step == "flip":
         canvas.flip_everywhere(rt.ledger, batch)
@@ -150,7 +178,49 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
 def open_window(rt: Runtime, run: str) -> None:
     """Send the batches for which there is room now."""
     for batch in rt.ledger.open_window(run, rt.settings.window_batches):
-        canvas.send_resolve(rt.ledger, batch)
+        canvas.send_first(rt.ledger, batch)
+
+
+class _Shortcut:
+    """A batch on its way through its only region, in one task.
+
+    There is nobody to wait for between its steps, so no message is sent from one to the next. Each is
+    the same compare-and-set in the ledger as with messages: whatever is cut short goes on from there.
+    """
+
+    def __init__(self, rt: Runtime, batch: str, region: str, heard: Heard) -> None:
+        """The caller has the lease of whoever is at the batch's step in the region."""
+        self._rt, self._batch, self._region, self._heard = rt, batch, region, heard
+
+    def go(self) -> None:
+        """Until the batch is concluded, is parked, or waits for its hauls."""
+        # What another task began to land is finished here, and not hauled: its hauls may be lost.
+        step: _Step | None = _BEGINNING.get(self._rt.ledger.batches.state(self._batch))
+        while step:
+            step = self._take(step)
+
+    def _take(self, step: _Step) -> _Step | None:
+        rt, batch, region = self._rt, self._batch, self._region
+        if step == "resolve":
+            return resolve_batch(rt, batch)
+        if step in {"land", "land alone"}:
+            return self._land(hauls=step == "land")
+        if step == "flip":
+            flip(rt.engine, batch, region, self._heard)
+        elif step == "return":
+            unflip(rt.engine, batch, region)
+        decide_on = decide.finalize if step == "finalize" else decide.conclude
+        decision = decide_on(rt.engine, batch)
+        if decision.step == "concluded":
+            open_window(rt, rt.ledger.batches.run_of(batch))
+        return _FOLLOWING.get(decision.step)
+
+    def _land(self, *, hauls: bool) -> _Step | None:
+        """The last of the hauls, if there are any, has the batch go on."""
+        digests = land_batch(self._rt, self._batch, self._region, hauls=hauls, heard=self._heard)
+        for digest in digests:
+            canvas.haul(self._rt.ledger, self._batch, self._region, digest).delay()
+        return None if digests else "finalize"
 
 
 def _let_growth_expire(task: Task[..., None]) -> None:
@@ -163,12 +233,22 @@ def _let_growth_expire(task: Task[..., None]) -> None:
     backend.client.set(key, 0, nx=True, ex=task.app.conf.result_chord_expires)
 
 
+_Step = Literal["resolve", "land", "land alone", "finalize", "flip", "return"]
+_BEGINNING: dict[BatchState, _Step] = {
+    "resolving": "resolve",
+    "landing": "land alone",
+    "flipping": "flip",
+    "returning": "return",
+}
+_FOLLOWING: dict[decide.Step, _Step] = {"land": "land", "flip": "flip", "return": "return"}
+
+
 def _ask_for_finalize(rt: Runtime, batch: str, *, chorded: bool) -> None:
     """A chord sends its body itself; without one, or where the body came too early, the last region does."""
     if not chorded or rt.ledger.batches.asked_for(batch, "finalize"):
         spec = rt.ledger.spec(rt.ledger.batches.run_of(batch))
         if rt.ledger.batches.regions_done(batch, "landed") >= set(spec.regions):
-            canvas.send_finalize(rt.ledger, batch)
+            canvas.send_decision(rt.ledger, batch, "finalize")
 
 
 def _ask_for_conclude(
@@ -177,10 +257,10 @@ def _ask_for_conclude(
     if not chorded or rt.ledger.batches.asked_for(batch, "conclude"):
         spec = rt.ledger.spec(rt.ledger.batches.run_of(batch))
         if rt.ledger.batches.regions_done(batch, step) >= set(spec.regions):
-            canvas.send_conclude(rt.ledger, batch)
+            canvas.send_decision(rt.ledger, batch, "conclude")
 
 
-def _heard(task: Task[..., None]) -> Callable[[dict[str, int]], None]:
+def _heard(task: Task[..., None]) -> Heard:
     """Tell Flower how far the task is, every few seconds.
 
     Copies tell it from threads of their own, where ``task.request`` is nobody's.

@@ -67,12 +67,9 @@ def _send_on_run(rt: Runtime, run: str) -> None:
 def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:
     """Send on what nobody is at and no queue holds: that alone is lost, and that alone is counted."""
     state = rt.ledger.batches.state(batch)
-    todo = _regions_to_do(rt, batch, state)
-    lost = [
-        region
-        for region in todo
-        if _is_nobodys(rt, batch, region) and not queues.hold(region, mark(_HEADER[state], batch, region))
-    ]
+    sole = canvas.sole_region(rt.ledger, batch) if state in _DECISION else None
+    todo = [sole] if sole else _regions_to_do(rt, batch, state)
+    lost = [region for region in todo if _is_lost(rt, queues, batch, region, state)]
     if todo and not lost:
         return
     decision = _DECISION.get(state)
@@ -80,6 +77,9 @@ def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:
         return
     if rt.ledger.batches.swept(batch) > MAX_SWEEPS:
         _end(rt, batch, state)
+        return
+    if sole:
+        canvas.send_mirror(rt.ledger, batch, first=state in _MOVING)
         return
     for region in lost:
         _SEND_TO_REGION[state](rt.ledger, batch, region)
@@ -91,6 +91,14 @@ def _end(rt: Runtime, batch: str, state: BatchState) -> None:
     reason = f"stopped moving {MAX_SWEEPS} times while {state}; see the workers' logs"
     if decide.give_up(rt.engine, batch, reason).step == "concluded":
         open_window(rt, rt.ledger.batches.run_of(batch))
+
+
+def _is_lost(rt: Runtime, queues: Queues, batch: str, region: str, state: BatchState) -> bool:
+    """Whether nobody in the region is at the batch or will come to it by a message that waits there."""
+    names = ("mirror", "haul", *([_HEADER[state]] if state in _HEADER else []))
+    return _is_nobodys(rt, batch, region) and not any(
+        queues.hold(region, mark(name, batch, region)) for name in names
+    )
 
 
 def _is_nobodys(rt: Runtime, batch: str, region: str) -> bool:
@@ -109,6 +117,7 @@ def _regions_to_do(rt: Runtime, batch: str, state: BatchState) -> list[str]:
 
 
 _HEADER: dict[BatchState, str] = {"landing": "land", "flipping": "flip", "returning": "unflip"}
+_MOVING: frozenset[BatchState] = frozenset({"flipping", "returning"})
 _DECISION: dict[BatchState, str] = {
     "resolving": "resolve",
     "landing": "finalize",

@@ -15,12 +15,13 @@ from mirror.ledger import Ledger
 from mirror.ledger.batches import Outcome, Resolved
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
-from tasks import sweep
+from tasks import canvas, sweep
 from tasks.steps import AT_WORK
 from tests.support.engine import engine_on
 from tests.support.valkey import ValkeyServer
 
 SPEC = MirrorSpec("app", "src.example/app", (Target("us.example/app", "us"), Target("eu.example/app", "eu")))
+ALONE = MirrorSpec("app", "src.example/app", (Target("us.example/app", "us"),))
 AT = Descriptor(OCI_MANIFEST, digest_of(b"m"), 1)
 
 
@@ -42,8 +43,11 @@ class Sweeper:
         sweep.sweep_task(0)
         return list(self.sent)
 
-    def batch(self, state: str = "resolving") -> str:
-        run = self.ledger.create_run(SPEC, "release")
+    def mirror(self, _: Ledger, batch: str, *, first: bool) -> None:
+        self.sent.append(("mirror", batch, *(["first"] if first else [])))
+
+    def batch(self, state: str = "resolving", spec: MirrorSpec = SPEC) -> str:
+        run = self.ledger.create_run(spec, "release")
         self.ledger.add_batches(run, "", "", [[("1.0", "1.0")]], listed=True)
         (batch,) = self.ledger.open_window(run, 1)
         if state != "resolving":
@@ -67,6 +71,7 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
         for sends in (sweep._SEND_DECISION, sweep._SEND_TO_REGION):
             for state in list(sends):
                 monkeypatch.setitem(sends, state, _catch(made, state))
+        monkeypatch.setattr(canvas, "send_mirror", made.mirror)
         yield made
 
 
@@ -174,3 +179,35 @@ def test_what_was_sent_on_is_not_sent_again_by_the_next_sweeper(sweeper: Sweeper
     sweeper.sent.clear()
     sweep.sweep_task()
     assert sweeper.sent == []
+
+
+@pytest.mark.parametrize(
+    ("state", "turn"), [("resolving", []), ("landing", []), ("flipping", ["first"]), ("returning", ["first"])]
+)
+def test_a_batch_of_one_region_goes_on_there_from_wherever_it_stopped(
+    sweeper: Sweeper, state: str, turn: list[str]
+) -> None:
+    batch = sweeper.batch(state, ALONE)
+
+    assert sweeper.sweep() == [], "its region has no worker"
+    sweeper.ledger.beat("us", "worker")
+    assert sweeper.sweep() == [("mirror", batch, *turn)]
+
+
+def test_a_batch_of_one_region_that_ended_is_left_alone(sweeper: Sweeper) -> None:
+    batch = sweeper.batch("landing", ALONE)
+    sweeper.ledger.beat("us", "worker")
+    assert sweeper.ledger.batches.conclude(batch, "landing", ALONE)
+
+    assert sweeper.sweep() == []
+
+
+@pytest.mark.parametrize("name", ["mirror", "haul"])
+def test_a_batch_whose_message_or_hauls_still_wait_is_left_in_its_queue(sweeper: Sweeper, name: str) -> None:
+    batch = sweeper.batch("landing", ALONE)
+    sweeper.ledger.beat("us", "worker")
+    sweeper.queued["us"] = [message(f"{name}-{batch}-us-x")]
+
+    assert sweeper.sweep() == []
+    sweeper.queued.clear()
+    assert sweeper.sweep() == [("mirror", batch)]
