@@ -194,10 +194,17 @@ class _Shortcut:
 
     def go(self) -> None:
         """Until the batch is concluded, is parked, or waits for its hauls."""
-        # What another task began to land is finished here, and not hauled: its hauls may be lost.
-        step: _Step | None = _BEGINNING.get(self._rt.ledger.batches.state(self._batch))
+        step = self._beginning()
         while step:
             step = self._take(step)
+
+    def _beginning(self) -> _Step | None:
+        """What another task began to land is finished here, and not hauled: its hauls may be lost."""
+        ledger = self._rt.ledger.batches
+        step = _BEGINNING.get(ledger.state(self._batch))
+        if step == "land alone" and self._region in ledger.regions_done(self._batch, "landed"):
+            return "finalize"
+        return step
 
     def _take(self, step: _Step) -> _Step | None:
         rt, batch, region = self._rt, self._batch, self._region
