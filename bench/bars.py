@@ -174,8 +174,8 @@ def _memory(figures: Figures) -> Iterator[Bar]:
 
 
 def _nothing_to_do(figures: Figures, sets: Mapping[str, ImageSet]) -> Iterator[Bar]:
-    for row, who in ((AGAIN1, FLEET), (AGAIN3, FLEET), (N3, ONE_PROCESS)):
-        if ours := figures.row(row).get(who):
+    for row in (AGAIN1, AGAIN3):
+        if ours := figures.row(row).get(FLEET):
             heads = ours.source_heads, ours.target_heads / row.targets
             is_least = {*heads} == {float(len(sets[row.set].tagged))} and not ours.source_manifest_reads
             detail = (

@@ -29,6 +29,7 @@ from tests.support.waiting import until
 
 START_TIMEOUT_S = 20.0
 STORAGE = "storage"
+CONTENT = f"{STORAGE}/docker/registry/v2"
 DELAY = Path(__file__).with_name("delay.py")
 PROBE = "/v2/?sealift-bench="
 _LINE = re.compile(
@@ -139,9 +140,12 @@ class Server:
     def cpu_s(self) -> float:
         return machine.tree_cpu_s(self._process.pid)
 
-    def fill_from(self, other: Server) -> None:
-        """Hold what another registry holds, without being asked for any of it."""
-        subprocess.run(["cp", "-R", str(other.folder / STORAGE), str(self.folder)], check=True)
+    def fill_from(self, other: Server, repositories: Iterable[str]) -> None:
+        """Hold these as another registry does, without being asked for any of it."""
+        for name in ("blobs", *(f"repositories/{repository}" for repository in repositories)):
+            place = (self.folder / CONTENT / name).parent
+            place.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-R", str(other.folder / CONTENT / name), str(place)], check=True)
 
     def stop(self) -> None:
         """The process and everything it kept are gone."""

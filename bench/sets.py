@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from zlib import crc32
 
 from registry.descriptor import Platform
 from registry.images import Blob, Image, Index, build_artifact, build_image, build_index, push, random_layer
@@ -120,13 +121,15 @@ def push_all(tagged: Iterable[Tagged], repositories: dict[str, Repository]) -> N
         )
 
 
-def small_many(repositories: int = 12, tags: int = 5) -> ImageSet:
+def small_many(
+    repositories: int = 12, tags: int = 5, *, seed: int = 1, prefix: str = "bench/app"
+) -> ImageSet:
     """Six layers: two of them in every repository; of the others, consecutive tags share two."""
-    make = _Layers(seed=1)
+    make = _Layers(seed)
     base = (make.layer(4 * MIB), make.layer(2 * MIB))
     tagged, moved = [], []
     for number in range(repositories):
-        name, own = f"bench/app-{number:02}", make.small(4)
+        name, own = f"{prefix}-{number:02}", make.small(4)
         for tag in range(1, tags + 1):
             tagged.append(Tagged(name, f"v{tag}", _image((*base, *own), name, str(tag))))
             own = (*own[2:], *make.small(2))
@@ -161,6 +164,14 @@ def many_tags(tags: int = 10_000, images: int = 50, name: str = "bench/many") ->
     distinct = [_image((make.layer(2 * KIB),), name, str(number)) for number in range(images)]
     tagged = (Tagged(name, f"v{number}", distinct[number % images]) for number in range(tags))
     return ImageSet("N", "thousands of tags, all mirrored", tuple(tagged), is_mirrored=True)
+
+
+def alike(name: str, tags: int, layers: int, layer_bytes: int = 16 * KIB) -> ImageSet:
+    """Images of one repository that have nothing in common, with each other or with another name's."""
+    make = _Layers(seed=crc32(name.encode()))
+    images = (_image(make.layers([layer_bytes] * layers), name, str(number)) for number in range(tags))
+    tagged = (Tagged(name, f"v{number}", image) for number, image in enumerate(images))
+    return ImageSet("alike", "images of the same size", tuple(tagged))
 
 
 def _indexed(make: _Layers, number: int) -> Tagged:

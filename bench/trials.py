@@ -162,7 +162,7 @@ class Trials:
             names = [f"target-{key}-{number}" for number in range(cell.targets)]
             self._mirrored[key] = [self._open.enter_context(self._server(name)) for name in names]
             for target in self._mirrored[key]:
-                target.fill_from(source)
+                target.fill_from(source, cell.images.repositories)
         return self._mirrored[key]
 
     def _phases(self, trial: _Trial, source: Server) -> Iterator[Sample]:
