@@ -18,7 +18,7 @@ def resolve(engine: Engine, batch: str) -> bool:
     False where the source is in trouble that may pass: the batch is parked until its next attempt.
     """
     ledger = engine.ledger.batches
-    source = engine.open_repository(engine.ledger.spec(ledger.run_of(batch)).source)
+    source = engine.open_source(ledger.run_of(batch))
     todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
     generation, now = engine.ledger.next_generation(), engine.ledger.now()
     asked = [replace(one, generation=generation, at=now) for one in todo]

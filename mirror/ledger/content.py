@@ -62,8 +62,11 @@ class Content:
         self.leases = Leases(client, keys, longest_lease_s)
 
     def manifest(self, digest: str) -> Manifest | None:
-        """A manifest's bytes from the fleet's cache, parsed."""
-        value: bytes | None = self._redis.get(self._keys.manifest(digest))
+        """A manifest's bytes from the fleet's cache, parsed.
+
+        What is read stays: a batch that waits for pulls, window after window, must find those it has made.
+        """
+        value: bytes | None = self._redis.getex(self._keys.manifest(digest), ex=MANIFEST_TTL_S)
         if value is None:
             return None
         media_type, _, content = value.partition(b"\n")
