@@ -54,6 +54,10 @@ class _Batch:
         return tuple(dict.fromkeys(t.region for t in self.spec.targets if t.repository in names))
 
     def park(self, state: Literal["landing", "flipping"], until: float) -> Decision:
+        """Wait in the ledger, and say why: that other tags went well is no reason to be silent."""
+        first = min(self.in_state("waiting", "ready").values(), key=lambda one: one.at, default=None)
+        if first is not None and first.reason:
+            self.engine.ledger.note_wait(self.id, first.reason, until)
         return Decision("parked" if self.engine.ledger.park(self.id, state, until) else "nothing")
 
     def conclude(self, state: Literal["landing", "flipping", "returning"]) -> Decision:

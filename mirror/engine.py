@@ -7,11 +7,20 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
 from registry.repository import Repository
+
+
+class Opener(Protocol):
+    """The way to a repository, from ``host/repository`` or ``oci:DIR``."""
+
+    def __call__(self, name: str, /, *, gives_way: bool = False) -> Repository:
+        """``gives_way``: the reserve of a budget is left to others."""
+        ...
 
 
 class Cancelled(Exception):
@@ -32,8 +41,7 @@ class Engine:
     """The ledger, the way to a repository, and the terms of work."""
 
     ledger: Ledger
-    open_repository: Callable[[str], Repository]
-    """From ``host/repository`` or ``oci:DIR``."""
+    open_repository: Opener
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     memory: Memory = field(default_factory=Memory)
@@ -41,6 +49,11 @@ class Engine:
     """How long transient faults are waited out in the ledger; 0: not at all."""
     proof_s: float = 300.0
     """How old the proof that a target holds a tag's content may be when the tag moves."""
+
+    def open_source(self, run: str) -> Repository:
+        """The source of a run, on the terms of its lane."""
+        lane = self.ledger.lane(run)
+        return self.open_repository(self.ledger.spec(run).source, gives_way=lane == "backfill")
 
 
 FLUSH_S = 0.3

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mirror.created import created_in
 from mirror.engine import Engine
+from mirror.manifests import Manifests
 from mirror.plan import cut
 from mirror.retry import Patience
 from mirror.select import Selection, is_digest_tag
@@ -55,13 +56,15 @@ def _portions(
     if spec.refs or exact is not None:
         yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
         return
-    source = engine.open_repository(spec.source)
+    source = engine.open_source(run)
     pages = _pages(source, engine.patience, cursor)
     if not selection.streamable:
         tags = [tag for page in pages for tag in page]
         engine.ledger.add_digest_tags(run, [tag for tag in tags if is_digest_tag(tag)])
         with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-            chosen = selection.choose(tags, created_in(source), pool.map).kept
+            # By digest and from the cache: landing needs the same manifests, and each is a pull only once.
+            created = created_in(source, Manifests(engine, source).named)
+            chosen = selection.choose(tags, created, pool.map).kept
         yield "", [(tag, tag) for tag in chosen], True
         return
     for page in pages:
@@ -81,7 +84,7 @@ def _pages(source: Repository, patience: Patience, last: str) -> Iterator[list[s
                 last, failures = page[-1] if page else last, 0
         except Transient as error:
             failures += 1
-            if failures >= patience.attempts:
+            if failures >= patience.attempts or patience.is_too_long(error):
                 raise
             patience.wait(patience.pause(failures, error))
         else:

@@ -28,7 +28,7 @@ def resolve(engine: Engine, batch: str) -> bool:
     """
     ledger = engine.ledger.batches
     spec = engine.ledger.spec(ledger.run_of(batch))
-    source = engine.open_repository(spec.source)
+    source = engine.open_source(ledger.run_of(batch))
     todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
     generation, now = engine.ledger.next_generation(), engine.ledger.now()
     asked = [replace(one, generation=generation, at=now) for one in todo]

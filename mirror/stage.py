@@ -44,7 +44,7 @@ class Stage:
             batch=batch,
             region=region,
             spec=spec,
-            source=engine.open_repository(spec.source),
+            source=engine.open_source(run),
             targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
             tags=[one for one in engine.ledger.batches.resolved(batch) if one.descriptor],
             progress=progress,

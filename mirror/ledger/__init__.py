@@ -2,8 +2,8 @@
 
 This package is the only place that knows the keys. Its parts: runs (here), batches and what became of
 their tags (:mod:`mirror.ledger.batches`), content that is known to be somewhere
-(:mod:`mirror.ledger.content`). A step that advances a state is one Lua script (:mod:`.scripts`), so every
-step may be asked for twice.
+(:mod:`mirror.ledger.content`), what registries still allow (:mod:`mirror.ledger.budgets`). A step that
+advances a state is one Lua script (:mod:`.scripts`), so every step may be asked for twice.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import redis
 
 from mirror.ledger import scripts
 from mirror.ledger.batches import Batches
+from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S
@@ -68,6 +69,7 @@ class Ledger:
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
+        self.budgets = Budgets(client, self.keys)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
@@ -199,15 +201,16 @@ class Ledger:
         since, until = self._trouble([document], [first_s, longest_s])
         return float(since), float(until)
 
-    def note_wait(self, member: str, reason: str) -> None:
-        """Keep for the run's report what one of its members waits for."""
-        self._redis.hset(self.keys.run(member.partition(".")[0]), "waits", reason)
+    def note_wait(self, member: str, reason: str, until: float) -> None:
+        """Keep for the run's report what one of its members waits for, and until when."""
+        noted = {"waits": reason, "waits_until": f"{until:.0f}"}
+        self._redis.hset(self.keys.run(member.partition(".")[0]), mapping=noted)
 
     def no_trouble(self, member: str) -> None:
         """It goes well again: the next trouble starts anew."""
         document = self.keys.batch(member) if "." in member else self.keys.run(member)
         self._redis.hdel(document, "trouble", "troubles", "trouble_until")
-        self._redis.hdel(self.keys.run(member.partition(".")[0]), "waits")
+        self._redis.hdel(self.keys.run(member.partition(".")[0]), "waits", "waits_until")
 
     def confirm(self) -> None:
         """Return when what this process wrote so far would survive a crash of the server.
@@ -291,6 +294,9 @@ class Ledger:
             error=row.get("error", ""),
             error_kind=row.get("error_kind", ""),
             waits=row.get("waits", "") if row["state"] == "open" else "",
+            waits_until_s=float(row["waits_until"])
+            if row["state"] == "open" and "waits_until" in row
+            else None,
         )
 
     def runs(self, limit: int = 20) -> list[RunReport]:

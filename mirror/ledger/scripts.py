@@ -21,10 +21,12 @@ return 1
 """
 )
 
-# What is parked waits for its time and is nobody's business until then, the sweeper's least of all.
+# What is parked waits for its time and is nobody's business until then, the sweeper's least of all. It was
+# attended to: how often it waits says nothing about whether it moves.
 PARK = """
 -- KEYS document, open, parked; ARGV member, expected state, due time
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'attempts', '0')
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
 return 1

@@ -31,7 +31,7 @@ CLASSES = (*MACHINE_FAULTS, *KILL_POINTS, *HTTP_FAULTS)
 TICK_S = 0.02
 BURSTS = (0.5, 0.3, 0.2)
 """How often a fault comes alone, in twos and in threes."""
-PATIENCE_S = 5.0
+PATIENCE_S = 12.0
 """The next blow comes once the fleet has worked, or after this long."""
 
 
