@@ -38,6 +38,8 @@ KNOWN_RUNS = 256
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
 CONFIRM_MS = 5000
+LISTING_S = 15
+"""After so long it is asked again for a listing that nobody was heard to go on with."""
 _EPOCH = 1_700_000_000
 
 
@@ -75,6 +77,7 @@ class Ledger:
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
         self._trouble = script(scripts.TROUBLE)
         self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
+        self._wants = script(scripts.WANTS_LISTING)
 
     def ping(self) -> None:
         """Raise LedgerError where the server does not answer."""
@@ -232,15 +235,29 @@ class Ledger:
         if not local:
             raise redis.TimeoutError(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
 
-    def add_digest_tags(self, run: str, tags: Sequence[str]) -> None:
-        """Digest tags (``sha256-….sig``) that the source's listing showed."""
-        self._redis.hset(self.keys.run(run), "digest_tags_listed", "1")
+    def waiting_batches(self, run: str) -> int:
+        """Batches that wait for room in the run's window."""
+        return int(self._redis.llen(self.keys.queue(run)))
+
+    def pause_listing(self, run: str) -> None:
+        """The run's list is read on when there is room: whoever makes it may ask for that again."""
+        self._redis.delete(self.keys.listing(run))
+
+    def wants_listing(self, run: str, least_waiting: int) -> bool:
+        """Whether the caller should have the run's list read on: it is not at its end, and little waits."""
+        keys = [self.keys.run(run), self.keys.queue(run), self.keys.listing(run)]
+        return bool(self._wants(keys, [least_waiting, LISTING_S]))
+
+    def add_digest_tags(self, run: str, tags: Sequence[str], *, complete: bool = False) -> None:
+        """Digest tags (``sha256-….sig``) that the source's listing showed; ``complete``: these are all."""
+        if complete:
+            self._redis.hset(self.keys.run(run), "digest_tags_listed", "1")
         if tags:
             self._redis.sadd(self.keys.digest_tags(run), *tags)
             self._redis.expire(self.keys.digest_tags(run), KEEP_S)
 
     def digest_tags(self, run: str, names: Sequence[str]) -> frozenset[str] | None:
-        """Those of ``names`` that were listed; None where this run has no listing."""
+        """Those of ``names`` that were listed; None where the run has not seen all there are."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hexists(self.keys.run(run), "digest_tags_listed")
         if names:

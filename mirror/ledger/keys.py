@@ -27,6 +27,9 @@ class Keys:
     def queue(self, run: str) -> str:
         return f"{self.root}run:{run}:queue"
 
+    def listing(self, run: str) -> str:
+        return f"{self.root}run:{run}:listing"
+
     def flight(self, run: str) -> str:
         return f"{self.root}run:{run}:flight"
 

@@ -170,6 +170,16 @@ return opened
 """
 )
 
+# The list is read on by one of those who made room; the others find the key of the first.
+WANTS_LISTING = """
+-- KEYS run, queue, listing; ARGV least batches that should wait, seconds
+local held = redis.call('HMGET', KEYS[1], 'state', 'listed')
+if held[1] ~= 'open' or held[2] == '1' then return 0 end
+if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[1]) then return 0 end
+if redis.call('SET', KEYS[3], '1', 'NX', 'EX', ARGV[2]) then return 1 end
+return 0
+"""
+
 CONCLUDE = (
     _NOW
     + _END_RUN
