@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirror.ledger import Ledger
+from mirror.ledger.batches import RegionStep
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
 from registry.repository import Repository
@@ -93,20 +94,20 @@ class Progress:
             self._write(due)
         self.check()
 
-    def flush(self) -> None:
-        """Write what was counted, now."""
+    def flush(self, done: RegionStep | None = None, **counts: int) -> None:
+        """Write what was counted, now; ``done``: and that the region has taken that step."""
         with self._lock:
             due, self._counts = self._counts, Counter()
-        self._write(due)
+        due.update(counts)
+        self._write(due, done)
 
     def check(self) -> None:
         """Raise Cancelled if the run was, as far as the last flush knows."""
         if self.cancelled:
             raise Cancelled(self._run)
 
-    def _write(self, counts: Counter[str]) -> None:
+    def _write(self, counts: Counter[str], done: RegionStep | None = None) -> None:
         self._totals.update(counts)
-        self.cancelled = self._ledger.batches.count(self._run, self._region, counts)
-        self._ledger.batches.touch(self._batch)
+        self.cancelled = self._ledger.batches.count(self._batch, self._region, counts, done)
         if self._heard:
             self._heard(dict(self._totals))

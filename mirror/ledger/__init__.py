@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import redis
 
@@ -108,7 +108,11 @@ class Ledger:
     def _terms(self, run: str) -> tuple[MirrorSpec, Lane]:
         """Written once and never changed, so each process reads them once."""
         if run not in self._known:
-            document, lane = self._fields(run, "spec", "lane")
+            return self._keep_terms(run, *self._fields(run, "spec", "lane"))
+        return self._known[run]
+
+    def _keep_terms(self, run: str, document: str, lane: str) -> tuple[MirrorSpec, Lane]:
+        if run not in self._known:
             if len(self._known) >= KNOWN_RUNS:
                 self._known.clear()
             terms: tuple[MirrorSpec, Lane] = (
@@ -174,9 +178,6 @@ class Ledger:
     def _ends(self, run: str) -> list[str]:
         return [self.keys.run(run), self.keys.open, self.keys.parked]
 
-    def is_cancelled(self, run: str) -> bool:
-        return self._fields(run, "state")[0] == "cancelled"
-
     def now(self) -> float:
         """The server's clock in Unix time: the only one that a fleet's machines share."""
         seconds, micros = self._redis.time()
@@ -212,8 +213,10 @@ class Ledger:
     def no_trouble(self, member: str) -> None:
         """It goes well again: the next trouble starts anew."""
         document = self.keys.batch(member) if "." in member else self.keys.run(member)
-        self._redis.hdel(document, "trouble", "troubles", "trouble_until")
-        self._redis.hdel(self.keys.run(member.partition(".")[0]), "waits", "waits_until")
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hdel(document, "trouble", "troubles", "trouble_until")
+        pipe.hdel(self.keys.run(member.partition(".")[0]), "waits", "waits_until")
+        pipe.execute()
 
     def confirm(self) -> None:
         """Return when what this process wrote so far would survive a crash of the server.
@@ -288,10 +291,13 @@ class Ledger:
 
     def run_report(self, run: str) -> RunReport:
         """The run as a value, without its tags; UnknownRun."""
-        row = {k.decode(): v.decode() for k, v in self._redis.hgetall(self.keys.run(run)).items()}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(self.keys.run(run)).hgetall(self.keys.progress(run))
+        fields, progress = pipe.execute()
+        row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
-        spec = MirrorSpec.parse(json.loads(row["spec"]))
+        spec = self._keep_terms(run, row["spec"], row["lane"])[0]
         states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
         tags = int(row["tags"])
         if pending := tags - sum(states.values()):
@@ -307,7 +313,7 @@ class Ledger:
             listed=row["listed"] == "1",
             tags=tags,
             states=states,
-            regions=self._regions(run, spec),
+            regions=_regions(progress, spec),
             error=row.get("error", ""),
             error_kind=row.get("error_kind", ""),
             waits=row.get("waits", "") if row["state"] == "open" else "",
@@ -329,26 +335,27 @@ class Ledger:
         for index in range(int(count)):
             yield from self.batches.tag_reports(f"{run}.{index}", spec)
 
-    def _regions(self, run: str, spec: MirrorSpec) -> tuple[RegionReport, ...]:
-        row = {k.decode(): int(v) for k, v in self._redis.hgetall(self.keys.progress(run)).items()}
-
-        def of(region: str) -> RegionReport:
-            count = {name: row.get(f"{region}\n{name}", 0) for name in PROGRESS_FIELDS}
-            return RegionReport(
-                region=region,
-                tags_landed=count.pop("tags_landed"),
-                tags_flipped=count.pop("tags_flipped"),
-                planned_bytes=count.pop("planned_bytes"),
-                moved=Moved(**count),
-            )
-
-        return tuple(of(region) for region in spec.regions)
-
     def _fields(self, run: str, *names: str) -> list[str]:
         values = self._redis.hmget(self.keys.run(run), list(names))
         if values[0] is None:
             raise UnknownRun(run)
         return [value.decode() if value is not None else "" for value in values]
+
+
+def _regions(rows: Mapping[bytes, bytes], spec: MirrorSpec) -> tuple[RegionReport, ...]:
+    row = {key.decode(): int(value) for key, value in rows.items()}
+
+    def of(region: str) -> RegionReport:
+        count = {name: row.get(f"{region}\n{name}", 0) for name in PROGRESS_FIELDS}
+        return RegionReport(
+            region=region,
+            tags_landed=count.pop("tags_landed"),
+            tags_flipped=count.pop("tags_flipped"),
+            planned_bytes=count.pop("planned_bytes"),
+            moved=Moved(**count),
+        )
+
+    return tuple(of(region) for region in spec.regions)
 
 
 PROGRESS_FIELDS = (

@@ -184,14 +184,19 @@ CONCLUDE = (
     _NOW
     + _END_RUN
     + """
--- KEYS batch, run, flight, open, parked; ARGV batch id, run id, expected state, (tag state, count) ...
+-- KEYS batch, run, flight, open, parked, then what is needed no more; ARGV batch id, run id, expected state,
+-- how many of those are kept for a while yet, seconds, (tag state, count) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
-for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[2], 'concluded', 1)
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+for i = 6, #KEYS do
+  if i < 6 + tonumber(ARGV[4]) then redis.call('EXPIRE', KEYS[i], ARGV[5]) else redis.call('DEL', KEYS[i]) end
+end
 end_run(KEYS[2], KEYS[4], ARGV[2])
 return 1
 """

@@ -183,7 +183,7 @@ def test_a_cancelled_run_opens_nothing_further(ledger: Ledger) -> None:
     assert ledger.cancel_run(run)
     assert not ledger.cancel_run(run)
     assert ledger.open_window(run, 5) == []
-    assert ledger.batches.count(run, "eu", {"copied_bytes": 1})
+    assert ledger.batches.count(batch, "eu", {"copied_bytes": 1})
     assert ledger.batches.state(batch) == "resolving"
 
 
