@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import httpx
@@ -34,6 +34,7 @@ MAX_CHALLENGES = 2
 USER_AGENT = "sealift"
 _FINAL = frozenset({403, 404, 429})
 """Answers to a HEAD that a GET need not be tried after."""
+_about = lru_cache(maxsize=4096)(subject)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -188,7 +189,7 @@ class Registry:
             sent = self._authorizer.header(call.scopes)
             answer = Answer()
             response = self._send(call, url, sent)
-            answer = _answer_of(response)
+            answer = _answer_of(response, call.kind)
         finally:
             patience = self._gate.answered(admission, answer)
         if response.status_code == 429 and patience is not None and answer.retry_after_s is None:
@@ -197,7 +198,7 @@ class Registry:
         return sent, response
 
     def _asking_for(self, call: Call) -> Asking:
-        repository = subject(call.scopes)
+        repository = _about(call.scopes)
         return Asking(self.host, self.account, repository, call.what, call.method, call.kind, call.gives_way)
 
     def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:
@@ -245,7 +246,7 @@ class Registry:
         self._observe(request.method, "token", response.status_code)
         if response.status_code == 429 and self._gate is not None:
             asking = Asking(self.host, self.account, "", "", request.method, "token")
-            self._gate.answered(Admission(asking), _answer_of(response))
+            self._gate.answered(Admission(asking), _answer_of(response, "token"))
         return response
 
     def _timeouts(self, *, commits: bool) -> dict[str, float]:
@@ -263,10 +264,10 @@ class Registry:
             self._observer(method, kind, status)
 
 
-def _answer_of(response: httpx.Response) -> Answer:
+def _answer_of(response: httpx.Response, kind: Kind) -> Answer:
     status = response.status_code
     asked = retry_after_s(response.headers) if status == 429 else None
-    return Answer(status, rate_limits(response.headers), asked)
+    return Answer(status, rate_limits(response.headers) if kind == "manifest" else None, asked)
 
 
 def _headers(call: Call, url: httpx.URL, authorization: str | None) -> list[tuple[str, str]]:
