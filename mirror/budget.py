@@ -157,6 +157,11 @@ class Budget:
                 return self._pause(asking, known, answer)
         return None
 
+    def counts(self, host: str) -> bool | None:
+        """See Gate."""
+        known = [one.counts for (name, _), one in list(self._known.items()) if name == host and one.answered]
+        return any(known) if known else None
+
     def left(self, host: str, account: str) -> float:
         """See Gate."""
         known = self._known.get((host, account), _Known())

@@ -51,6 +51,9 @@ class Engine:
     proof_s: float = 300.0
     """How old the proof that a target holds a tag's content may be when the tag moves."""
 
+    counts_pulls: Callable[[str], bool | None] = lambda _: False
+    """Whether a registry counts reading as pulls, as far as this process has heard."""
+
     def open_source(self, run: str) -> Repository:
         """The source of a run, on the terms of its lane."""
         lane = self.ledger.lane(run)

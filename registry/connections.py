@@ -62,6 +62,10 @@ class Connections:
                 self._registries[host] = self._made(host)
             return self._registries[host]
 
+    def counts_pulls(self, host: str) -> bool | None:
+        """Whether ``host`` counts reading as pulls; None: not heard of yet."""
+        return self._gate.counts(host) if self._gate else False
+
     def close(self) -> None:
         """Close what is idle, and what is in use when its exchange ends; what is opened later is new."""
         with self._lock:

@@ -69,6 +69,10 @@ class Gate(Protocol):
         """After each request; for how many seconds the registry is left alone now, None: it is not."""
         ...
 
+    def counts(self, host: str) -> bool | None:
+        """Whether the registry counts pulls, as far as this process has heard. Asks nobody."""
+        ...
+
     def left(self, host: str, account: str) -> float:
         """About how many pulls the account has left, infinity where that is not known. Asks nobody."""
         ...

@@ -52,6 +52,7 @@ def engine_on(
             QUICK,
             limits or Limits(copy_threads=3),
             outage_s=outage_s,
+            counts_pulls=connections.counts_pulls,
         )
         connections.close()
 
