@@ -27,10 +27,12 @@ from mirror.ledger.values import (
     associates_row,
     done_of,
     outcomes_of,
+    packed,
     pair_of,
     resolved_of,
     resolved_row,
     tag_reports,
+    unpacked,
 )
 from mirror.report import TagReport
 from mirror.spec import MirrorSpec
@@ -53,6 +55,8 @@ __all__ = [
 
 KEEP_S = 7 * 86400
 """How long the tags of a concluded batch can be looked up."""
+LONGEST_S = 90 * 86400
+"""Longer than any batch is open: what a step writes that came too late has an end."""
 
 
 class Batches:
@@ -115,13 +119,20 @@ class Batches:
         pipe = self._redis.pipeline()
         for one in resolved:
             pipe.hsetnx(self._keys.tags(batch), one.tag, resolved_row(one))
+        pipe.expire(self._keys.tags(batch), LONGEST_S)
         pipe.execute()
 
     def resolved(self, batch: str) -> list[Resolved]:
         """In the order of the batch."""
+        return self.results(batch)[0]
+
+    def results(self, batch: str) -> tuple[list[Resolved], Outcomes]:
+        """What is known of the batch's tags, whether it is under way or has ended."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hget(self._keys.batch(batch), "tags").hgetall(self._keys.tags(batch))
-        return resolved_of(*pipe.execute())
+        pipe.hgetall(self._keys.outcomes(batch)).get(self._keys.ended(batch))
+        tags, rows, outcomes, ended = pipe.execute()
+        return unpacked(ended) if ended else (resolved_of(tags, rows), outcomes_of(outcomes))
 
     # -- land --------------------------------------------------------------------------------------
 
@@ -205,16 +216,18 @@ class Batches:
                 for (tag, target), one in outcomes.items()
                 for part in (f"{tag}\n{target}", json.dumps(asdict(one)))
             ]
-            self._record([self._keys.outcomes(batch)], [f" {' '.join(over)} ", *rows])
+            keys = [self._keys.outcomes(batch), self._keys.batch(batch)]
+            self._record(keys, [f" {' '.join(over)} ", *rows])
 
     def outcomes(self, batch: str) -> Outcomes:
-        return outcomes_of(self._redis.hgetall(self._keys.outcomes(batch)))
+        return self.results(batch)[1]
 
     def add_associates(self, batch: str, associates: Mapping[str, Sequence[Associate]]) -> None:
         """What travels with each tag in every target; the first answer stays."""
         pipe = self._redis.pipeline(transaction=False)
         for tag, found in associates.items():
             pipe.hsetnx(self._keys.associates(batch), tag, associates_row(found))
+        pipe.expire(self._keys.associates(batch), LONGEST_S)
         pipe.execute()
 
     def associates(self, batch: str) -> dict[str, list[Associate]]:
@@ -261,21 +274,18 @@ class Batches:
         ``view``: the batch as the caller has just read it, if nothing was written since.
         """
         run, keys = self.run_of(batch), self._keys
-        reports = tag_reports(view.resolved, view.outcomes, spec) if view else self.tag_reports(batch, spec)
-        counts = Counter(report.state for report in reports)
+        resolved, outcomes = (view.resolved, view.outcomes) if view else self.results(batch)
+        counts = Counter(report.state for report in tag_reports(resolved, outcomes, spec))
         flat = [part for pair in counts.items() for part in pair]
-        kept = [keys.tags(batch), keys.outcomes(batch), keys.associates(batch)]
-        dropped = [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
-        return bool(
-            self._conclude(
-                [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, *kept, *dropped],
-                [batch, run, expected, len(kept), KEEP_S, *flat],
-            )
-        )
+        dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
+        dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
+        own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
+        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), *flat]
+        return bool(self._conclude([*own, *dropped], words))
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:
         """Every tag of the batch, as far as it is known."""
-        return tag_reports(self.resolved(batch), self.outcomes(batch), spec)
+        return tag_reports(*self.results(batch), spec)
 
     def count(
         self,

@@ -52,6 +52,9 @@ class Keys:
     def outcomes(self, batch: str) -> str:
         return f"{self.batch_root}{batch}:outcomes"
 
+    def ended(self, batch: str) -> str:
+        return f"{self.batch_root}{batch}:ended"
+
     def associates(self, batch: str) -> str:
         return f"{self.batch_root}{batch}:associates"
 

@@ -54,7 +54,8 @@ return taken
 
 # A late word of a step that the batch has left behind must not undo what came after it.
 RECORD = """
--- KEYS outcomes; ARGV states that may be replaced (space before and after each), field, value, ...
+-- KEYS outcomes, batch; ARGV states that may be replaced (space before and after each), field, value, ...
+if redis.call('HGET', KEYS[2], 'state') == 'concluded' then return 0 end
 local written = 0
 for i = 2, #ARGV, 2 do
   local held = redis.call('HGET', KEYS[1], ARGV[i])
@@ -184,8 +185,8 @@ CONCLUDE = (
     _NOW
     + _END_RUN
     + """
--- KEYS batch, run, flight, open, parked, then what is needed no more; ARGV batch id, run id, expected state,
--- how many of those are kept for a while yet, seconds, (tag state, count) ...
+-- KEYS batch, run, flight, open, parked, ended, then what is needed no more
+-- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, (tag state, count) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -193,10 +194,10 @@ redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[2], 'concluded', 1)
-redis.call('EXPIRE', KEYS[1], ARGV[5])
-for i = 6, #KEYS do
-  if i < 6 + tonumber(ARGV[4]) then redis.call('EXPIRE', KEYS[i], ARGV[5]) else redis.call('DEL', KEYS[i]) end
-end
+redis.call('HDEL', KEYS[1], 'tags')
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[4])
+for i = 7, #KEYS do redis.call('DEL', KEYS[i]) end
 end_run(KEYS[2], KEYS[4], ARGV[2])
 return 1
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeGuard
@@ -175,6 +176,20 @@ def associates_of(rows: Mapping[bytes, bytes]) -> dict[str, list[Associate]]:
     return {tag: found for tag, found in parsed.items() if found}
 
 
+def packed(resolved: Sequence[Resolved], outcomes: Outcomes) -> bytes:
+    """What became of a batch's tags, for as long as it can be looked up: a hundredth of a kilobyte each."""
+    tags = [[one.tag, one.ref] for one in resolved]
+    rows = {one.tag: resolved_row(one) for one in resolved}
+    ended = {f"{tag}\n{target}": json.dumps(asdict(one)) for (tag, target), one in outcomes.items()}
+    return zlib.compress(json.dumps([tags, rows, ended]).encode())
+
+
+def unpacked(content: bytes) -> tuple[list[Resolved], Outcomes]:
+    tags, rows, ended = json.loads(zlib.decompress(content))
+    resolved = [_resolved(tag, ref, rows[tag]) for tag, ref in tags]
+    return resolved, {pair_of(key.encode()): _outcome(json.loads(row)) for key, row in ended.items()}
+
+
 def done_of(names: Iterable[bytes]) -> frozenset[tuple[RegionStep, str]]:
     """From the fields of a batch's hash."""
     parts = (name.decode().partition(":") for name in names)
@@ -218,7 +233,7 @@ def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetR
     )
 
 
-def _resolved(tag: str, ref: str, row: bytes | None) -> Resolved:
+def _resolved(tag: str, ref: str, row: bytes | str | None) -> Resolved:
     if row is None:
         return Resolved(tag, ref)
     value = json.loads(row)
