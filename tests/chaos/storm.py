@@ -59,8 +59,8 @@ class Plan:
 
 SMALL = Plan(tags=24, each=1, gap_s=0.8, work=20, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
 WHOLE = Plan(
-    tags=300, each=50, gap_s=0.6, work=60, share=0.01, moves_each=3, longest_s=3600.0, long_outage_s=60.0, open_runs=4,
-    rate=25.0,
+    tags=300, each=50, gap_s=0.6, work=60, share=0.01, moves_each=3, longest_s=3600.0, long_outage_s=60.0,
+    open_runs=4, rate=25.0,
 )  # fmt: skip
 
 
