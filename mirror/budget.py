@@ -55,6 +55,7 @@ class _Known:
     left: float = math.inf
     paused_until: float = -math.inf
     looked_for_pause: float = -math.inf
+    first_look: threading.Lock = field(default_factory=threading.Lock)
     said: tuple[int, float] = (-1, -math.inf)
     """What the last free answer said was left, and when that was written down."""
 
@@ -136,14 +137,23 @@ class Budget:
 
     def _heed_pause(self, asking: Asking, known: _Known) -> None:
         """Raise Throttled during a pause, as far as was heard a moment ago."""
+        if known.looked_for_pause == -math.inf:
+            with known.first_look:  # nothing is known yet: no thread may go before one has looked
+                if known.looked_for_pause == -math.inf:
+                    self._look_for_pause(asking, known)
+        elif time.monotonic() - known.looked_for_pause >= LOOK_FOR_PAUSE_S:
+            known.looked_for_pause = time.monotonic()  # first, so that other threads do not look too
+            self._look_for_pause(asking, known)
         now = time.monotonic()
-        if now - known.looked_for_pause >= LOOK_FOR_PAUSE_S:
-            known.looked_for_pause = now  # first, so that other threads do not look too
-            # Redis away: whoever needs the ledger next will say so.
-            with contextlib.suppress(LedgerError):
-                known.paused_until = now + self._budgets.paused_s(asking.host, asking.account)
         if known.paused_until > now:
             raise _refusal(asking, Verdict("paused", known.paused_until - now, 0.0))
+
+    def _look_for_pause(self, asking: Asking, known: _Known) -> None:
+        now = time.monotonic()
+        # Redis away: whoever needs the ledger next will say so.
+        with contextlib.suppress(LedgerError):
+            known.paused_until = now + self._budgets.paused_s(asking.host, asking.account)
+        known.looked_for_pause = now
 
     def answered(self, admission: Admission, answer: Answer) -> float | None:
         """See Gate."""

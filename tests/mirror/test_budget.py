@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -338,6 +339,33 @@ def test_one_workers_429_stops_all_others(opened: Opener, monkeypatch: pytest.Mo
         assert caught.value.retry_after_s == pytest.approx(600, abs=10)
 
 
+def test_no_thread_of_a_new_process_is_faster_than_its_first_look_for_a_pause(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with valkey.client() as client:
+        ledger = Ledger(client, "test:")
+        ledger.budgets.pause("r.example", "", 600)
+        look = ledger.budgets.paused_s
+
+        def look_slowly(host: str, account: str) -> float:
+            time.sleep(0.1)
+            return look(host, account)
+
+        monkeypatch.setattr(ledger.budgets, "paused_s", look_slowly)
+        gate = Budget(ledger, lambda _: ALL)
+        asking = Asking("r.example", "", "app", "app:1", "GET", "blob")
+
+        def is_refused(_: int) -> bool:
+            try:
+                gate.admit(asking)
+            except Throttled:
+                return True
+            return False
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(is_refused, range(8)))
+
+
 def test_a_429_that_does_not_say_how_long_is_answered_with_growing_pauses(
     valkey: ValkeyServer, opened: Opener
 ) -> None:
@@ -593,3 +621,16 @@ def refusing(method: str, part: str, retry_after: str | None) -> Callable[[str, 
             raise ErrorReply(429, "TOOMANYREQUESTS", "slow down", headers)
 
     return refuse
+
+
+def test_a_manifest_that_is_read_again_stays_in_the_cache(valkey: ValkeyServer) -> None:
+    """A batch that needs more pulls than one window has must not lose the first while it waits."""
+    manifest = image("one").manifest
+    with valkey.client() as client:
+        ledger = Ledger(client, "test:")
+        ledger.content.keep_manifest(manifest)
+        key = ledger.keys.manifest(manifest.digest)
+        client.expire(key, 60)
+
+        assert ledger.content.manifest(manifest.digest) == manifest
+        assert client.ttl(key) > 3600
