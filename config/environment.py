@@ -48,6 +48,9 @@ def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
         for key in ("username", "password", "proxy"):
             if value := getattr(registry, key):
                 yield ("registries", host, key), value
+        for place, account in enumerate(registry.accounts):
+            yield ("registries", host, "accounts", place, "username"), account.username
+            yield ("registries", host, "accounts", place, "password"), account.password
 
 
 def _fault(value: str, fleet: Fleet, environ: Mapping[str, str]) -> str:

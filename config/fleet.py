@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    NonNegativeInt,
     PositiveInt,
     PrivateAttr,
     SecretStr,
@@ -63,6 +64,17 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+class Account(_Model):
+    """One of several accounts at one registry."""
+
+    username: Annotated[str, AfterValidator(check_username)] = Field(
+        description="The account: a text, env:NAME or file:PATH."
+    )
+    password: Annotated[str, AfterValidator(check_secret)] = Field(
+        description="Its password or token: env:NAME or file:PATH, never the secret itself."
+    )
+
+
 class RegistryConfig(_Model):
     """One registry: who we are there, and how it is reached."""
 
@@ -73,6 +85,10 @@ class RegistryConfig(_Model):
         default=None,
         description="Its password or token: env:NAME or file:PATH, never the secret itself. Unset: docker's "
         "config.json and credential helpers are read.",
+    )
+    accounts: tuple[Account, ...] = Field(
+        default=(),
+        description="Instead of username and password: several, each with both, that share the reading.",
     )
     plain_http: bool | None = Field(
         default=None, description="HTTP without TLS; unset: only for loopback hosts, as docker does."
@@ -96,6 +112,11 @@ class RegistryConfig(_Model):
     requests_per_minute: PositiveInt | None = Field(
         default=None, description="Most requests of the whole fleet in a minute; unset: no limit of our own."
     )
+    reserve_percent: NonNegativeInt = Field(
+        default=10,
+        le=90,
+        description="Of the pulls that the registry says it allows: what only the release lane may use.",
+    )
 
     @model_validator(mode="after")
     def _pairs(self) -> Self:
@@ -103,6 +124,10 @@ class RegistryConfig(_Model):
             if (getattr(self, one) is None) != (getattr(self, other) is None):
                 given, lacking = (one, other) if getattr(self, one) is not None else (other, one)
                 raise ValueError(f"{given} without {lacking}; give both or neither")
+        if self.accounts and self.username is not None:
+            raise ValueError("accounts beside username; put that one into accounts too")
+        if len({account.username for account in self.accounts}) < len(self.accounts):
+            raise ValueError("accounts with the same username; keep one of them")
         return self
 
 

@@ -22,17 +22,22 @@ def digest_tags_of(digest: str) -> tuple[str, ...]:
     return (*_cosign_tags_of(digest), fallback_tag(digest))
 
 
-def associates(engine: Engine, run: str, source: Repository, digests: Iterable[str]) -> list[Associate]:
+def listed_for(engine: Engine, run: str, digests: Iterable[str]) -> frozenset[str] | None:
+    """Digest tags of ``digests`` that the run's listing of the source showed; None where it has none."""
+    return engine.ledger.digest_tags(run, [name for one in digests for name in digest_tags_of(one)])
+
+
+def associates(
+    engine: Engine, run: str, source: Repository, digests: Iterable[str], listed: frozenset[str] | None
+) -> list[Associate]:
     """Everything associated with ``digests`` at the source, referrers of referrers included.
 
-    Which digest tags there are, the run's listing of the source's tags says. Where nothing was listed, each
-    possible tag has to be asked for: cosign's of the first digest (the root) only.
+    ``listed`` says which digest tags there are. Where nothing was listed, each possible tag has to be
+    asked for: cosign's of the first digest (the root) only.
     """
     asking = _Asking(engine, run, source)
-    wanted = list(digests)
-    listed = asking.listed(wanted)
     found: list[Associate] = []
-    for index, digest in enumerate(wanted):
+    for index, digest in enumerate(digests):
         names = _cosign_tags_of(digest)
         asked = [n for n in names if n in listed] if listed is not None else (names if index == 0 else ())
         found += asking.digest_tags(digest, asked)
@@ -51,9 +56,6 @@ class _Asking:
     engine: Engine
     run: str
     source: Repository
-
-    def listed(self, digests: Iterable[str]) -> frozenset[str] | None:
-        return self.engine.ledger.digest_tags(self.run, [n for one in digests for n in digest_tags_of(one)])
 
     def digest_tags(self, digest: str, names: Iterable[str]) -> list[Associate]:
         found = []
@@ -77,6 +79,6 @@ class _Asking:
         for descriptor in answer:
             found.append(Associate(digest, descriptor))
             if depth < MAX_DEPTH:
-                deeper = self.listed([descriptor.digest])
+                deeper = listed_for(self.engine, self.run, [descriptor.digest])
                 found += self.referrers(descriptor.digest, deeper, depth + 1)
         return found

@@ -20,23 +20,27 @@ _ANNOTATION = "org.opencontainers.image.created"
 _UNKNOWN = Platform("unknown", "unknown")
 
 
-def created_in(repository: Repository) -> Callable[[str], float]:
+def created_in(
+    repository: Repository, manifest: Callable[[str], Manifest] | None = None
+) -> Callable[[str], float]:
     """A function that says when a tag's image was made, in seconds of Unix time.
 
-    Two or three reads a tag: the manifest (one pull), a child of an index, the config. Content without a
-    date and tags that are gone count as UNDATED; other errors of the registry pass through.
+    ``manifest`` reads one by tag or digest, where the repository itself is not to be asked each time. Two
+    or three reads a tag: the manifest (one pull), a child of an index, the config. Content without a date
+    and tags that are gone count as UNDATED; other errors of the registry pass through.
     """
+    read = manifest or repository.manifest
 
     def created(tag: str) -> float:
         try:
-            return _created(repository, repository.manifest(tag))
+            return _created(repository, read, read(tag))
         except NotFound:
             return UNDATED
 
     return created
 
 
-def _created(repository: Repository, manifest: Manifest) -> float:
+def _created(repository: Repository, read: Callable[[str], Manifest], manifest: Manifest) -> float:
     named = _seconds(dict(manifest.annotations).get(_ANNOTATION))
     if named is not None:
         return named
@@ -44,7 +48,7 @@ def _created(repository: Repository, manifest: Manifest) -> float:
         child = next((c for c in manifest.children if c.is_manifest and c.platform != _UNKNOWN), None)
         if child is None or child.is_index:
             return UNDATED
-        return _created(repository, repository.manifest(child.digest))
+        return _created(repository, read, read(child.digest))
     config = manifest.blobs[0]
     if config.media_type not in {OCI_CONFIG, DOCKER_CONFIG} or config.size > MAX_CONFIG_BYTES:
         return UNDATED

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from mirror.engine import Engine
-from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, Outcomes, OutcomeState
+from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
 from mirror.spec import MirrorSpec, Target
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
@@ -29,22 +29,31 @@ class Decision:
     regions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Batch:
-    """What a decision looks at."""
+    """What a decision looks at: the batch as it was when the decision had its turn."""
 
     engine: Engine
     id: str
     spec: MirrorSpec
-    outcomes: Outcomes
+    view: View
+    is_as_read: bool = True
+    """No outcome was written since."""
 
     @property
     def ledger(self) -> Batches:
         return self.engine.ledger.batches
 
+    @property
+    def outcomes(self) -> Outcomes:
+        return self.view.outcomes
+
     def put(self, changed: Outcomes, over: tuple[OutcomeState, ...]) -> None:
-        self.ledger.record(self.id, changed, over)
-        self.outcomes.update(changed)
+        """Write what is in one of the states ``over``; the ledger may know better and refuse some."""
+        if changed:
+            self.is_as_read = False
+            self.ledger.record(self.id, changed, over)
+            self.outcomes.update(changed)
 
     def in_state(self, *states: OutcomeState) -> Outcomes:
         return {pair: one for pair, one in self.outcomes.items() if one.state in states}
@@ -54,10 +63,14 @@ class _Batch:
         return tuple(dict.fromkeys(t.region for t in self.spec.targets if t.repository in names))
 
     def park(self, state: Literal["landing", "flipping"], until: float) -> Decision:
+        """Wait in the ledger, and say why: that other tags went well is no reason to be silent."""
+        first = min(self.in_state("waiting", "ready").values(), key=lambda one: one.at, default=None)
+        if first is not None and first.reason:
+            self.engine.ledger.note_wait(self.id, first.reason, until)
         return Decision("parked" if self.engine.ledger.park(self.id, state, until) else "nothing")
 
     def conclude(self, state: Literal["landing", "flipping", "returning"]) -> Decision:
-        return Decision("concluded" if self.ledger.conclude(self.id, state, self.spec) else "nothing")
+        return _concluded(self, state)
 
 
 def finalize(engine: Engine, batch: str) -> Decision:
@@ -81,8 +94,7 @@ def give_up(engine: Engine, batch: str, reason: str) -> Decision:
         _name_the_lost(one)
         stuck = one.in_state(*BEFORE_FLIP, "ready")
         one.put({pair: _failed(o, reason, "Stuck") for pair, o in stuck.items()}, (*BEFORE_FLIP, "ready"))
-        state = one.ledger.state(batch)
-        return Decision("concluded" if one.ledger.conclude(batch, state, one.spec) else "nothing")
+        return _concluded(one, one.view.state)
 
     return _in_turn(engine, batch, end)
 
@@ -105,16 +117,21 @@ def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision])
     ledger = engine.ledger.batches
     with engine.ledger.content.leases.turn("decide", batch):
         spec = engine.ledger.spec(ledger.run_of(batch))
-        return decision(_Batch(engine, batch, spec, ledger.outcomes(batch)))
+        return decision(_Batch(engine, batch, spec, ledger.view(batch)))
+
+
+def _concluded(one: _Batch, state: BatchState) -> Decision:
+    done = one.ledger.conclude(one.id, state, one.spec, one.view if one.is_as_read else None)
+    return Decision("concluded" if done else "nothing")
 
 
 def _finalize(one: _Batch) -> Decision:
-    if one.ledger.state(one.id) != "landing":
+    if one.view.state != "landing":
         return Decision("nothing")
     if not _all_in(one, "finalize", "landed"):
         return Decision("wait")
     _name_the_lost(one)
-    if one.engine.ledger.is_cancelled(one.ledger.run_of(one.id)):
+    if one.view.is_cancelled:
         one.put(_cancelled(one.in_state(*BEFORE_FLIP)), BEFORE_FLIP)
     one.put(_held_back(one), BEFORE_FLIP)
     going = _whole(one)
@@ -132,7 +149,7 @@ def _finalize(one: _Batch) -> Decision:
 
 
 def _conclude(one: _Batch) -> Decision:
-    state = one.ledger.state(one.id)
+    state = one.view.state
     if state == "flipping" and _all_in(one, "conclude", "flipped"):
         return _after_flip(one)
     if state == "returning" and _all_in(one, "conclude", "returned"):
@@ -160,7 +177,7 @@ def _after_return(one: _Batch) -> Decision:
     split = {tag for tag, _ in one.in_state("split")}
     if not split or one.ledger.roll(one.id) > MAX_ROLLS:
         return one.conclude("returning")
-    until = one.engine.ledger.now() + ROLL_PAUSE_S
+    until = one.view.now + ROLL_PAUSE_S
     stayed = {pair: o for pair, o in one.in_state("split").items() if pair[0] in split}
     behind = {pair: o for pair, o in one.in_state("failed", "returned").items() if pair[0] in split}
     one.put({pair: replace(o, state="updated", reason="") for pair, o in stayed.items()}, ("split",))
@@ -184,17 +201,18 @@ def _all_in(
     one: _Batch, task: Literal["finalize", "conclude"], step: Literal["landed", "flipped", "returned"]
 ) -> bool:
     regions = set(one.spec.regions)
-    if one.ledger.regions_done(one.id, step) >= regions:
+    if one.view.regions_done(step) >= regions:
         return True
     one.ledger.ask_for(one.id, task)
-    # The last region may have come in between the two lines above, and found nobody asking.
-    return one.ledger.regions_done(one.id, step) >= regions
+    # The last region may have come in since the batch was read, and found nobody asking.
+    one.view = one.ledger.view(one.id)
+    return one.view.regions_done(step) >= regions
 
 
 def _name_the_lost(one: _Batch) -> None:
     """Every resolved tag ends in every target: what no region spoke of has failed, by name."""
     lost: Outcomes = {}
-    for resolved in one.ledger.resolved(one.id):
+    for resolved in one.view.resolved:
         for target in one.spec.targets if resolved.descriptor else ():
             pair = (resolved.tag, target.repository)
             if pair not in one.outcomes or one.outcomes[pair].state == "missing":
@@ -239,7 +257,7 @@ def _whole(one: _Batch) -> Outcomes:
 
 def _stale(one: _Batch, going: Outcomes) -> tuple[str, ...]:
     """Regions whose proof of something that is about to move is too old."""
-    oldest = one.engine.ledger.now() - one.engine.proof_s
+    oldest = one.view.now - one.engine.proof_s
     return one.regions_of({pair: outcome for pair, outcome in going.items() if outcome.at < oldest})
 
 
@@ -257,5 +275,4 @@ def _failed(outcome: Outcome, reason: str, kind: str) -> Outcome:
 def _companions_to_flip(one: _Batch) -> bool:
     """Digest tags to move although their image is current: a signature that came later."""
     current = {tag for tag, _ in one.in_state("current")}
-    found = one.ledger.associates(one.id)
-    return any(associate.tag for tag in current for associate in found.get(tag, ()))
+    return any(associate.tag for tag in current for associate in one.view.associates.get(tag, ()))

@@ -7,11 +7,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mirror.ledger import Ledger
+from mirror.ledger.batches import RegionStep
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
 from registry.repository import Repository
+
+
+class Opener(Protocol):
+    """The way to a repository, from ``host/repository`` or ``oci:DIR``."""
+
+    def __call__(self, name: str, /, *, gives_way: bool = False) -> Repository:
+        """``gives_way``: the reserve of a budget is left to others."""
+        ...
 
 
 class Cancelled(Exception):
@@ -32,8 +42,7 @@ class Engine:
     """The ledger, the way to a repository, and the terms of work."""
 
     ledger: Ledger
-    open_repository: Callable[[str], Repository]
-    """From ``host/repository`` or ``oci:DIR``."""
+    open_repository: Opener
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     memory: Memory = field(default_factory=Memory)
@@ -41,6 +50,14 @@ class Engine:
     """How long transient faults are waited out in the ledger; 0: not at all."""
     proof_s: float = 300.0
     """How old the proof that a target holds a tag's content may be when the tag moves."""
+
+    counts_pulls: Callable[[str], bool | None] = lambda _: False
+    """Whether a registry counts reading as pulls, as far as this process has heard."""
+
+    def open_source(self, run: str) -> Repository:
+        """The source of a run, on the terms of its lane."""
+        lane = self.ledger.lane(run)
+        return self.open_repository(self.ledger.spec(run).source, gives_way=lane == "backfill")
 
 
 FLUSH_S = 0.3
@@ -80,20 +97,20 @@ class Progress:
             self._write(due)
         self.check()
 
-    def flush(self) -> None:
-        """Write what was counted, now."""
+    def flush(self, done: RegionStep | None = None, **counts: int) -> None:
+        """Write what was counted, now; ``done``: and that the region has taken that step."""
         with self._lock:
             due, self._counts = self._counts, Counter()
-        self._write(due)
+        due.update(counts)
+        self._write(due, done)
 
     def check(self) -> None:
         """Raise Cancelled if the run was, as far as the last flush knows."""
         if self.cancelled:
             raise Cancelled(self._run)
 
-    def _write(self, counts: Counter[str]) -> None:
+    def _write(self, counts: Counter[str], done: RegionStep | None = None) -> None:
         self._totals.update(counts)
-        self.cancelled = self._ledger.batches.count(self._run, self._region, counts)
-        self._ledger.batches.touch(self._batch)
+        self.cancelled = self._ledger.batches.count(self._batch, self._region, counts, done)
         if self._heard:
             self._heard(dict(self._totals))

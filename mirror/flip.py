@@ -31,10 +31,10 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
     still work stays ``ready``, with the time of its next attempt.
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
-    ledger = engine.ledger.batches
-    if ledger.is_through(batch, region, "flipping"):
+    ledger, view = engine.ledger.batches, stage.view
+    if view.is_through(region, "flipping"):
         return  # this message came late
-    known, now = ledger.outcomes(batch), engine.ledger.now()
+    known, now = view.outcomes, view.now
     going = {
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
@@ -47,9 +47,8 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(pool, ready, lambda pair, one: _move(stage, pair, one))
     ledger.record(batch, {**failed, **moved}, ("ready", "current"))
-    ledger.region_done(batch, region, "flipped")
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
-    ledger.count(stage.run, region, {"tags_flipped": flipped})
+    stage.progress.flush("flipped", tags_flipped=flipped)
 
 
 def unflip(engine: Engine, batch: str, region: str) -> None:
@@ -60,9 +59,9 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
     since is theirs.
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
-    if engine.ledger.batches.is_through(batch, region, "returning"):
+    if stage.view.is_through(region, "returning"):
         return
-    known = engine.ledger.batches.outcomes(batch)
+    known = stage.view.outcomes
     failures = half_moved(known)
     moved = {
         p: one
@@ -196,7 +195,7 @@ def _wanted(stage: Stage, tag: str) -> str:
 
 def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
     """Digest tags go first, so that a signature is there before its image; returns whose could not."""
-    found = stage.engine.ledger.batches.associates(stage.batch)
+    found = stage.view.associates
     failed: Outcomes = {}
     for (tag, name), outcome in _of_region(stage, outcomes).items():
         if outcome.state not in {"ready", "current"}:

@@ -12,13 +12,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mirror.associates import associates, digest_tags_of
 from mirror.engine import Cancelled, Engine, Progress
-from mirror.graph import GraphError
-from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, Resolved
-from mirror.plan import BlobWork, blob_work, split_hauls
+from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing
+from mirror.plan import BlobWork, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
+from mirror.survey import survey
 from mirror.transfer import LONGEST_BUSY_S, Busy, Carrier
 from mirror.waits import failure
 from registry.descriptor import Descriptor
@@ -42,10 +41,10 @@ def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard |
     never raised: only the ledger's own failures rise. Whoever settles the last thing due, this call or
     the last haul, puts the manifests.
     """
-    if engine.ledger.batches.is_through(batch, region, "landing"):
-        return []  # this message came late
     ledger, progress = engine.ledger.batches, Progress(engine.ledger, batch, region, heard)
     stage = Stage.open(engine, batch, region, progress)
+    if stage.view.is_through(region, "landing"):
+        return []  # this message came late
     if hauls:
         ledger.due(batch, region, LAND)
     else:
@@ -55,7 +54,7 @@ def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard |
         progress.flush()
         progress.check()
         outcomes = _look(stage)
-        own = _survey(stage, outcomes)
+        own = survey(stage, outcomes)
         far: list[BlobWork] = []
         if hauls:
             own, far = split_hauls(own, engine.limits.haul_bytes)
@@ -85,9 +84,9 @@ def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard |
 def _settle(stage: Stage, item: str) -> None:
     ledger = stage.engine.ledger.batches
     if ledger.settle(stage.batch, stage.region, item):
-        seal(stage)
-        ledger.region_done(stage.batch, stage.region, "landed")
-    stage.progress.flush()
+        stage.progress.flush("landed", tags_landed=seal(stage))
+    else:
+        stage.progress.flush()
 
 
 def _look(stage: Stage) -> Outcomes:
@@ -95,8 +94,7 @@ def _look(stage: Stage) -> Outcomes:
 
     What an earlier attempt at this batch has settled, proved just now, or parked for later stays as it is.
     """
-    now = stage.engine.ledger.now()
-    known = stage.engine.ledger.batches.outcomes(stage.batch)
+    known, now = stage.view.outcomes, stage.view.now
     with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
         asked = {
             (one.tag, name): pool.submit(_look_at, stage, one.tag, wanted, target)
@@ -124,57 +122,6 @@ def _look_at(stage: Stage, tag: str, wanted: Descriptor, target: Repository) -> 
     except RegistryError as error:
         return failure(stage.engine, stage.batch, error)
     return Outcome("current" if held.digest == wanted.digest else "missing", previous=held.digest)
-
-
-def _survey(stage: Stage, outcomes: Outcomes) -> list[BlobWork]:
-    """Walk the graph of every tag that is missing somewhere: which blobs have to be looked at where."""
-    wanted: list[tuple[Descriptor, list[str]]] = []
-    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
-        surveyed = pool.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
-        for one, found in surveyed:
-            if isinstance(found, Exception):
-                _fail(stage, one, found, outcomes)
-            else:
-                wanted += found
-    work = blob_work(wanted)
-    stage.progress.add(planned_bytes=sum(one.size for one in work))
-    return work
-
-
-def _survey_tag(
-    stage: Stage, one: Resolved, outcomes: Outcomes
-) -> list[tuple[Descriptor, list[str]]] | RegistryError | GraphError:
-    """The blobs of one tag and of what is associated with it, with the targets that may miss them."""
-    if one.descriptor is None:
-        return []
-    digest = one.descriptor.digest
-    missing = [name for name in stage.targets if outcomes[one.tag, name].state == "missing"]
-    alive = [name for name in stage.targets if outcomes[one.tag, name].state in {"missing", "current"}]
-    try:
-        found = [(blob, missing) for blob in stage.graph(digest).blobs] if missing else []
-        if stage.spec.referrers and alive and _worth_asking(stage, digest, moved=bool(missing)):
-            for associate in _associates(stage, one.tag, digest, moved=bool(missing)):
-                found += [(blob, alive) for blob in stage.graph(associate).blobs]
-    except (RegistryError, GraphError) as error:
-        return error
-    return found
-
-
-def _worth_asking(stage: Stage, digest: str, *, moved: bool) -> bool:
-    """An unchanged tag is asked for new signatures only where that is known to be of use or is free."""
-    if moved:
-        return True
-    listed = stage.engine.ledger.digest_tags(stage.run, digest_tags_of(digest))
-    return bool(listed) or stage.engine.ledger.content.has_referrers(stage.source.host)
-
-
-def _associates(stage: Stage, tag: str, digest: str, *, moved: bool) -> list[str]:
-    """Note in the ledger what travels with the tag; returns the digests."""
-    manifests = stage.graph(digest).manifests if moved else ()
-    digests = [digest, *(manifest.digest for manifest in manifests if manifest.digest != digest)]
-    found = associates(stage.engine, stage.run, stage.source, digests)
-    stage.engine.ledger.batches.add_associates(stage.batch, tag, found)
-    return [one.descriptor.digest for one in found]
 
 
 def _note(work: BlobWork) -> dict[str, object]:
@@ -253,17 +200,6 @@ def _counts(blob: Descriptor, placings: Iterable[Placing]) -> dict[str, int]:
         if placing.how != "copied":
             counts[f"{placing.how}_bytes"] = counts.get(f"{placing.how}_bytes", 0) + blob.size
     return counts
-
-
-def _fail(stage: Stage, one: Resolved, error: Exception, outcomes: Outcomes) -> None:
-    """The tag cannot be landed anywhere in this region: its graph is not to be had."""
-    failed = {
-        (one.tag, name): failure(stage.engine, stage.batch, error, outcomes[one.tag, name].previous)
-        for name in stage.targets
-        if outcomes[one.tag, name].state in {"missing", "current"}
-    }
-    outcomes.update(failed)
-    stage.engine.ledger.batches.record(stage.batch, failed, ("missing", "current"))
 
 
 def give_up(engine: Engine, batch: str, region: str, error: Exception) -> None:

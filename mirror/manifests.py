@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mirror.engine import Engine
 from mirror.graph import Graph, walk
-from registry.descriptor import Descriptor
+from registry.descriptor import Descriptor, is_digest
 from registry.manifest import Manifest
 from registry.repository import Repository
 
@@ -26,6 +26,12 @@ class Manifests:
         manifest = self.engine.patience.attempt(lambda: self.source.manifest(digest))
         self.engine.ledger.content.keep_manifest(manifest)
         return manifest
+
+    def named(self, tag_or_digest: str) -> Manifest:
+        """The same for a tag: by a HEAD, which nobody counts, and its digest."""
+        if is_digest(tag_or_digest):
+            return self.get(tag_or_digest)
+        return self.get(self.engine.patience.attempt(lambda: self.source.resolve(tag_or_digest)).digest)
 
     def graph(self, digest: str, platforms: tuple[str, ...] = ()) -> Graph:
         """Everything the digest reaches; GraphError where it is not what it claims to be."""

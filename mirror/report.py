@@ -86,6 +86,8 @@ class RunReport:
     error_kind: str = ""
     waits: str = ""
     """The last trouble that an open run waits out; empty where nothing is known to be in its way."""
+    waits_until_s: float | None = None
+    """Until when, in Unix time."""
 
     @property
     def ended(self) -> bool:

@@ -28,14 +28,20 @@ def resolve(engine: Engine, batch: str) -> bool:
     """
     ledger = engine.ledger.batches
     spec = engine.ledger.spec(ledger.run_of(batch))
-    source = engine.open_repository(spec.source)
+    source = engine.open_source(ledger.run_of(batch))
     todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
     generation, now = engine.ledger.next_generation(), engine.ledger.now()
     asked = [replace(one, generation=generation, at=now) for one in todo]
     targets = [target.repository for target in spec.targets]
     new = set() if source.host in RATIONED else ledger.unclaimed(targets, [one.tag for one in asked])
+    answers: list[Resolved | RegistryError] = []
+    if new and engine.counts_pulls(source.host) is None:
+        answers.append(_resolve(engine, source, asked[0], is_new=False))  # its answer says that, too
+    if engine.counts_pulls(source.host):
+        new = set()
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        answers = list(pool.map(lambda one: _resolve(engine, source, one, is_new=one.tag in new), asked))
+        left = asked[len(answers) :]
+        answers += pool.map(lambda one: _resolve(engine, source, one, is_new=one.tag in new), left)
     waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
     until = max((wait for wait in waits if wait is not None), default=None)
     ledger.set_resolved(

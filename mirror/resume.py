@@ -89,8 +89,12 @@ class Sessions:
 
     def cancel(self, blob: Descriptor, target: Repository, upload: Upload) -> None:
         """Leave no dead session behind; that it cannot be deleted changes nothing."""
-        with suppress(RegistryError):
+        try:
             target.cancel_upload(upload)
+        except Throttled:
+            return  # it may not be asked now: whoever brings the blob next finds the note
+        except RegistryError:
+            pass
         with suppress(LedgerError):
             self.content.drop_session(target.host, path_of(target), blob.digest)
 

@@ -11,6 +11,8 @@ from typing import TypeVar
 from registry.errors import Throttled, Transient
 
 T = TypeVar("T")
+LONGEST_HELD_S = 10.0
+"""How long a registry that says how long is waited for in a worker's slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Patience:
 
         Anything but Transient rises at once. The budget counts from the first fault: what went well for long
         before it, as a large blob may, has used up none of it. A registry that asks for more patience than
-        the budget has is not asked again.
+        the budget has, or than a worker's slot may be held for, is not asked again.
         """
         deadline: float | None = None
         for attempt in range(self.attempts):
@@ -36,10 +38,16 @@ class Patience:
             except Transient as error:
                 pause = self.pause(attempt, error)
                 deadline = deadline or time.monotonic() + self.budget_s
-                if attempt + 1 == self.attempts or time.monotonic() + pause > deadline:
+                spent = attempt + 1 == self.attempts or time.monotonic() + pause > deadline
+                if spent or self.is_too_long(error):
                     raise
                 self.wait(pause)
         raise ValueError("attempts must be positive")
+
+    def is_too_long(self, error: Transient) -> bool:
+        """Whether it has to be waited for in the ledger: work pauses, not worker slots (G7)."""
+        asked = error.retry_after_s if isinstance(error, Throttled) else None
+        return (asked or 0.0) > min(LONGEST_HELD_S, self.budget_s)
 
     def pause(self, attempt: int, error: Transient) -> float:
         """Seconds to wait after the failed attempt of that number, counted from 0."""

@@ -25,12 +25,14 @@ CONTENT_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_
 """A registry says that it lacks what we believed it to have (distribution-spec 1.1, error codes)."""
 
 
-def seal(stage: Stage) -> None:
-    """Put the manifests of every tag whose blobs are all there; record what landed and what failed."""
-    known = stage.engine.ledger.batches.outcomes(stage.batch)
+def seal(stage: Stage) -> int:
+    """Put the manifests of every tag whose blobs are all there; record what landed and what failed.
+
+    Returns how many landed. The batch is read anew: hauls and the step before have written to it.
+    """
+    view = stage.engine.ledger.batches.view(stage.batch)
+    known, associates, now = view.outcomes, view.associates, view.now
     placed = stage.engine.ledger.batches.placed(stage.batch, stage.region)
-    associates = stage.engine.ledger.batches.associates(stage.batch)
-    now = stage.engine.ledger.now()
     with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
         sealed = {
             (one.tag, name): pool.submit(
@@ -48,8 +50,7 @@ def seal(stage: Stage) -> None:
         outcomes = {pair: _proved(answer.result(), now) for pair, answer in sealed.items()}
     outcomes |= _accounts(stage, outcomes, placed)
     stage.engine.ledger.batches.record(stage.batch, outcomes, (*BEFORE_FLIP, "current"))
-    landed = sum(outcome.state == "landed" for outcome in outcomes.values())
-    stage.engine.ledger.batches.count(stage.run, stage.region, {"tags_landed": landed})
+    return sum(outcome.state == "landed" for outcome in outcomes.values())
 
 
 def _open(outcome: Outcome, has_associates: bool) -> bool:  # noqa: FBT001 - a fact about the tag, not a switch

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from mirror.engine import Engine, Progress
 from mirror.graph import Graph
-from mirror.ledger.batches import Resolved
+from mirror.ledger.batches import Resolved, View
 from mirror.manifests import Manifests
 from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier
@@ -31,23 +31,26 @@ class Stage:
     tags: list[Resolved]
     """Those that were resolved."""
     progress: Progress
+    view: View
+    """The batch as the step found it."""
     _graphs: dict[str, Graph] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _turns: dict[tuple[str, str], threading.Lock] = field(default_factory=dict)
 
     @classmethod
     def open(cls, engine: Engine, batch: str, region: str, progress: Progress) -> Stage:
-        run = engine.ledger.batches.run_of(batch)
-        spec = engine.ledger.spec(run)
+        spec = engine.ledger.spec(engine.ledger.batches.run_of(batch))
+        view = engine.ledger.batches.view(batch)
         return cls(
             engine=engine,
             batch=batch,
             region=region,
             spec=spec,
-            source=engine.open_repository(spec.source),
+            source=engine.open_source(engine.ledger.batches.run_of(batch)),
             targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
-            tags=[one for one in engine.ledger.batches.resolved(batch) if one.descriptor],
+            tags=[one for one in view.resolved if one.descriptor],
             progress=progress,
+            view=view,
         )
 
     @property

@@ -28,7 +28,7 @@ def next_attempt(engine: Engine, member: str, error: Exception) -> float | None:
 def _next_attempt(engine: Engine, member: str, reason: str, retry_after_s: float | None) -> float | None:
     until = _until(engine, member, retry_after_s)
     if until is not None:
-        engine.ledger.note_wait(member, reason)  # for whoever watches: nothing else would say why
+        engine.ledger.note_wait(member, reason, until)  # for whoever watches: nothing else would say why
     return until
 
 

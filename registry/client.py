@@ -53,10 +53,12 @@ _ABOUT_CONTENT = frozenset({"NAME_UNKNOWN", "NAME_INVALID", "MANIFEST_UNKNOWN", 
 class RemoteRepository:
     """One repository of one registry; satisfies :class:`registry.repository.Repository`. Thread-safe."""
 
-    def __init__(self, registry: Registry, repository: str) -> None:
+    def __init__(self, registry: Registry, repository: str, *, gives_way: bool = False) -> None:
+        """``gives_way``: its pulls leave the reserve to others (:mod:`registry.gate`)."""
         check_repository(repository, f"{registry.host}/{repository}", registry.host)
         self._registry = registry
         self._repository = repository
+        self._gives_way = gives_way
         self._pull = (f"repository:{repository}:pull",)
         self._push = (f"repository:{repository}:pull,push",)
         self._delete = (f"repository:{repository}:pull,push,delete",)
@@ -258,6 +260,7 @@ class RemoteRepository:
             (("Accept", ACCEPT),),
             accepted=accepted,
             follows=True,
+            gives_way=self._gives_way,
         )
 
     def _manifest_bytes(self, response: httpx.Response, what: str) -> bytes:

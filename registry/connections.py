@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
+from registry.accounts import PooledRegistry
 from registry.client import RemoteRepository
 from registry.credentials import CredentialSource
 from registry.endpoint import Endpoint
 from registry.exchange import Observer, Registry
+from registry.gate import Gate
 from registry.layout import LayoutRepository
 from registry.reference import Reference
 from registry.repository import Repository
@@ -25,31 +27,44 @@ class Connections:
         endpoints: Mapping[str, Endpoint] | Callable[[str], Endpoint],
         credentials: CredentialSource,
         observer: Observer | None = None,
+        gate: Gate | None = None,
+        accounts: Mapping[str, Mapping[str, CredentialSource]] | None = None,
     ) -> None:
-        """A host that the mapping ``endpoints`` leaves out is reached on the usual terms."""
+        """A host that the mapping ``endpoints`` leaves out is reached on the usual terms.
+
+        ``gate`` says when a registry may be asked. ``accounts``: by host the accounts that share its load,
+        by the name that the gate knows each by; ``credentials`` speak for all other hosts.
+        """
         self._endpoints = endpoints
         self._credentials = credentials
         self._observer = observer
+        self._gate = gate
+        self._accounts = accounts or {}
         self._lock = threading.Lock()
         self._registries: dict[str, Registry] = {}
 
-    def open(self, reference: Reference | str) -> Repository:
+    def open(self, reference: Reference | str, *, gives_way: bool = False) -> Repository:
         """The repository that ``reference`` is in, whatever its tag or digest.
 
-        Raises MalformedReference for a text that is no reference.
+        ``gives_way``: its pulls leave the reserve of the budget to others. Raises MalformedReference for
+        a text that is no reference.
         """
         if isinstance(reference, str):
             reference = Reference.parse(reference)
         if reference.is_layout:
             return LayoutRepository(reference.repository)
-        return RemoteRepository(self.registry(reference.host), reference.repository)
+        return RemoteRepository(self.registry(reference.host), reference.repository, gives_way=gives_way)
 
     def registry(self, host: str) -> Registry:
         """The Registry of ``host``, as references name it."""
         with self._lock:
             if host not in self._registries:
-                self._registries[host] = Registry(self._endpoint(host), self._credentials, self._observer)
+                self._registries[host] = self._made(host)
             return self._registries[host]
+
+    def counts_pulls(self, host: str) -> bool | None:
+        """Whether ``host`` counts reading as pulls; None: not heard of yet."""
+        return self._gate.counts(host) if self._gate else False
 
     def close(self) -> None:
         """Close what is idle, and what is in use when its exchange ends; what is opened later is new."""
@@ -57,6 +72,12 @@ class Connections:
             registries, self._registries = self._registries, {}
         for registry in registries.values():
             registry.close()
+
+    def _made(self, host: str) -> Registry:
+        endpoint = self._endpoint(host)
+        if accounts := self._accounts.get(host):
+            return PooledRegistry(endpoint, accounts, self._observer, self._gate)
+        return Registry(endpoint, self._credentials, self._observer, self._gate)
 
     def _endpoint(self, host: str) -> Endpoint:
         if callable(self._endpoints):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import Literal
 
 import httpx
@@ -16,7 +17,11 @@ from registry.credentials import CredentialSource
 from registry.dialing import tls_context
 from registry.endpoint import Endpoint
 from registry.errors import Refused, Transient, Unsafe
+from registry.gate import Admission, Answer, Asking, Gate
 from registry.locations import ForbiddenLocation, is_same_origin, redirected
+from registry.ratelimits import rate_limits
+from registry.retry_after import retry_after_s
+from registry.tokens import subject
 from registry.transport import VIEWS, transport_for
 from registry.urls import origin_of
 
@@ -27,6 +32,9 @@ Observer = Callable[[str, Kind, int], None]
 MAX_REDIRECTS = 5
 MAX_CHALLENGES = 2
 USER_AGENT = "sealift"
+_FINAL = frozenset({403, 404, 429})
+"""Answers to a HEAD that a GET need not be tried after."""
+_about = lru_cache(maxsize=4096)(subject)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -81,6 +89,8 @@ class Call:
     """Whether redirects are followed; only reading calls may."""
     views: bool = False
     """Whether the answer's blocks may be views of one buffer."""
+    gives_way: bool = False
+    """Whether it leaves the reserve of pulls to others."""
 
     @property
     def writes(self) -> bool:
@@ -95,9 +105,17 @@ class Registry:
     """
 
     def __init__(
-        self, endpoint: Endpoint, credentials: CredentialSource, observer: Observer | None = None
+        self,
+        endpoint: Endpoint,
+        credentials: CredentialSource,
+        observer: Observer | None = None,
+        gate: Gate | None = None,
+        account: str = "",
     ) -> None:
+        """``account`` names this one to the ``gate`` where the registry has several."""
         self.endpoint = endpoint
+        self.account = account
+        self._gate = gate
         self.host = endpoint.host
         self.base = endpoint.base_url
         self.has_referrers_api = True
@@ -139,8 +157,7 @@ class Registry:
         raise Unsafe(self.host, call.what, f"more than {MAX_REDIRECTS} redirects")
 
     def _authorized(self, call: Call, url: httpx.URL) -> httpx.Response:
-        sent = self._authorizer.header(call.scopes)
-        response = self._send(call, url, sent)
+        sent, response = self._admitted(call, url)
         for _ in range(MAX_CHALLENGES):
             if response.status_code != 401:
                 break
@@ -149,9 +166,40 @@ class Registry:
                 break
             if not call.body.is_repeatable:
                 raise Transient(self.host, call.what, "the token was refused in the middle of an upload", 401)
-            sent = self._authorizer.header(call.scopes)
-            response = self._send(call, url, sent)
+            sent, response = self._admitted(call, url, looked=True)
         return response
+
+    def _admitted(
+        self, call: Call, url: httpx.URL, *, looked: bool = False
+    ) -> tuple[str | None, httpx.Response]:
+        """Send once the gate lets it pass: (the Authorization that was sent, the answer)."""
+        if self._gate is None:
+            sent = self._authorizer.header(call.scopes)
+            return sent, self._send(call, url, sent)
+        asking = self._asking_for(call)
+        admission = self._gate.admit(asking, looked=looked)
+        if admission is None:
+            look = self._authorized(replace(call, method="HEAD"), url)
+            look.close()
+            if look.status_code in _FINAL:
+                return None, look
+            admission = self._gate.admit(asking, looked=True) or Admission(asking)
+        answer = Answer(was_sent=False)
+        try:
+            sent = self._authorizer.header(call.scopes)
+            answer = Answer()
+            response = self._send(call, url, sent)
+            answer = _answer_of(response, call.kind)
+        finally:
+            patience = self._gate.answered(admission, answer)
+        if response.status_code == 429 and patience is not None and answer.retry_after_s is None:
+            # The registry does not say how long: then it is as long as everybody else leaves it alone.
+            response.headers["retry-after"] = str(math.ceil(patience))
+        return sent, response
+
+    def _asking_for(self, call: Call) -> Asking:
+        repository = _about(call.scopes)
+        return Asking(self.host, self.account, repository, call.what, call.method, call.kind, call.gives_way)
 
     def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:
         request = httpx.Request(
@@ -196,6 +244,9 @@ class Registry:
         request.extensions.setdefault("timeout", self._timeouts(commits=False))
         response = kept(self._asking.handle_request(request))
         self._observe(request.method, "token", response.status_code)
+        if response.status_code == 429 and self._gate is not None:
+            asking = Asking(self.host, self.account, "", "", request.method, "token")
+            self._gate.answered(Admission(asking), _answer_of(response, "token"))
         return response
 
     def _timeouts(self, *, commits: bool) -> dict[str, float]:
@@ -211,6 +262,12 @@ class Registry:
     def _observe(self, method: str, kind: Kind, status: int) -> None:
         if self._observer is not None:
             self._observer(method, kind, status)
+
+
+def _answer_of(response: httpx.Response, kind: Kind) -> Answer:
+    status = response.status_code
+    asked = retry_after_s(response.headers) if status == 429 else None
+    return Answer(status, rate_limits(response.headers) if kind == "manifest" else None, asked)
 
 
 def _headers(call: Call, url: httpx.URL, authorization: str | None) -> list[tuple[str, str]]:

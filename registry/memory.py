@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
@@ -17,10 +17,11 @@ from registry.descriptor import Descriptor, digest_of
 from registry.images import Image, Index
 from registry.manifest import Manifest
 from registry.memory_api import Api, Terms, kind_of
+from registry.memory_limits import PullLimits
 from registry.memory_store import Blobs, ErrorReply, Store
 from registry.memory_wire import Cut, Server
 
-__all__ = ["Cut", "ErrorReply", "Logged", "MemoryRegistry", "Pause"]
+__all__ = ["Cut", "ErrorReply", "Logged", "MemoryRegistry", "Pause", "PullLimits"]
 
 SPOOL_BYTES = 8 * 2**20
 REMEMBERED_REQUESTS = 100_000
@@ -77,6 +78,8 @@ class MemoryRegistry:
         password: str = "",
         spool_bytes: int = SPOOL_BYTES,
         on_request: Hook | None = None,
+        others: Mapping[str, str] | None = None,
+        pulls: PullLimits | None = None,
     ) -> None:
         """Say how this registry differs from others.
 
@@ -86,9 +89,21 @@ class MemoryRegistry:
         ``immutable_tags``: a tag once set never moves (TAG_INVALID). ``deletes`` False: 405.
         ``mounts`` False: mounts open a session instead. ``quota_bytes``: for all content together; DENIED
         beyond it. ``page_size``: most names a list returns at once. ``username``: Basic authentication
-        for every request. ``spool_bytes``: larger blobs go to a temporary file.
+        for every request; ``others``: passwords of further accounts by user name. ``spool_bytes``: larger
+        blobs go to a temporary file. ``pulls``: how many manifests may be read, as Docker Hub limits them.
         """
-        terms = Terms(referrers, sparse_index, immutable_tags, deletes, mounts, page_size, username, password)
+        terms = Terms(
+            referrers,
+            sparse_index,
+            immutable_tags,
+            deletes,
+            mounts,
+            page_size,
+            username,
+            password,
+            others or {},
+            pulls,
+        )
         self.on_request = on_request
         self._store = Store(spool_bytes, quota_bytes)
         self._api = Api(self._store, terms)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from registry.descriptor import MANIFEST_TYPES, OCI_INDEX, Descriptor, is_digest
 from registry.manifest import MAX_MANIFEST_BYTES, Manifest, ManifestError
+from registry.memory_limits import PullLimits
 from registry.memory_store import Content, ErrorReply, Session, Store
 from registry.reference import MalformedReference, check_repository, check_tag
 
@@ -44,6 +45,9 @@ class Terms:
     page_size: int = 1000
     username: str | None = None
     password: str = field(default="", repr=False)
+    others: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Further accounts: passwords by user name."""
+    pulls: PullLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +144,8 @@ class Api:
             given = base64.b64decode(token) if scheme.lower() == "basic" else b""
         except binascii.Error:
             given = b""
-        if not hmac.compare_digest(given, f"{self._terms.username}:{self._terms.password}".encode()):
+        known = {self._terms.username: self._terms.password, **self._terms.others}
+        if not any(hmac.compare_digest(given, f"{one}:{known[one]}".encode()) for one in known):
             challenge = {"WWW-Authenticate": 'Basic realm="registry"'}
             raise ErrorReply(401, "UNAUTHORIZED", "authentication required", challenge)
 
@@ -171,6 +176,9 @@ class Api:
     def _get_manifest(self, request: Request) -> Reply:
         manifest = self._store.manifest(request.repository, request.item)
         headers = {"Content-Type": manifest.media_type, "Docker-Content-Digest": manifest.digest}
+        if pulls := self._terms.pulls:
+            told = pulls.pulled if request.method == "GET" else pulls.looked
+            headers |= told(request.headers.get("Authorization", ""))
         return Reply(200, headers, manifest.content, length=manifest.size)
 
     def _put_manifest(self, request: Request) -> Reply:

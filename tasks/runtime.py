@@ -15,13 +15,14 @@ import redis
 from config.environment import redis_url_of
 from config.fleet import Fleet, load_fleet
 from config.settings import Settings
+from mirror.budget import Budget
 from mirror.engine import Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
 from registry.redact import redacted
 from tasks.canvas import PRIORITY
-from tasks.terms import credential_entries, endpoint_of
+from tasks.terms import account_entries, allowance_of, credential_entries, endpoint_of
 
 if TYPE_CHECKING:
     from registry.connections import (
@@ -55,7 +56,7 @@ class Runtime:
 
     @cached_property
     def connections(self) -> Connections:
-        return connections_of(self.settings, self.fleet)
+        return connections_of(self.settings, self.fleet, self.ledger)
 
     @cached_property
     def engine(self) -> Engine:
@@ -63,6 +64,7 @@ class Runtime:
         return Engine(
             ledger=self.ledger,
             open_repository=self.connections.open,
+            counts_pulls=self.connections.counts_pulls,
             patience=Patience(settings.attempts, settings.retry_budget_s),
             limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
             memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),
@@ -122,13 +124,25 @@ def compose(settings: Settings) -> Runtime:
     return Runtime(settings, fleet, ledger, client)
 
 
-def connections_of(settings: Settings, fleet: Fleet) -> Connections:
-    """Registries on the fleet file's terms, with its accounts first, then docker's and podman's."""
+def connections_of(settings: Settings, fleet: Fleet, ledger: Ledger | None = None) -> Connections:
+    """Registries on the fleet file's terms, with its accounts first, then docker's and podman's.
+
+    With a ``ledger`` they are asked within the fleet's budgets.
+    """
     from registry.connections import Connections
+    from registry.credentials import ExplicitCredentials
     from registry.docker_config import usual_credentials
 
-    credentials = usual_credentials(credential_entries(fleet))
-    return Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
+    accounts = {
+        host: {name: ExplicitCredentials({host: entry}) for name, entry in entries.items()}
+        for host, entries in account_entries(fleet).items()
+    }
+    return Connections(
+        lambda host: endpoint_of(fleet, settings, host),
+        usual_credentials(credential_entries(fleet)),
+        gate=Budget(ledger, lambda host: allowance_of(fleet, host)) if ledger else None,
+        accounts=accounts,
+    )
 
 
 def fleet_of(settings: Settings) -> Fleet:

@@ -31,7 +31,8 @@ PROGRESS_S = 2.0
 @shared_task(name="sealift.enumerate")
 def enumerate_task(run: str) -> None:
     rt = runtime()
-    enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: open_window(rt, run))
+    most_waiting = 2 * rt.settings.window_batches
+    enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: send_opened(rt, run), most_waiting)
 
 
 @shared_task(name="sealift.mirror", bind=True)
@@ -176,6 +177,13 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
 
 
 def open_window(rt: Runtime, run: str) -> None:
+    """Room was made: fill it, and have the list read on where little is left to fill it with."""
+    send_opened(rt, run)
+    if rt.ledger.wants_listing(run, rt.settings.window_batches):
+        canvas.send_enumerate(rt.ledger, run)
+
+
+def send_opened(rt: Runtime, run: str) -> None:
     """Send the batches for which there is room now."""
     for batch in rt.ledger.open_window(run, rt.settings.window_batches):
         canvas.send_first(rt.ledger, batch)

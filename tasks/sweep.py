@@ -57,11 +57,8 @@ class Queues:
 
 
 def _send_on_run(rt: Runtime, run: str) -> None:
-    _, listed = rt.ledger.cursor(run)
-    if listed:
-        open_window(rt, run)
-    else:
-        canvas.send_enumerate(rt.ledger, run)
+    """A message that asked for the list may be lost, and with it whoever would have asked again."""
+    open_window(rt, run)
 
 
 def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:

@@ -5,15 +5,18 @@ The second pass over a fleet file: ``config.fleet`` has seen to structure, types
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from typing import Literal
 
 from config.environment import looked_up
 from config.fleet import Fleet, Mirror, RegistryConfig
 from config.problems import FleetError, Problem
 from config.settings import Settings
+from mirror.budget import Allowance
 from mirror.select import Selection
 from mirror.spec import MirrorSpec, Target
 from registry.credentials import CredentialEntry
@@ -21,6 +24,7 @@ from registry.endpoint import Endpoint, Timeouts
 from registry.reference import MalformedReference, Reference
 
 Where = tuple[str | int, ...]
+_PLAIN_NAME = re.compile(r"(?:env:)?[A-Za-z0-9_-]{1,64}")
 
 
 def spec_of(mirror: Mirror, fleet: Fleet) -> MirrorSpec:
@@ -70,6 +74,33 @@ def credential_entries(fleet: Fleet) -> dict[str, CredentialEntry]:
         for host, config in fleet.registries.items()
         if config.username and config.password and (canonical := host_of(host))
     }
+
+
+def account_entries(fleet: Fleet) -> dict[str, dict[str, CredentialEntry]]:
+    """The accounts of hosts that have several, by the name under which the ledger keeps their budgets."""
+    return {
+        canonical: {
+            _known_as(one.username): CredentialEntry(
+                _placed(one.username, fleet), _placed(one.password, fleet)
+            )
+            for one in config.accounts
+        }
+        for host, config in fleet.registries.items()
+        if config.accounts and (canonical := host_of(host))
+    }
+
+
+def allowance_of(fleet: Fleet, host: str) -> Allowance:
+    """What the file says about how much ``host`` may be asked."""
+    _, config = _registry(fleet, host)
+    return Allowance(config.requests_per_minute, config.reserve_percent / 100)
+
+
+def _known_as(username: str) -> str:
+    """The name as the file spells it, the same for the whole fleet; an e-mail address as its hash."""
+    if _PLAIN_NAME.fullmatch(username):
+        return username
+    return f"account-{sha256(username.encode()).hexdigest()[:12]}"
 
 
 def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec | None:

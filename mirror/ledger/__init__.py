@@ -2,8 +2,8 @@
 
 This package is the only place that knows the keys. Its parts: runs (here), batches and what became of
 their tags (:mod:`mirror.ledger.batches`), content that is known to be somewhere
-(:mod:`mirror.ledger.content`). A step that advances a state is one Lua script (:mod:`.scripts`), so every
-step may be asked for twice.
+(:mod:`mirror.ledger.content`), what registries still allow (:mod:`mirror.ledger.budgets`). A step that
+advances a state is one Lua script (:mod:`.scripts`), so every step may be asked for twice.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import redis
 
 from mirror.ledger import scripts
 from mirror.ledger.batches import Batches
+from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S
@@ -37,6 +38,8 @@ KNOWN_RUNS = 256
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
 CONFIRM_MS = 5000
+LISTING_S = 15
+"""After so long it is asked again for a listing that nobody was heard to go on with."""
 _EPOCH = 1_700_000_000
 
 
@@ -68,11 +71,13 @@ class Ledger:
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
+        self.budgets = Budgets(client, self.keys)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
         self._trouble = script(scripts.TROUBLE)
         self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
+        self._wants = script(scripts.WANTS_LISTING)
 
     def ping(self) -> None:
         """Raise LedgerError where the server does not answer."""
@@ -103,7 +108,11 @@ class Ledger:
     def _terms(self, run: str) -> tuple[MirrorSpec, Lane]:
         """Written once and never changed, so each process reads them once."""
         if run not in self._known:
-            document, lane = self._fields(run, "spec", "lane")
+            return self._keep_terms(run, *self._fields(run, "spec", "lane"))
+        return self._known[run]
+
+    def _keep_terms(self, run: str, document: str, lane: str) -> tuple[MirrorSpec, Lane]:
+        if run not in self._known:
             if len(self._known) >= KNOWN_RUNS:
                 self._known.clear()
             terms: tuple[MirrorSpec, Lane] = (
@@ -169,9 +178,6 @@ class Ledger:
     def _ends(self, run: str) -> list[str]:
         return [self.keys.run(run), self.keys.open, self.keys.parked]
 
-    def is_cancelled(self, run: str) -> bool:
-        return self._fields(run, "state")[0] == "cancelled"
-
     def now(self) -> float:
         """The server's clock in Unix time: the only one that a fleet's machines share."""
         seconds, micros = self._redis.time()
@@ -199,15 +205,18 @@ class Ledger:
         since, until = self._trouble([document], [first_s, longest_s])
         return float(since), float(until)
 
-    def note_wait(self, member: str, reason: str) -> None:
-        """Keep for the run's report what one of its members waits for."""
-        self._redis.hset(self.keys.run(member.partition(".")[0]), "waits", reason)
+    def note_wait(self, member: str, reason: str, until: float) -> None:
+        """Keep for the run's report what one of its members waits for, and until when."""
+        noted = {"waits": reason, "waits_until": f"{until:.0f}"}
+        self._redis.hset(self.keys.run(member.partition(".")[0]), mapping=noted)
 
     def no_trouble(self, member: str) -> None:
         """It goes well again: the next trouble starts anew."""
         document = self.keys.batch(member) if "." in member else self.keys.run(member)
-        self._redis.hdel(document, "trouble", "troubles", "trouble_until")
-        self._redis.hdel(self.keys.run(member.partition(".")[0]), "waits")
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hdel(document, "trouble", "troubles", "trouble_until")
+        pipe.hdel(self.keys.run(member.partition(".")[0]), "waits", "waits_until")
+        pipe.execute()
 
     def confirm(self) -> None:
         """Return when what this process wrote so far would survive a crash of the server.
@@ -229,15 +238,29 @@ class Ledger:
         if not local:
             raise redis.TimeoutError(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
 
-    def add_digest_tags(self, run: str, tags: Sequence[str]) -> None:
-        """Digest tags (``sha256-….sig``) that the source's listing showed."""
-        self._redis.hset(self.keys.run(run), "digest_tags_listed", "1")
+    def waiting_batches(self, run: str) -> int:
+        """Batches that wait for room in the run's window."""
+        return int(self._redis.llen(self.keys.queue(run)))
+
+    def pause_listing(self, run: str) -> None:
+        """The run's list is read on when there is room: whoever makes it may ask for that again."""
+        self._redis.delete(self.keys.listing(run))
+
+    def wants_listing(self, run: str, least_waiting: int) -> bool:
+        """Whether the caller should have the run's list read on: it is not at its end, and little waits."""
+        keys = [self.keys.run(run), self.keys.queue(run), self.keys.listing(run)]
+        return bool(self._wants(keys, [least_waiting, LISTING_S]))
+
+    def add_digest_tags(self, run: str, tags: Sequence[str], *, complete: bool = False) -> None:
+        """Digest tags (``sha256-….sig``) that the source's listing showed; ``complete``: these are all."""
+        if complete:
+            self._redis.hset(self.keys.run(run), "digest_tags_listed", "1")
         if tags:
             self._redis.sadd(self.keys.digest_tags(run), *tags)
             self._redis.expire(self.keys.digest_tags(run), KEEP_S)
 
     def digest_tags(self, run: str, names: Sequence[str]) -> frozenset[str] | None:
-        """Those of ``names`` that were listed; None where this run has no listing."""
+        """Those of ``names`` that were listed; None where the run has not seen all there are."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hexists(self.keys.run(run), "digest_tags_listed")
         if names:
@@ -268,10 +291,13 @@ class Ledger:
 
     def run_report(self, run: str) -> RunReport:
         """The run as a value, without its tags; UnknownRun."""
-        row = {k.decode(): v.decode() for k, v in self._redis.hgetall(self.keys.run(run)).items()}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hgetall(self.keys.run(run)).hgetall(self.keys.progress(run))
+        fields, progress = pipe.execute()
+        row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
-        spec = MirrorSpec.parse(json.loads(row["spec"]))
+        spec = self._keep_terms(run, row["spec"], row["lane"])[0]
         states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
         tags = int(row["tags"])
         if pending := tags - sum(states.values()):
@@ -287,10 +313,13 @@ class Ledger:
             listed=row["listed"] == "1",
             tags=tags,
             states=states,
-            regions=self._regions(run, spec),
+            regions=_regions(progress, spec),
             error=row.get("error", ""),
             error_kind=row.get("error_kind", ""),
             waits=row.get("waits", "") if row["state"] == "open" else "",
+            waits_until_s=float(row["waits_until"])
+            if row["state"] == "open" and "waits_until" in row
+            else None,
         )
 
     def runs(self, limit: int = 20) -> list[RunReport]:
@@ -306,26 +335,27 @@ class Ledger:
         for index in range(int(count)):
             yield from self.batches.tag_reports(f"{run}.{index}", spec)
 
-    def _regions(self, run: str, spec: MirrorSpec) -> tuple[RegionReport, ...]:
-        row = {k.decode(): int(v) for k, v in self._redis.hgetall(self.keys.progress(run)).items()}
-
-        def of(region: str) -> RegionReport:
-            count = {name: row.get(f"{region}\n{name}", 0) for name in PROGRESS_FIELDS}
-            return RegionReport(
-                region=region,
-                tags_landed=count.pop("tags_landed"),
-                tags_flipped=count.pop("tags_flipped"),
-                planned_bytes=count.pop("planned_bytes"),
-                moved=Moved(**count),
-            )
-
-        return tuple(of(region) for region in spec.regions)
-
     def _fields(self, run: str, *names: str) -> list[str]:
         values = self._redis.hmget(self.keys.run(run), list(names))
         if values[0] is None:
             raise UnknownRun(run)
         return [value.decode() if value is not None else "" for value in values]
+
+
+def _regions(rows: Mapping[bytes, bytes], spec: MirrorSpec) -> tuple[RegionReport, ...]:
+    row = {key.decode(): int(value) for key, value in rows.items()}
+
+    def of(region: str) -> RegionReport:
+        count = {name: row.get(f"{region}\n{name}", 0) for name in PROGRESS_FIELDS}
+        return RegionReport(
+            region=region,
+            tags_landed=count.pop("tags_landed"),
+            tags_flipped=count.pop("tags_flipped"),
+            planned_bytes=count.pop("planned_bytes"),
+            moved=Moved(**count),
+        )
+
+    return tuple(of(region) for region in spec.regions)
 
 
 PROGRESS_FIELDS = (

@@ -5,120 +5,58 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, Literal
 
 from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
-from mirror.report import Moved, TagReport, TagState, TargetReport
-from mirror.spec import MirrorSpec, Target
-from registry.descriptor import Descriptor
-from registry.errors import Throttled
+from mirror.ledger.values import (
+    BEFORE_FLIP,
+    STEP_OF,
+    Associate,
+    BatchState,
+    Outcome,
+    Outcomes,
+    OutcomeState,
+    Placed,
+    Placing,
+    RegionStep,
+    Resolved,
+    View,
+    associates_of,
+    associates_row,
+    done_of,
+    outcomes_of,
+    packed,
+    pair_of,
+    resolved_of,
+    resolved_row,
+    tag_reports,
+    unpacked,
+)
+from mirror.report import TagReport
+from mirror.spec import MirrorSpec
 
-BatchState = Literal["queued", "resolving", "landing", "flipping", "returning", "concluded"]
-OutcomeState = Literal[
-    "missing",
-    "waiting",
-    "landed",
-    "ready",
-    "current",
-    "updated",
-    "returned",
-    "split",
-    "failed",
-    "superseded",
-    "cancelled",
+__all__ = [
+    "BEFORE_FLIP",
+    "STEP_OF",
+    "Associate",
+    "BatchState",
+    "Batches",
+    "Outcome",
+    "OutcomeState",
+    "Outcomes",
+    "Placed",
+    "Placing",
+    "RegionStep",
+    "Resolved",
+    "View",
 ]
-"""``landed``: all content is there; ``ready``: the tag may move; ``returned``, ``split``: it had to."""
-STEP_OF: dict[BatchState, Literal["landed", "flipped", "returned"]] = {
-    "landing": "landed",
-    "flipping": "flipped",
-    "returning": "returned",
-}
-"""What each region has done when it is through with a state."""
-BEFORE_FLIP: tuple[OutcomeState, ...] = ("missing", "waiting", "landed")
+
 KEEP_S = 7 * 86400
 """How long the tags of a concluded batch can be looked up."""
-
-_SHOWN: dict[OutcomeState, TagState] = {
-    "missing": "pending",
-    "waiting": "waiting",
-    "landed": "pending",
-    "ready": "pending",
-    "current": "current",
-    "updated": "updated",
-    "returned": "failed",
-    "split": "failed",
-    "failed": "failed",
-    "superseded": "superseded",
-    "cancelled": "cancelled",
-}
-_WORST: tuple[TagState, ...] = (
-    "failed", "held", "waiting", "pending", "cancelled", "superseded", "updated", "current",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A tag and what it was when the batch was resolved, or why it could not be."""
-
-    tag: str
-    ref: str
-    """What names it at the source: a tag or a digest."""
-    descriptor: Descriptor | None = None
-    reason: str = ""
-    kind: str = ""
-    generation: int = 0
-    """Which of two answers of the source is the newer one."""
-    at: float = 0.0
-    """When the source was asked, in Unix time of the server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One tag in one target; ``previous`` is the journal: the digest the tag had before, None if new."""
-
-    state: OutcomeState
-    reason: str = ""
-    kind: str = ""
-    previous: str | None = None
-    moved: Moved = field(default_factory=Moved)
-    at: float = 0.0
-    """Unix time: when it was proved (``landed``); until when it waits (``waiting``, ``ready``)."""
-
-    @classmethod
-    def failed(cls, error: Exception, previous: str | None = None) -> Outcome:
-        return cls("failed", str(error), type(error).__name__, previous)
-
-
-@dataclass(frozen=True, slots=True)
-class Associate:
-    """A manifest about ``subject``; ``tag`` names a digest tag (``sha256-….sig``), empty for a referrer."""
-
-    subject: str
-    descriptor: Descriptor
-    tag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Placing:
-    """One blob in one target: how it came to be there, or why it could not."""
-
-    how: Literal["copied", "mounted", "present", "failed"]
-    reason: str = ""
-    kind: str = ""
-    retry_after_s: float | None = None
-
-    @classmethod
-    def failed(cls, error: Exception) -> Placing:
-        asked = error.retry_after_s if isinstance(error, Throttled) else None
-        return cls("failed", str(error), type(error).__name__, asked)
-
-
-Placed = dict[tuple[str, str], Placing]
-"""By (digest, target repository)."""
-Outcomes = dict[tuple[str, str], Outcome]
-"""By (tag, target repository)."""
+LONGEST_S = 90 * 86400
+"""Longer than any batch is open: what a step writes that came too late has an end."""
 
 
 class Batches:
@@ -137,8 +75,25 @@ class Batches:
         return batch.rpartition(".")[0]
 
     def state(self, batch: str) -> BatchState:
-        value: bytes | None = self._redis.hget(self._keys.batch(batch), "state")
-        return value.decode() if value else "concluded"  # type: ignore[return-value]  # scripts write only these
+        return _state(self._redis.hget(self._keys.batch(batch), "state"))
+
+    def view(self, batch: str) -> View:
+        """What a step looks at before it does anything."""
+        pipe = self._redis.pipeline(transaction=False)
+        for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
+            pipe.hgetall(key(batch))
+        pipe.hget(self._keys.run(self.run_of(batch)), "state")
+        pipe.time()
+        row, tags, outcomes, associates, run_state, (seconds, micros) = pipe.execute()
+        return View(
+            state=_state(row.get(b"state")),
+            done=done_of(row),
+            resolved=resolved_of(row.get(b"tags"), tags),
+            outcomes=outcomes_of(outcomes),
+            associates=associates_of(associates),
+            is_cancelled=run_state == b"cancelled",
+            now=seconds + micros / 1e6,
+        )
 
     def advance(self, batch: str, expected: BatchState, state: BatchState) -> bool:
         """Move the batch on, if it is where the caller believes it to be."""
@@ -163,23 +118,30 @@ class Batches:
         """What the tags are for the whole life of this batch; the first answer stays."""
         pipe = self._redis.pipeline()
         for one in resolved:
-            document = one.descriptor.document() if one.descriptor else None
-            pipe.hsetnx(self._keys.tags(batch), one.tag, json.dumps({**asdict(one), "descriptor": document}))
+            pipe.hsetnx(self._keys.tags(batch), one.tag, resolved_row(one))
+        pipe.expire(self._keys.tags(batch), LONGEST_S)
         pipe.execute()
 
     def resolved(self, batch: str) -> list[Resolved]:
         """In the order of the batch."""
-        rows = self._redis.hgetall(self._keys.tags(batch))
-        return [_resolved(tag, ref, rows.get(tag.encode())) for tag, ref in self.tags(batch)]
+        return self.results(batch)[0]
+
+    def results(self, batch: str) -> tuple[list[Resolved], Outcomes]:
+        """What is known of the batch's tags, whether it is under way or has ended."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hget(self._keys.batch(batch), "tags").hgetall(self._keys.tags(batch))
+        pipe.hgetall(self._keys.outcomes(batch)).get(self._keys.ended(batch))
+        tags, rows, outcomes, ended = pipe.execute()
+        return unpacked(ended) if ended else (resolved_of(tags, rows), outcomes_of(outcomes))
 
     # -- land --------------------------------------------------------------------------------------
 
     def due(self, batch: str, region: str, item: str, document: Mapping[str, Any] | None = None) -> bool:
         """Add something that must be done before the region's manifests go in; False if it was due."""
         key = self._keys.due(batch, region)
-        added = bool(self._redis.hsetnx(key, item, json.dumps(document or {})))
-        self._redis.expire(key, KEEP_S)
-        return added
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hsetnx(key, item, json.dumps(document or {})).expire(key, KEEP_S)
+        return bool(pipe.execute()[0])
 
     def due_alone(self, batch: str, region: str, item: str) -> None:
         """Make ``item`` the only thing due: its caller does all the rest itself."""
@@ -205,30 +167,25 @@ class Batches:
             rows = {
                 f"{digest}\n{target}": json.dumps(asdict(one)) for (digest, target), one in placed.items()
             }
-            self._redis.hset(key, mapping=rows)
-            self._redis.expire(key, KEEP_S)
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.hset(key, mapping=rows).expire(key, KEEP_S)
+            pipe.execute()
 
     def placed(self, batch: str, region: str) -> Placed:
         rows = self._redis.hgetall(self._keys.placed(batch, region))
-        return {_pair(key): Placing(**json.loads(value)) for key, value in rows.items()}
+        return {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
 
-    def region_done(self, batch: str, region: str, step: Literal["landed", "flipped", "returned"]) -> None:
-        self._redis.hset(self._keys.batch(batch), mapping={f"{step}:{region}": "1", "attempts": "0"})
+    def region_done(self, batch: str, region: str, step: RegionStep) -> None:
+        self._redis.hset(self._keys.batch(batch), mapping=_done(region, step))
 
-    def is_through(self, batch: str, region: str, state: Literal["landing", "flipping", "returning"]) -> bool:
-        """Whether the region has nothing to do in that state: it has done it, or the batch went on."""
-        return self.state(batch) != state or region in self.regions_done(batch, STEP_OF[state])
-
-    def reopen(
-        self, batch: str, regions: Iterable[str], *steps: Literal["landed", "flipped", "returned"]
-    ) -> None:
+    def reopen(self, batch: str, regions: Iterable[str], *steps: RegionStep) -> None:
         """The regions have to take the steps again."""
         names = [f"{step}:{region}" for region in regions for step in steps]
         self._redis.hdel(self._keys.batch(batch), "asked:finalize", "asked:conclude", *names)
 
-    def regions_done(self, batch: str, step: Literal["landed", "flipped", "returned"]) -> set[str]:
-        names = self._redis.hkeys(self._keys.batch(batch))
-        return {name.decode().partition(":")[2] for name in names if name.decode().startswith(f"{step}:")}
+    def regions_done(self, batch: str, step: RegionStep) -> set[str]:
+        done = done_of(self._redis.hkeys(self._keys.batch(batch)))
+        return {region for name, region in done if name == step}
 
     def roll(self, batch: str) -> int:
         """Count one more attempt to move a split tag forward."""
@@ -259,27 +216,23 @@ class Batches:
                 for (tag, target), one in outcomes.items()
                 for part in (f"{tag}\n{target}", json.dumps(asdict(one)))
             ]
-            self._record([self._keys.outcomes(batch)], [f" {' '.join(over)} ", *rows])
+            keys = [self._keys.outcomes(batch), self._keys.batch(batch)]
+            self._record(keys, [f" {' '.join(over)} ", *rows])
 
     def outcomes(self, batch: str) -> Outcomes:
-        rows = self._redis.hgetall(self._keys.outcomes(batch))
-        return {_pair(key): _outcome(json.loads(value)) for key, value in rows.items()}
+        return self.results(batch)[1]
 
-    def add_associates(self, batch: str, tag: str, associates: Sequence[Associate]) -> None:
-        """What travels with ``tag`` in every target; the first answer stays."""
-        value = json.dumps([[one.subject, one.descriptor.document(), one.tag] for one in associates])
-        self._redis.hsetnx(self._keys.associates(batch), tag, value)
+    def add_associates(self, batch: str, associates: Mapping[str, Sequence[Associate]]) -> None:
+        """What travels with each tag in every target; the first answer stays."""
+        pipe = self._redis.pipeline(transaction=False)
+        for tag, found in associates.items():
+            pipe.hsetnx(self._keys.associates(batch), tag, associates_row(found))
+        pipe.expire(self._keys.associates(batch), LONGEST_S)
+        pipe.execute()
 
     def associates(self, batch: str) -> dict[str, list[Associate]]:
         """By the tag they travel with; a tag without any is left out."""
-        rows = self._redis.hgetall(self._keys.associates(batch))
-        parsed = {
-            tag.decode(): [
-                Associate(subject, Descriptor.parse(at), name) for subject, at, name in json.loads(row)
-            ]
-            for tag, row in rows.items()
-        }
-        return {tag: found for tag, found in parsed.items() if found}
+        return associates_of(self._redis.hgetall(self._keys.associates(batch)))
 
     def claim(
         self, repository: str, one: Resolved, *, sure: bool = False
@@ -315,81 +268,50 @@ class Batches:
 
     # -- conclude ----------------------------------------------------------------------------------
 
-    def conclude(self, batch: str, expected: BatchState, spec: MirrorSpec) -> bool:
-        """Close the batch and count its tags, once; ends the run with its last batch."""
-        run = self.run_of(batch)
-        counts = Counter(report.state for report in self.tag_reports(batch, spec))
+    def conclude(self, batch: str, expected: BatchState, spec: MirrorSpec, view: View | None = None) -> bool:
+        """Close the batch and count its tags, once; ends the run with its last batch.
+
+        ``view``: the batch as the caller has just read it, if nothing was written since.
+        """
+        run, keys = self.run_of(batch), self._keys
+        resolved, outcomes = (view.resolved, view.outcomes) if view else self.results(batch)
+        counts = Counter(report.state for report in tag_reports(resolved, outcomes, spec))
         flat = [part for pair in counts.items() for part in pair]
-        done = self._conclude(
-            [
-                self._keys.batch(batch),
-                self._keys.run(run),
-                self._keys.flight(run),
-                self._keys.open,
-                self._keys.parked,
-            ],
-            [batch, run, expected, *flat],
-        )
-        if done:
-            self._expire(batch, spec)
-        return bool(done)
+        dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
+        dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
+        own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
+        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), *flat]
+        return bool(self._conclude([*own, *dropped], words))
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:
         """Every tag of the batch, as far as it is known."""
-        outcomes = self.outcomes(batch)
-        for one in self.resolved(batch):
-            targets = tuple(_target_report(one, target, outcomes) for target in spec.targets)
-            states: list[TagState] = [target.state for target in targets]
-            state = min(states, key=_WORST.index)
-            reason = next((t.reason for t in targets if t.state == state and t.reason), "")
-            digest = one.descriptor.digest if one.descriptor else None
-            yield TagReport(one.tag, digest, state, reason, targets)
+        return tag_reports(*self.results(batch), spec)
 
-    def count(self, run: str, region: str, counts: Mapping[str, int]) -> bool:
-        """Add to a region's progress; whether the run was cancelled meanwhile."""
+    def count(
+        self,
+        batch: str,
+        region: str,
+        counts: Mapping[str, int],
+        done: RegionStep | None = None,
+    ) -> bool:
+        """Add to the region's progress and say that the batch moves; whether the run was cancelled.
+
+        ``done``: with these counts the region has taken that step.
+        """
+        run = self.run_of(batch)
         pipe = self._redis.pipeline(transaction=False)
         for name, number in counts.items():
             pipe.hincrby(self._keys.progress(run), f"{region}\n{name}", number)
+        pipe.eval(scripts.TOUCH, 1, self._keys.open, batch)
+        if done:
+            pipe.hset(self._keys.batch(batch), mapping=_done(region, done))
         pipe.hget(self._keys.run(run), "state")
         return bool(pipe.execute()[-1] == b"cancelled")
 
-    def _expire(self, batch: str, spec: MirrorSpec) -> None:
-        pipe = self._redis.pipeline(transaction=False)
-        for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
-            pipe.expire(key(batch), KEEP_S)
-        for region in spec.regions:
-            pipe.delete(self._keys.due(batch, region), self._keys.placed(batch, region))
-        pipe.execute()
+
+def _done(region: str, step: RegionStep) -> dict[str, str]:
+    return {f"{step}:{region}": "1", "attempts": "0"}
 
 
-def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetReport:
-    outcome = outcomes.get((one.tag, target.repository))
-    if outcome is None:
-        state: TagState = "failed" if one.reason else "pending"
-        return TargetReport(target.repository, target.region, state, one.reason, one.kind)
-    return TargetReport(
-        repository=target.repository,
-        region=target.region,
-        state=_SHOWN[outcome.state],
-        reason=outcome.reason,
-        kind=outcome.kind,
-        previous=outcome.previous,
-        moved=outcome.moved,
-    )
-
-
-def _resolved(tag: str, ref: str, row: bytes | None) -> Resolved:
-    if row is None:
-        return Resolved(tag, ref)
-    value = json.loads(row)
-    at = Descriptor.parse(value["descriptor"]) if value["descriptor"] else None
-    return Resolved(**{**value, "descriptor": at})
-
-
-def _pair(key: bytes) -> tuple[str, str]:
-    tag, _, target = key.decode().partition("\n")
-    return tag, target
-
-
-def _outcome(document: dict[str, Any]) -> Outcome:
-    return Outcome(**{**document, "moved": Moved(**document["moved"])})
+def _state(value: bytes | None) -> BatchState:
+    return value.decode() if value else "concluded"  # type: ignore[return-value]  # scripts write only these

@@ -111,11 +111,14 @@ class Content:
         self.leases = Leases(client, keys, longest_lease_s)
 
     def manifest(self, digest: str) -> Manifest | None:
-        """A manifest's bytes from the fleet's cache, parsed; those used last are in this process."""
+        """A manifest's bytes from the fleet's cache, parsed; those used last are in this process.
+
+        What is read stays: a batch that waits for pulls, window after window, must find those it has made.
+        """
         recent = self._recent.get(digest)
         if recent is not None:
             return recent
-        value: bytes | None = self._redis.get(self._keys.manifest(digest))
+        value: bytes | None = self._redis.getex(self._keys.manifest(digest), ex=MANIFEST_TTL_S)
         if value is None:
             return None
         media_type, _, content = value.partition(b"\n")

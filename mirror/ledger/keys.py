@@ -19,12 +19,16 @@ class Keys:
         self.parked = f"{self.root}parked"
         self.generation = f"{self.root}generation"
         self.workers = f"{self.root}workers"
+        self.budgets = f"{self.root}budgets"
 
     def run(self, run: str) -> str:
         return f"{self.root}run:{run}"
 
     def queue(self, run: str) -> str:
         return f"{self.root}run:{run}:queue"
+
+    def listing(self, run: str) -> str:
+        return f"{self.root}run:{run}:listing"
 
     def flight(self, run: str) -> str:
         return f"{self.root}run:{run}:flight"
@@ -47,6 +51,9 @@ class Keys:
 
     def outcomes(self, batch: str) -> str:
         return f"{self.batch_root}{batch}:outcomes"
+
+    def ended(self, batch: str) -> str:
+        return f"{self.batch_root}{batch}:ended"
 
     def associates(self, batch: str) -> str:
         return f"{self.batch_root}{batch}:associates"
@@ -80,3 +87,18 @@ class Keys:
 
     def referrers_api(self, host: str) -> str:
         return f"{self.root}referrers-api:{host}"
+
+    def pulls(self, host: str, source: str) -> str:
+        return f"{self.root}pulls:{host}:{source}"
+
+    def pulling(self, host: str, source: str) -> str:
+        return f"{self.root}pulling:{host}:{source}"
+
+    def pace(self, host: str) -> str:
+        return f"{self.root}pace:{host}"
+
+    def pause(self, host: str, account: str) -> str:
+        return f"{self.root}pause:{host}:{account}"
+
+    def pauses(self, host: str, account: str) -> str:
+        return f"{self.root}pauses:{host}:{account}"

@@ -21,10 +21,12 @@ return 1
 """
 )
 
-# What is parked waits for its time and is nobody's business until then, the sweeper's least of all.
+# What is parked waits for its time and is nobody's business until then, the sweeper's least of all. It was
+# attended to: how often it waits says nothing about whether it moves.
 PARK = """
 -- KEYS document, open, parked; ARGV member, expected state, due time
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'attempts', '0')
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZADD', KEYS[3], ARGV[3], ARGV[1])
 return 1
@@ -52,7 +54,8 @@ return taken
 
 # A late word of a step that the batch has left behind must not undo what came after it.
 RECORD = """
--- KEYS outcomes; ARGV states that may be replaced (space before and after each), field, value, ...
+-- KEYS outcomes, batch; ARGV states that may be replaced (space before and after each), field, value, ...
+if redis.call('HGET', KEYS[2], 'state') == 'concluded' then return 0 end
 local written = 0
 for i = 2, #ARGV, 2 do
   local held = redis.call('HGET', KEYS[1], ARGV[i])
@@ -168,18 +171,33 @@ return opened
 """
 )
 
+# The list is read on by one of those who made room; the others find the key of the first.
+WANTS_LISTING = """
+-- KEYS run, queue, listing; ARGV least batches that should wait, seconds
+local held = redis.call('HMGET', KEYS[1], 'state', 'listed')
+if held[1] ~= 'open' or held[2] == '1' then return 0 end
+if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[1]) then return 0 end
+if redis.call('SET', KEYS[3], '1', 'NX', 'EX', ARGV[2]) then return 1 end
+return 0
+"""
+
 CONCLUDE = (
     _NOW
     + _END_RUN
     + """
--- KEYS batch, run, flight, open, parked; ARGV batch id, run id, expected state, (tag state, count) ...
+-- KEYS batch, run, flight, open, parked, ended, then what is needed no more
+-- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, (tag state, count) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
-for i = 4, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 redis.call('HINCRBY', KEYS[2], 'concluded', 1)
+redis.call('HDEL', KEYS[1], 'tags')
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[4])
+for i = 7, #KEYS do redis.call('DEL', KEYS[i]) end
 end_run(KEYS[2], KEYS[4], ARGV[2])
 return 1
 """

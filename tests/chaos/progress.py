@@ -41,6 +41,8 @@ class Progress:
         self._looked = 0.0
         self.open: set[str] = set()
         self.ended = 0
+        self.steps = 0
+        """That runs were seen to take."""
         self.heals: list[Heal] = []
 
     def struck(self, now: float, fault: str) -> None:
@@ -67,6 +69,7 @@ class Progress:
         track = self._runs[run]
         signature = self._signature(run, batches)
         if signature != track.signature or run not in self.open:
+            self.steps += 1
             self._write({"at": now, "run": run, "moved": _told(signature)})
             if track.struck is not None and track.lane == "release":
                 self.heals.append(Heal(now - track.struck, now, run, tuple(track.faults)))

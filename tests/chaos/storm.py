@@ -31,7 +31,9 @@ CLASSES = (*MACHINE_FAULTS, *KILL_POINTS, *HTTP_FAULTS)
 TICK_S = 0.02
 BURSTS = (0.5, 0.3, 0.2)
 """How often a fault comes alone, in twos and in threes."""
-PATIENCE_S = 5.0
+STEP_S = 1.5
+"""About how long it takes the fleet to get up again."""
+PATIENCE_S = 12.0
 """The next blow comes once the fleet has worked, or after this long."""
 
 
@@ -57,7 +59,8 @@ class Plan:
 
 SMALL = Plan(tags=24, each=1, gap_s=0.8, work=20, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
 WHOLE = Plan(
-    tags=300, each=50, gap_s=0.6, work=80, share=0.02, moves_each=3, longest_s=1800.0, long_outage_s=60.0
+    tags=300, each=50, gap_s=0.6, work=60, share=0.01, moves_each=3, longest_s=3600.0, long_outage_s=60.0,
+    open_runs=4, rate=25.0,
 )  # fmt: skip
 
 
@@ -86,7 +89,7 @@ class Storm:
         self._specs = world.specs()
         self._turn = itertools.cycle(self._specs)
         self._begun = time.monotonic()
-        self._struck = (0.0, 0)
+        self._struck = (0.0, 0, 0)
         self._pause = threading.Event()
         self._faults: dict[str, Callable[[], bool]] = {
             CHILD: self._kill_child,
@@ -117,7 +120,7 @@ class Storm:
             if now >= next_fault and self._is_worth_it(now):
                 for _ in range(self.random.choices((1, 2, 3), BURSTS)[0]):
                     self._strike()
-                self._struck = (now, self.fabric.weather.exchanges)
+                self._struck = (now, self.fabric.weather.exchanges, self.progress.steps)
                 next_fault = now + self.random.expovariate(1 / self.plan.gap_s)
             if now >= next_move:
                 self.world.move_any()
@@ -172,8 +175,9 @@ class Storm:
 
     def _is_worth_it(self, now: float) -> bool:
         """Whether work was done since the last blow: what lies on the ground cannot be hit."""
-        at, exchanges = self._struck
-        return self.fabric.weather.exchanges - exchanges >= self.plan.work or now - at > PATIENCE_S
+        at, exchanges, steps = self._struck
+        has_worked = self.fabric.weather.exchanges - exchanges >= self.plan.work
+        return (has_worked and self.progress.steps > steps) or now - at > PATIENCE_S
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun
@@ -186,7 +190,7 @@ class Storm:
 
     def _expected_s(self) -> float:
         """A guess: a blow, and as long again until something moves."""
-        return (len(MACHINE_FAULTS) + len(KILL_POINTS)) * self.plan.each * self.plan.gap_s
+        return (len(MACHINE_FAULTS) + len(KILL_POINTS)) * self.plan.each * (self.plan.gap_s + STEP_S)
 
     def _tick(self) -> None:
         now = self._elapsed()

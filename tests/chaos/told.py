@@ -39,8 +39,8 @@ class Told:
 def tell(ledger: Ledger, client: Client, names: Mapping[str, str]) -> Iterator[Told]:
     """Every tag of every batch that was resolved; ``names`` are the registries' by their hosts."""
     root = ledger.keys.batch_root
-    for key in client.scan_iter(match=f"{root}*:outcomes", count=1000):
-        batch = key.decode().removeprefix(root).removesuffix(":outcomes")
+    for key in client.scan_iter(match=f"{root}*:ended", count=1000):  # all have: the storm is over
+        batch = key.decode().removeprefix(root).removesuffix(":ended")
         ended = _ended(client, ledger.keys.run(ledger.batches.run_of(batch)))
         outcomes = ledger.batches.outcomes(batch)
         for one in ledger.batches.resolved(batch):

@@ -12,20 +12,19 @@ import fcntl
 import os
 import struct
 import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
 from typing import Literal
 
+from tests.chaos import carrier
 from tests.chaos.loop import Loop
 
 TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 CLONE_NEWNET = 0x40000000
-MTU = 65000
-AT_ONCE = 64
-"""Packets carried one way before the other has its turn."""
 SETTINGS = Path("/proc/sys/net/ipv4")
 
 
@@ -60,15 +59,25 @@ class WanLink:
         except (OSError, subprocess.CalledProcessError) as error:
             self._open.close()
             raise Unavailable(f"no network namespace joined by {TUN}: {error}") from error
-        self._ends = ((near, far), (far, near))
-        loop.run(self._begin())
+        self._carrier = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(Path(carrier.__file__)), str(near), str(far)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=(near, far),
+        )
 
     def switch(self, mode: Literal["through", "cut"], *, resets: bool = True) -> None:
         """Carry packets or lose them, both ways; ``resets``: what was connected ends as the link heals."""
-        self._loop.run(self._switch(mode, resets=resets))
+        assert self._carrier.stdin
+        assert self._carrier.stdout
+        os.write(self._carrier.stdin.fileno(), mode[:1].encode())
+        os.read(self._carrier.stdout.fileno(), 1)
+        self.mode = mode
+        if mode == "through" and resets:
+            self._loop.run(self._reset())
 
     def close(self) -> None:
-        self._loop.run(self._end_carrying())
+        self._carrier.communicate()  # the end of its input is its own
         self._open.close()
 
     def _found(self) -> tuple[str, int]:
@@ -87,29 +96,12 @@ class WanLink:
         self._open.callback(os.close, end)
         given = fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", b"sealift%d", IFF_TUN | IFF_NO_PI))
         device = given[:16].rstrip(b"\0").decode()
-        _ip("link", "set", device, "up", "mtu", str(MTU))
+        _ip("link", "set", device, "up", "mtu", str(carrier.MTU))
         (SETTINGS / "conf" / device / "route_localnet").write_text("1")
         return device, end
 
-    async def _begin(self) -> None:
-        for source, sink in self._ends:
-            self._loop.loop.add_reader(source, self._carry, source, sink)
-
-    async def _end_carrying(self) -> None:
-        for source, _ in self._ends:
-            self._loop.loop.remove_reader(source)
-
-    async def _switch(self, mode: Literal["through", "cut"], *, resets: bool) -> None:
-        self.mode = mode
-        if mode == "through" and resets:
-            await self._hang_up(self.address)
-
-    def _carry(self, source: int, sink: int) -> None:
-        with contextlib.suppress(OSError):  # no more packets, or one that the other side does not take
-            for _ in range(AT_ONCE):
-                packet = os.read(source, MTU)
-                if self.mode == "through":
-                    os.write(sink, packet)
+    async def _reset(self) -> None:
+        await self._hang_up(self.address)
 
 
 def _call(name: str, *arguments: int) -> None:

@@ -331,6 +331,36 @@ def test_a_mirror_is_found_by_name() -> None:
         fleet.mirror("bass")
 
 
+@pytest.mark.parametrize(
+    ("registry", "said"),
+    [
+        ("{accounts: [{username: a}]}", "password"),
+        ("{accounts: [{username: a, password: hunter2}]}", "a secret must not stand in this file"),
+        (
+            "{accounts: [{username: a, password: 'env:A'}], username: b, password: 'env:B'}",
+            "accounts beside username",
+        ),
+        (
+            "{accounts: [{username: a, password: 'env:A'}, {username: a, password: 'env:B'}]}",
+            "accounts with the same username",
+        ),
+        ("{reserve_percent: 91}", "reserve_percent"),
+    ],
+)
+def test_accounts_that_cannot_be_used_are_refused(registry: str, said: str) -> None:
+    (line,) = problems(f"registries:\n  r.example: {registry}\n{MIRROR}")
+
+    assert said in line
+    assert "hunter2" not in line
+
+
+def test_a_missing_secret_of_one_of_several_accounts_is_named() -> None:
+    text = "registries:\n  r.example:\n    accounts:\n      - {username: a, password: 'env:A_TOKEN'}\n"
+
+    (missing,) = check_environment(parse_fleet(text, Path("f.yaml")), {})
+    assert str(missing).startswith("f.yaml:4: registries.r.example.accounts[0].password: ")
+
+
 def test_missing_variables_and_files_are_named_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hunter2\n")
     text = (

@@ -183,7 +183,7 @@ def test_a_cancelled_run_opens_nothing_further(ledger: Ledger) -> None:
     assert ledger.cancel_run(run)
     assert not ledger.cancel_run(run)
     assert ledger.open_window(run, 5) == []
-    assert ledger.batches.count(run, "eu", {"copied_bytes": 1})
+    assert ledger.batches.count(batch, "eu", {"copied_bytes": 1})
     assert ledger.batches.state(batch) == "resolving"
 
 
@@ -308,3 +308,42 @@ def test_what_was_seen_of_a_blob_is_written_as_its_lease_is_given_up(ledger: Led
     ledger.content.let_go(again, Memory())
     assert ledger.content.sight("eu.example", "app", DIGEST).is_present
     assert not ledger.content.sight("eu.example", "other", DIGEST).is_present, "nothing was seen there"
+
+
+def memory_of(ledger: Ledger, batch: str) -> int:
+    client = ledger._redis
+    names = client.scan_iter(match=f"{ledger.keys.batch(batch)}*")
+    return sum(int(client.memory_usage(name) or 0) for name in names)
+
+
+def test_what_became_of_a_tag_can_be_looked_up_and_takes_little_room(ledger: Ledger) -> None:
+    tags = [f"1.{number}.0" for number in range(32)]
+    _, batch = open_batch(ledger, *tags)
+    outcomes = {
+        (tag, target.repository): Outcome(
+            "updated", previous=digest_of(f"old {tag}".encode()), moved=Moved(copied_bytes=12345678), at=1e9
+        )
+        for tag in tags
+        for target in (*SPEC.targets, Target("far.example/app", "far"))
+    }
+    ledger.batches.record(batch, outcomes)
+    before = ledger.batches.results(batch)
+
+    assert ledger.batches.conclude(batch, "resolving", SPEC)
+
+    assert ledger.batches.results(batch) == before
+    assert memory_of(ledger, batch) / len(tags) < 200
+
+
+def test_a_word_that_comes_after_the_end_of_its_batch_leaves_nothing_behind(ledger: Ledger) -> None:
+    _, batch = open_batch(ledger, "1.0")
+    pair = ("1.0", "us.example/app")
+    ledger.batches.record(batch, {pair: Outcome("updated")})
+    assert ledger.batches.conclude(batch, "resolving", SPEC)
+
+    ledger.batches.record(batch, {pair: Outcome("failed", "too late")})
+    ledger.batches.set_resolved(batch, [Resolved("1.0", "1.0", None, "too late")])
+
+    assert ledger.batches.outcomes(batch)[pair].state == "updated"
+    client = ledger._redis
+    assert all(client.ttl(name) > 0 for name in client.scan_iter(match=f"{ledger.keys.batch(batch)}*"))

@@ -13,7 +13,7 @@ import pytest
 from registry.descriptor import OCI_INDEX, OCI_MANIFEST, digest_of
 from registry.images import Image, build_artifact, build_image, build_index, random_layer
 from registry.manifest import MAX_MANIFEST_BYTES
-from registry.memory import Cut, ErrorReply, Logged, MemoryRegistry
+from registry.memory import Cut, ErrorReply, Logged, MemoryRegistry, PullLimits
 from tests.support.skopeo import copy, inspect, needs_skopeo, skopeo
 
 REPOSITORY = "team/app"
@@ -459,3 +459,23 @@ def test_skopeo_lists_inspects_and_deletes_behind_a_password(tmp_path: Path) -> 
         assert json.loads(skopeo("list-tags", "--tls-verify=false", login, name))["Tags"] == ["v1"]
         skopeo("delete", "--tls-verify=false", login, f"{name}:v1")
         assert registry.tags(REPOSITORY) == {}
+
+
+def test_pulls_are_limited_as_docker_hub_does() -> None:
+    clock = [0.0]
+    limits = PullLimits(2, 60, retry_after=True, clock=lambda: clock[0])
+    with MemoryRegistry(pulls=limits) as registry, client(registry) as http:
+        registry.hold(REPOSITORY, IMAGE, "1")
+        path = f"{BASE}/manifests/1"
+
+        assert [http.head(path).headers["ratelimit-remaining"] for _ in range(3)] == ["2;w=60"] * 3
+        assert [http.get(path).headers["ratelimit-remaining"] for _ in range(2)] == ["1;w=60", "0;w=60"]
+        refused = http.get(path)
+        assert code(refused) == (429, "TOOMANYREQUESTS")
+        assert (refused.headers["retry-after"], refused.headers["docker-ratelimit-source"]) == (
+            "60",
+            limits.address,
+        )
+        assert http.get(f"{BASE}/manifests/none").status_code == 404
+        clock[0] = 61.0
+        assert http.get(path).headers["ratelimit-remaining"] == "1;w=60"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 from mirror import decide
+from mirror.budget import Allowance, Budget
 from mirror.engine import Engine, Limits
 from mirror.flip import flip, unflip
 from mirror.land import haul, land
@@ -15,9 +16,9 @@ from mirror.listing import enumerate_tags
 from mirror.report import RunReport, TagReport
 from mirror.resolve import resolve
 from mirror.retry import Patience
-from mirror.spec import MirrorSpec
+from mirror.spec import Lane, MirrorSpec
 from registry.connections import Connections
-from registry.credentials import ChainedCredentials
+from registry.credentials import ChainedCredentials, CredentialSource
 from registry.endpoint import Endpoint, Timeouts
 from tests.support.valkey import ValkeyServer
 
@@ -26,26 +27,44 @@ TIMEOUTS = Timeouts(connect_s=2.0, read_s=10.0, commit_s=10.0)
 
 
 @contextmanager
-def engine_on(valkey: ValkeyServer, limits: Limits | None = None, outage_s: float = 0.0) -> Iterator[Engine]:
-    """An engine whose registries are on loopback and open to anybody; it waits out no outage unless said."""
-    connections = Connections(lambda host: Endpoint(host, timeouts=TIMEOUTS), ChainedCredentials(()))
+def engine_on(
+    valkey: ValkeyServer,
+    limits: Limits | None = None,
+    outage_s: float = 0.0,
+    allowance: Allowance | None = None,
+    accounts: Mapping[str, Mapping[str, CredentialSource]] | None = None,
+) -> Iterator[Engine]:
+    """An engine whose registries are on loopback and open to anybody; it waits out no outage unless said.
+
+    With an ``allowance`` (the same for every registry) it keeps within the fleet's budgets.
+    """
     with valkey.client() as client:
+        ledger = Ledger(client, "test:")
+        connections = Connections(
+            lambda host: Endpoint(host, timeouts=TIMEOUTS),
+            ChainedCredentials(()),
+            gate=Budget(ledger, lambda _: allowance) if allowance else None,
+            accounts=accounts,
+        )
         yield Engine(
-            Ledger(client, "test:"),
+            ledger,
             connections.open,
             QUICK,
             limits or Limits(copy_threads=3),
             outage_s=outage_s,
+            counts_pulls=connections.counts_pulls,
         )
-    connections.close()
+        connections.close()
 
 
 class Drive:
     """One run, step by step, in the order a fleet would take them."""
 
-    def __init__(self, engine: Engine, spec: MirrorSpec, batch_tags: int = 32) -> None:
+    def __init__(
+        self, engine: Engine, spec: MirrorSpec, batch_tags: int = 32, lane: Lane = "release"
+    ) -> None:
         self.engine, self.spec = engine, spec
-        self.run = engine.ledger.create_run(spec, "release")
+        self.run = engine.ledger.create_run(spec, lane)
         self.batches: list[str] = []
         enumerate_tags(engine, self.run, batch_tags, self._open)
 

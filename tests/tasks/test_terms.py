@@ -7,10 +7,18 @@ import pytest
 from config.fleet import Fleet, parse_fleet
 from config.problems import FleetError
 from config.settings import Settings
+from mirror.budget import Allowance
 from mirror.spec import MirrorSpec, Target
 from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, Timeouts
-from tasks.terms import check_fleet, credential_entries, endpoint_of, spec_of
+from tasks.terms import (
+    account_entries,
+    allowance_of,
+    check_fleet,
+    credential_entries,
+    endpoint_of,
+    spec_of,
+)
 
 FILE = Path("/etc/sealift/sealift.yaml")
 
@@ -200,3 +208,26 @@ def test_accounts_are_handed_on_by_host_and_not_looked_up() -> None:
         "docker.io": CredentialEntry("me", "file:/etc/sealift/hub"),
         "b.example": CredentialEntry("env:U", "env:P"),
     }
+
+
+def test_several_accounts_are_known_by_what_the_file_calls_them() -> None:
+    entries = (
+        "{index.docker.io: {accounts: [{username: me, password: file:hub}, "
+        "{username: 'env:HUB_2', password: 'env:P2'}, {username: me@example.org, password: 'env:P3'}]}}"
+    )
+    found = fleet(mirror(), registries=entries)
+
+    accounts = account_entries(found)["docker.io"]
+    me, other, mail = accounts
+    assert (me, other) == ("me", "env:HUB_2")
+    assert accounts["me"] == CredentialEntry("me", "file:/etc/sealift/hub")
+    assert "example.org" not in mail, "the ledger's keys hold no address"
+    assert credential_entries(found) == {}
+
+
+def test_what_a_registry_may_be_asked_is_the_files_to_say() -> None:
+    entries = "{b.example: {requests_per_minute: 90, reserve_percent: 25}}"
+    found = fleet(mirror(), registries=entries)
+
+    assert allowance_of(found, "b.example") == Allowance(90, 0.25)
+    assert allowance_of(found, "c.example") == Allowance(None, 0.1)

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import cast
 
@@ -150,6 +152,16 @@ def test_what_a_run_waits_out_is_said_once(capsys: pytest.CaptureFixture[str]) -
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("hello: waiting, because localhost:1/x: cannot connect; ")
     assert "Waiting, because localhost:1/x: cannot connect." in closing_line(away)
+
+
+def test_a_long_wait_says_until_when() -> None:
+    at = datetime.now(UTC) + timedelta(days=2)
+    away = replace(OPEN, waits="docker.io/x: no more pulls", waits_until_s=at.timestamp())
+    soon = replace(away, waits_until_s=time.time() + 5)
+
+    said = f"Waiting until {at:%Y-%m-%d %H:%M} UTC, because docker.io/x: no more pulls."
+    assert said in closing_line(away)
+    assert "Waiting, because docker.io/x: no more pulls." in closing_line(soon)
 
 
 @pytest.mark.parametrize(

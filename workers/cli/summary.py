@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from itertools import chain, islice
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from mirror.report import Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
 from workers.cli.progress import listed_states
-from workers.cli.text import counted, duration, listed, size
+from workers.cli.text import counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 """Above it a table shows only what went wrong, unless all of it is asked for."""
+WORTH_SAYING_S = 60.0
 MOST_NAMED = 6
 """Tags that share a reason, before the rest is only counted."""
 AUTHENTICATION = frozenset({"Unauthorized", "Denied"})
@@ -71,6 +73,12 @@ def exit_code(ledger: Ledger, reports: Iterable[RunReport]) -> Exit:
     return Exit.AUTHENTICATION if kinds <= AUTHENTICATION else Exit.FAILED
 
 
+def until(report: RunReport) -> str:
+    """`` until 14:05 UTC``; nothing where that is only moments away."""
+    at_s = report.waits_until_s or 0.0
+    return f" until {moment(at_s)}" if at_s - time() > WORTH_SAYING_S else ""
+
+
 def closing_line(report: RunReport) -> str:
     """The run in one sentence."""
     took = duration(report.finished_s - report.started_s) if report.finished_s else ""
@@ -83,7 +91,7 @@ def closing_line(report: RunReport) -> str:
         return f"Failed after {took}: {report.error}"
     if not report.ended:
         done = sum(states.values())
-        waits = f" Waiting, because {report.waits}." if report.waits else ""
+        waits = f" Waiting{until(report)}, because {report.waits}." if report.waits else ""
         listing = "" if report.listed else ", the listing goes on"
         tags = f"{done} of {counted(report.tags, 'tag')} done{_bracket(listed_states(states))}"
         return f"Under way: {tags}{listing}.{waits}"

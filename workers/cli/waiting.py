@@ -11,6 +11,7 @@ from mirror.report import RunReport
 from workers.cli.exits import Exit, Stop, is_broker_error
 from workers.cli.fleets import Engine
 from workers.cli.progress import display
+from workers.cli.summary import until
 from workers.cli.text import duration, listed
 
 if TYPE_CHECKING:
@@ -48,9 +49,8 @@ def _tell_waits(engine: Engine, reports: Sequence[RunReport], told: set[str]) ->
     for report in reports:
         if report.waits and report.waits not in told:
             told.add(report.waits)
-            engine.session.console.say(
-                f"{report.mirror}: waiting, because {report.waits}; it is tried again, Ctrl-C leaves"
-            )
+            waiting = f"{report.mirror}: waiting{until(report)}, because {report.waits}"
+            engine.session.console.say(f"{waiting}; it is tried again, Ctrl-C leaves")
 
 
 def how_to_go_on(engine: Engine, runs: Sequence[str]) -> str:

@@ -1,0 +1,245 @@
+"""What the ledger says of a batch, as values, and how each is written in Redis."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, TypeGuard
+
+from mirror.report import Moved, TagReport, TagState, TargetReport
+from mirror.spec import MirrorSpec, Target
+from registry.descriptor import Descriptor
+from registry.errors import Throttled
+
+BatchState = Literal["queued", "resolving", "landing", "flipping", "returning", "concluded"]
+OutcomeState = Literal[
+    "missing",
+    "waiting",
+    "landed",
+    "ready",
+    "current",
+    "updated",
+    "returned",
+    "split",
+    "failed",
+    "superseded",
+    "cancelled",
+]
+"""``landed``: all content is there; ``ready``: the tag may move; ``returned``, ``split``: it had to."""
+RegionStep = Literal["landed", "flipped", "returned"]
+STEP_OF: dict[BatchState, RegionStep] = {
+    "landing": "landed",
+    "flipping": "flipped",
+    "returning": "returned",
+}
+"""What each region has done when it is through with a state."""
+BEFORE_FLIP: tuple[OutcomeState, ...] = ("missing", "waiting", "landed")
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A tag and what it was when the batch was resolved, or why it could not be."""
+
+    tag: str
+    ref: str
+    """What names it at the source: a tag or a digest."""
+    descriptor: Descriptor | None = None
+    reason: str = ""
+    kind: str = ""
+    generation: int = 0
+    """Which of two answers of the source is the newer one."""
+    at: float = 0.0
+    """When the source was asked, in Unix time of the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One tag in one target; ``previous`` is the journal: the digest the tag had before, None if new."""
+
+    state: OutcomeState
+    reason: str = ""
+    kind: str = ""
+    previous: str | None = None
+    moved: Moved = field(default_factory=Moved)
+    at: float = 0.0
+    """Unix time: when it was proved (``landed``); until when it waits (``waiting``, ``ready``)."""
+
+    @classmethod
+    def failed(cls, error: Exception, previous: str | None = None) -> Outcome:
+        return cls("failed", str(error), type(error).__name__, previous)
+
+
+@dataclass(frozen=True, slots=True)
+class Associate:
+    """A manifest about ``subject``; ``tag`` names a digest tag (``sha256-….sig``), empty for a referrer."""
+
+    subject: str
+    descriptor: Descriptor
+    tag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """One blob in one target: how it came to be there, or why it could not."""
+
+    how: Literal["copied", "mounted", "present", "failed"]
+    reason: str = ""
+    kind: str = ""
+    retry_after_s: float | None = None
+
+    @classmethod
+    def failed(cls, error: Exception) -> Placing:
+        asked = error.retry_after_s if isinstance(error, Throttled) else None
+        return cls("failed", str(error), type(error).__name__, asked)
+
+
+Placed = dict[tuple[str, str], Placing]
+"""By (digest, target repository)."""
+Outcomes = dict[tuple[str, str], Outcome]
+"""By (tag, target repository)."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A batch as a step finds it: everything that is looked at before anything is done, in one exchange.
+
+    The state was read first and the clock last: what a step that came before has written is in here.
+    """
+
+    state: BatchState
+    done: frozenset[tuple[RegionStep, str]]
+    """Steps that regions have taken."""
+    resolved: list[Resolved]
+    """In the order of the batch."""
+    outcomes: Outcomes
+    associates: dict[str, list[Associate]]
+    """By the tag they travel with; a tag without any is left out."""
+    is_cancelled: bool
+    """The run was."""
+    now: float
+    """The server's clock in Unix time."""
+
+    def regions_done(self, step: RegionStep) -> set[str]:
+        return {region for name, region in self.done if name == step}
+
+    def is_through(self, region: str, state: Literal["landing", "flipping", "returning"]) -> bool:
+        """Whether the region has nothing to do in that state: it has done it, or the batch went on."""
+        return self.state != state or (STEP_OF[state], region) in self.done
+
+
+_SHOWN: dict[OutcomeState, TagState] = {
+    "missing": "pending",
+    "waiting": "waiting",
+    "landed": "pending",
+    "ready": "pending",
+    "current": "current",
+    "updated": "updated",
+    "returned": "failed",
+    "split": "failed",
+    "failed": "failed",
+    "superseded": "superseded",
+    "cancelled": "cancelled",
+}
+_WORST: tuple[TagState, ...] = (
+    "failed", "held", "waiting", "pending", "cancelled", "superseded", "updated", "current",
+)  # fmt: skip
+
+
+def resolved_row(one: Resolved) -> str:
+    document = one.descriptor.document() if one.descriptor else None
+    return json.dumps({**asdict(one), "descriptor": document})
+
+
+def resolved_of(tags: bytes | None, rows: Mapping[bytes, bytes]) -> list[Resolved]:
+    """``tags``: the batch's (target tag, source ref) pairs, whose order is kept."""
+    return [_resolved(tag, ref, rows.get(tag.encode())) for tag, ref in json.loads(tags or b"[]")]
+
+
+def outcomes_of(rows: Mapping[bytes, bytes]) -> Outcomes:
+    return {pair_of(key): _outcome(json.loads(value)) for key, value in rows.items()}
+
+
+def associates_row(associates: Sequence[Associate]) -> str:
+    return json.dumps([[one.subject, one.descriptor.document(), one.tag] for one in associates])
+
+
+def associates_of(rows: Mapping[bytes, bytes]) -> dict[str, list[Associate]]:
+    """By the tag they travel with; a tag without any is left out."""
+    parsed = {
+        tag.decode(): [
+            Associate(subject, Descriptor.parse(at), name) for subject, at, name in json.loads(row)
+        ]
+        for tag, row in rows.items()
+    }
+    return {tag: found for tag, found in parsed.items() if found}
+
+
+def packed(resolved: Sequence[Resolved], outcomes: Outcomes) -> bytes:
+    """What became of a batch's tags, for as long as it can be looked up: a hundredth of a kilobyte each."""
+    tags = [[one.tag, one.ref] for one in resolved]
+    rows = {one.tag: resolved_row(one) for one in resolved}
+    ended = {f"{tag}\n{target}": json.dumps(asdict(one)) for (tag, target), one in outcomes.items()}
+    return zlib.compress(json.dumps([tags, rows, ended]).encode())
+
+
+def unpacked(content: bytes) -> tuple[list[Resolved], Outcomes]:
+    tags, rows, ended = json.loads(zlib.decompress(content))
+    resolved = [_resolved(tag, ref, rows[tag]) for tag, ref in tags]
+    return resolved, {pair_of(key.encode()): _outcome(json.loads(row)) for key, row in ended.items()}
+
+
+def done_of(names: Iterable[bytes]) -> frozenset[tuple[RegionStep, str]]:
+    """From the fields of a batch's hash."""
+    parts = (name.decode().partition(":") for name in names)
+    return frozenset((step, region) for step, colon, region in parts if colon and _is_step(step))
+
+
+def tag_reports(resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSpec) -> Iterator[TagReport]:
+    """Every tag, as far as it is known."""
+    for one in resolved:
+        targets = tuple(_target_report(one, target, outcomes) for target in spec.targets)
+        states: list[TagState] = [target.state for target in targets]
+        state = min(states, key=_WORST.index)
+        reason = next((t.reason for t in targets if t.state == state and t.reason), "")
+        digest = one.descriptor.digest if one.descriptor else None
+        yield TagReport(one.tag, digest, state, reason, targets)
+
+
+def pair_of(key: bytes) -> tuple[str, str]:
+    """(tag or digest, target)."""
+    first, _, target = key.decode().partition("\n")
+    return first, target
+
+
+def _is_step(name: str) -> TypeGuard[RegionStep]:
+    return name in {"landed", "flipped", "returned"}
+
+
+def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetReport:
+    outcome = outcomes.get((one.tag, target.repository))
+    if outcome is None:
+        state: TagState = "failed" if one.reason else "pending"
+        return TargetReport(target.repository, target.region, state, one.reason, one.kind)
+    return TargetReport(
+        repository=target.repository,
+        region=target.region,
+        state=_SHOWN[outcome.state],
+        reason=outcome.reason,
+        kind=outcome.kind,
+        previous=outcome.previous,
+        moved=outcome.moved,
+    )
+
+
+def _resolved(tag: str, ref: str, row: bytes | str | None) -> Resolved:
+    if row is None:
+        return Resolved(tag, ref)
+    value = json.loads(row)
+    at = Descriptor.parse(value["descriptor"]) if value["descriptor"] else None
+    return Resolved(**{**value, "descriptor": at})
+
+
+def _outcome(document: dict[str, Any]) -> Outcome:
+    return Outcome(**{**document, "moved": Moved(**document["moved"])})

@@ -1,0 +1,128 @@
+"""Survey: what a batch's tags and what is associated with them are made of, and where it may be missing.
+
+The ledger is asked once for all tags of the batch, not for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mirror.associates import associates, digest_tags_of, listed_for
+from mirror.graph import GraphError
+from mirror.ledger.batches import Associate, Outcomes, OutcomeState, Resolved
+from mirror.plan import BlobWork, blob_work
+from mirror.stage import Stage
+from mirror.waits import failure
+from registry.descriptor import Descriptor
+from registry.errors import RegistryError
+
+Found = list[tuple[Descriptor, list[str]]]
+"""Blobs, with the targets that may miss them."""
+Asked = tuple[Resolved, Sequence[str]]
+"""A tag, and the digests whose associates travel with it."""
+Surveyed = tuple[Resolved, Found | RegistryError | GraphError]
+
+
+def survey(stage: Stage, outcomes: Outcomes) -> list[BlobWork]:
+    """Walk the graph of every tag that is missing somewhere: which blobs have to be looked at where.
+
+    A tag whose graph is not to be had is recorded as failed, and is so in ``outcomes``.
+    """
+    wanted: dict[str, Found] = {}
+    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+        own = pool.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
+        _sort_out(stage, own, outcomes, wanted)
+        _sort_out(stage, _survey_associates(stage, pool, outcomes), outcomes, wanted)
+    work = blob_work([blob for found in wanted.values() for blob in found])
+    stage.progress.add(planned_bytes=sum(one.size for one in work))
+    return work
+
+
+def _sort_out(
+    stage: Stage, surveyed: Iterable[Surveyed], outcomes: Outcomes, wanted: dict[str, Found]
+) -> None:
+    """Add to what is ``wanted`` for each tag; nothing is, where a part of it is not to be had."""
+    for one, found in surveyed:
+        if isinstance(found, Exception):
+            _fail(stage, one, found, outcomes)
+            wanted.pop(one.tag, None)
+        else:
+            wanted.setdefault(one.tag, []).extend(found)
+
+
+def _survey_tag(stage: Stage, one: Resolved, outcomes: Outcomes) -> Found | RegistryError | GraphError:
+    missing = _targets_in(stage, one, outcomes, "missing")
+    if one.descriptor is None or not missing:
+        return []
+    try:
+        return [(blob, missing) for blob in stage.graph(one.descriptor.digest).blobs]
+    except (RegistryError, GraphError) as error:
+        return error
+
+
+def _survey_associates(stage: Stage, pool: ThreadPoolExecutor, outcomes: Outcomes) -> Iterator[Surveyed]:
+    """The same for what is associated with the tags; it is noted in the ledger what that is."""
+    noted: dict[str, list[Associate]] = {}
+
+    def look(asked: Asked) -> Surveyed:
+        one, digests = asked
+        alive = _targets_in(stage, one, outcomes, "missing", "current")
+        try:
+            found = noted[one.tag] = associates(stage.engine, stage.run, stage.source, digests, listed)
+            return one, [(blob, alive) for own in found for blob in stage.graph(own.descriptor.digest).blobs]
+        except (RegistryError, GraphError) as error:
+            return one, error
+
+    tags = stage.tags if stage.spec.referrers else ()
+    about = [(one, digests) for one in tags if (digests := _asked_about(stage, one, outcomes))]
+    listed = _listed(stage, about)
+    surveyed = list(pool.map(look, _worth_asking(stage, about, outcomes, listed)))
+    if noted:
+        stage.engine.ledger.batches.add_associates(stage.batch, noted)
+    yield from surveyed
+
+
+def _asked_about(stage: Stage, one: Resolved, outcomes: Outcomes) -> Sequence[str]:
+    """Digests whose associates travel with the tag; of one that moves nowhere the root alone."""
+    if one.descriptor is None or not _targets_in(stage, one, outcomes, "missing", "current"):
+        return ()
+    digest = one.descriptor.digest
+    if not _targets_in(stage, one, outcomes, "missing"):
+        return (digest,)
+    children = [manifest.digest for manifest in stage.graph(digest).manifests]
+    return (digest, *(child for child in children if child != digest))
+
+
+def _listed(stage: Stage, about: Sequence[Asked]) -> frozenset[str] | None:
+    digests = dict.fromkeys(digest for _, asked in about for digest in asked)
+    return listed_for(stage.engine, stage.run, digests) if digests else None
+
+
+def _worth_asking(
+    stage: Stage, about: Sequence[Asked], outcomes: Outcomes, listed: frozenset[str] | None
+) -> list[Asked]:
+    """An unchanged tag is asked for new signatures only where that is known to be of use or is free."""
+    asked: list[Asked] = []
+    unsure: list[Asked] = []
+    for one, digests in about:
+        has_tags = any(name in (listed or ()) for name in digest_tags_of(digests[0]))
+        is_moving = _targets_in(stage, one, outcomes, "missing")
+        (asked if is_moving or has_tags else unsure).append((one, digests))
+    if unsure and stage.engine.ledger.content.has_referrers(stage.source.host):
+        asked += unsure
+    return asked
+
+
+def _targets_in(stage: Stage, one: Resolved, outcomes: Outcomes, *states: OutcomeState) -> list[str]:
+    return [name for name in stage.targets if outcomes[one.tag, name].state in states]
+
+
+def _fail(stage: Stage, one: Resolved, error: Exception, outcomes: Outcomes) -> None:
+    """The tag cannot be landed anywhere in this region: its graph is not to be had."""
+    failed = {
+        (one.tag, name): failure(stage.engine, stage.batch, error, outcomes[one.tag, name].previous)
+        for name in _targets_in(stage, one, outcomes, "missing", "current")
+    }
+    outcomes.update(failed)
+    stage.engine.ledger.batches.record(stage.batch, failed, ("missing", "current"))

@@ -1,0 +1,136 @@
+"""A list of any length is read as far as there is room, and its digest tags are known in time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from mirror.associates import digest_tags_of
+from mirror.engine import Engine
+from mirror.listing import _list_digest_tags, enumerate_tags
+from mirror.spec import MirrorSpec, Target
+from registry.images import build_image
+from registry.memory import MemoryRegistry
+from registry.repository import Repository
+from tests.support.engine import engine_on
+from tests.support.valkey import ValkeyServer
+
+PAGE, BATCH, WINDOW, ROOM = 20, 5, 2, 4
+IMAGE = build_image({"app.txt": b"one"})
+
+
+@dataclass
+class Lister:
+    """A run over a source whose list has several pages, enumerated as a fleet would."""
+
+    engine: Engine
+    source: MemoryRegistry
+    run: str = ""
+    opened: list[str] = field(default_factory=list)
+
+    def begin(self) -> None:
+        spec = MirrorSpec("app", f"{self.source.host}/app", (Target("eu.example/app", "eu"),))
+        self.run = self.engine.ledger.create_run(spec, "backfill")
+        self.enumerate()
+
+    def enumerate(self) -> None:
+        enumerate_tags(self.engine, self.run, BATCH, self._open, ROOM)
+
+    def _open(self) -> None:
+        self.opened += self.engine.ledger.open_window(self.run, WINDOW)
+
+    def conclude(self) -> None:
+        """The oldest batch that is under way."""
+        ledger, batch = self.engine.ledger, self.opened.pop(0)
+        assert ledger.batches.conclude(batch, "resolving", ledger.spec(self.run))
+        self._open()
+
+    @property
+    def listed(self) -> int:
+        return self.engine.ledger.run_report(self.run).tags
+
+    @property
+    def pages(self) -> int:
+        return sum(request.kind == "tags" for request in self.source.requests)
+
+
+@pytest.fixture
+def lister(valkey: ValkeyServer) -> Iterator[Lister]:
+    with MemoryRegistry(page_size=PAGE) as source, engine_on(valkey) as engine:
+        yield Lister(engine, source)
+
+
+def hold(source: MemoryRegistry, *tags: str) -> None:
+    for tag in tags:
+        source.hold("app", IMAGE, tag)
+
+
+def test_the_list_is_read_no_further_than_there_is_room(lister: Lister) -> None:
+    hold(lister.source, *(f"1.{number:03}" for number in range(10 * PAGE)))
+    lister.begin()
+
+    assert lister.listed == 2 * PAGE
+    assert lister.engine.ledger.waiting_batches(lister.run) < ROOM + PAGE // BATCH
+
+    while lister.opened:
+        lister.conclude()
+        if lister.engine.ledger.wants_listing(lister.run, WINDOW):
+            assert lister.engine.ledger.waiting_batches(lister.run) < WINDOW
+            lister.enumerate()
+        assert lister.engine.ledger.waiting_batches(lister.run) < ROOM + PAGE // BATCH
+
+    report = lister.engine.ledger.run_report(lister.run)
+    assert (report.state, report.tags) == ("done", 10 * PAGE)
+
+
+def test_of_all_who_made_room_one_has_the_list_read_on(lister: Lister) -> None:
+    hold(lister.source, *(f"1.{number:03}" for number in range(10 * PAGE)))
+    lister.begin()
+    for _ in range(6):
+        lister.conclude()
+    wants = [lister.engine.ledger.wants_listing(lister.run, WINDOW) for _ in range(5)]
+
+    assert wants == [True, False, False, False, False]
+
+
+def test_a_run_whose_list_is_at_its_end_wants_no_more_of_it(lister: Lister) -> None:
+    hold(lister.source, "1.0")
+    lister.begin()
+
+    assert not lister.engine.ledger.wants_listing(lister.run, WINDOW)
+
+
+def test_the_digest_tags_of_a_long_list_are_known_before_its_first_batch(lister: Lister) -> None:
+    signature, *_ = digest_tags_of(IMAGE.digest)
+    hold(lister.source, *(f"1.{number:03}" for number in range(10 * PAGE)), signature)
+    lister.begin()
+
+    assert lister.listed == 2 * PAGE
+    known = lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest))
+    assert known == frozenset({signature})
+
+
+@pytest.mark.parametrize("page", [["zz-2", "zz-1"], ["1.0", "zz-1"]])
+def test_of_a_list_in_another_order_nothing_is_concluded_before_its_end(
+    lister: Lister, page: list[str]
+) -> None:
+    hold(lister.source, *(f"1.{number:03}" for number in range(10 * PAGE)))
+    unordered = cast("Repository", SimpleNamespace(tags=lambda _: iter([page])))
+    lister.begin()
+    other = lister.engine.ledger.create_run(lister.engine.ledger.spec(lister.run), "backfill")
+
+    _list_digest_tags(lister.engine, other, unordered)
+
+    assert lister.engine.ledger.digest_tags(other, digest_tags_of(IMAGE.digest)) is None
+
+
+def test_a_short_list_is_read_by_one_request_and_known_to_be_whole(lister: Lister) -> None:
+    hold(lister.source, "1.0", "1.1")
+    lister.begin()
+
+    assert lister.pages == 1
+    assert lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest)) == frozenset()
