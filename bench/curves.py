@@ -14,8 +14,8 @@ Work = Literal["copy", "nothing to do"]
 WORKS: tuple[Work, ...] = ("copy", "nothing to do")
 LAYERS = 6
 FAR_MS = 40.0
-LONG = 5000
-"""So many tags take long enough to be measured once."""
+LONG = 1000
+"""So many tags take long enough to be measured once, and so does waiting for a Redis far away."""
 CURVES = {
     "tags": "Tags",
     "layers": "Layers per image",
@@ -69,30 +69,37 @@ class Measured:
 def points(*, quick: bool = False) -> list[Point]:
     """Every curve; quick: without the last place of each, and a tenth of the tags."""
     share, last = (10, -1) if quick else (1, None)
-    few, many = 100 // share, 1000 // share
-    amounts: tuple[tuple[Work, int], ...] = (("copy", few), ("nothing to do", many))
+    few, some, many = 30 // share, 50 // share, 500 // share
+    amounts: dict[str, tuple[tuple[Work, int], ...]] = {
+        "targets": (("copy", some), ("nothing to do", many)),
+        "processes": (("copy", some), ("nothing to do", many)),
+        "distance": (("copy", few), ("nothing to do", 200 // share)),
+    }
     shapes = {
         "targets": [(x, Shape(targets=x)) for x in (1, 3, 10)],
         "processes": [(x, Shape(processes=x)) for x in (1, 2, 4)],
         "distance": [(x, Shape(redis_ms=x)) for x in (0, 20, 100)],
     }
     return [
-        *(Point("tags", "copy", x, Shape(), x // share, 1) for x in (100, 1000)[:last]),
-        *(Point("tags", "nothing to do", x, Shape(), x // share) for x in (100, 1000, 10_000)[:last]),
-        *(Point("layers", "copy", x, Shape(), few, x) for x in (1, LAYERS, 20)[:last]),
+        *(Point("tags", "copy", x // share, Shape(), x // share, 1) for x in (100, 1000)[:last]),
+        *(
+            Point("tags", "nothing to do", x // share, Shape(), x // share)
+            for x in (100, 1000, 10_000)[:last]
+        ),
+        *(Point("layers", "copy", x, Shape(), some, x) for x in (1, LAYERS, 20)[:last]),
         *(
             Point(curve, work, x, shape, tags)
             for curve, places in shapes.items()
-            for work, tags in amounts
+            for work, tags in amounts[curve]
             for x, shape in places[:last]
         ),
         *(Point("far", "copy", x, Shape(redis_ms=x), 60, is_set_a=True) for x in (0, FAR_MS)),
-        Point("far", "nothing to do", FAR_MS, Shape(processes=1, redis_ms=FAR_MS), many),
+        Point("far", "nothing to do", FAR_MS, Shape(processes=1, redis_ms=FAR_MS), 200 // share),
     ]
 
 
 def rounds_of(point: Point, rounds: int) -> int:
-    return 1 if point.tags > LONG else rounds
+    return 1 if point.tags >= LONG or point.shape.redis_ms else rounds
 
 
 def medians(measured: Sequence[Measured]) -> list[Measured]:

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=__doc__)
     add = parser.add_argument
     add("--curves", type=_names, metavar="NAME,…", help="only these: tags, layers, targets, …")
-    add("--rounds", type=int, default=2)
+    add("--rounds", type=int, default=1)
     add("--quick", action="store_true", help="a tenth of the tags: does it work")
     add("--json", type=Path, metavar="FILE", help="write every single round there")
     add("--read", type=Path, metavar="FILE", help="show such a file, measure nothing")

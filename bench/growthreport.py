@@ -62,7 +62,7 @@ def bars(found: Sequence[Measured]) -> list[tuple[Verdict, str, str]]:
 def write(folder: Path, found: Sequence[Measured], rounds: int) -> None:
     """Replace what stands between the marks of the page, and the chart."""
     head = (
-        f"Medians of {rounds} rounds (one where there are 10,000 tags), {machine_terms()}.",
+        f"{'One round' if rounds == 1 else f'Medians of {rounds} rounds'}, {machine_terms()}.",
         "",
         f"![wall time along each curve]({CHART})",
     )
