@@ -39,9 +39,12 @@ class Point:
     layers: int = LAYERS
     is_set_a: bool = False
 
+    def name(self, number: int) -> str:
+        return f"bench/{self.curve}-{self.work.replace(' ', '-')}-{self.x:g}-{number}"
+
     def images(self, number: int) -> ImageSet:
         """Of the round ``number``, sharing nothing with those of other rounds and points."""
-        name = f"bench/{self.curve}-{self.work.replace(' ', '-')}-{self.x:g}-{number}"
+        name = self.name(number)
         if self.is_set_a:
             return small_many(tags=self.tags // 12, seed=10 + number, prefix=name)
         if self.work == "copy":

@@ -108,7 +108,7 @@ def _panels(found: Sequence[Measured]) -> list[Panel]:
             },
         )
         for curve, title in CURVES.items()
-        if curve != "far"
+        if curve != "far" and any(one.curve == curve for one in found)
     ]
 
 
