@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what it started
     wanted = [p for p in points(quick=options.quick) if not options.curves or p.curve in options.curves]
     try:
         measured = read(options.read) if options.read else _measured(wanted, options)
@@ -39,10 +41,14 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def read(file: Path) -> list[Measured]:
-    """What an earlier run wrote with ``--json``."""
-    document = json.loads(file.read_text())
-    return [Measured(**{**one, "cost": Cost(**one["cost"])}) for one in document["measured"]]
+def read(files: Sequence[Path]) -> list[Measured]:
+    """What earlier runs wrote with ``--json``."""
+    documents = [json.loads(file.read_text()) for file in files]
+    return [
+        Measured(**{**one, "cost": Cost(**one["cost"])})
+        for document in documents
+        for one in document["measured"]
+    ]
 
 
 def measure(wanted: Sequence[Point], rounds: int) -> Iterator[Measured]:
@@ -66,12 +72,10 @@ def _round(rig: Rig, shape: Shape, point: Point, number: int) -> Measured:
 
 def _measured(wanted: Sequence[Point], options: argparse.Namespace) -> list[Measured]:
     measured: list[Measured] = []
-    try:
-        for one in measure(wanted, options.rounds):
-            measured.append(one)
-            sys.stderr.write(f"{growthreport.line(one)}\n")
-    finally:
-        if options.json:
+    for one in measure(wanted, options.rounds):
+        measured.append(one)
+        sys.stderr.write(f"{growthreport.line(one)}\n")
+        if options.json:  # every time: what was measured is kept, however this ends
             document = {"schema": 1, "measured": [asdict(one) for one in measured]}
             options.json.write_text(json.dumps(document, indent=1))
     return measured
@@ -84,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=1)
     add("--quick", action="store_true", help="a tenth of the tags: does it work")
     add("--json", type=Path, metavar="FILE", help="write every single round there")
-    add("--read", type=Path, metavar="FILE", help="show such a file, measure nothing")
+    add("--read", type=Path, nargs="+", metavar="FILE", help="show such files, measure nothing")
     add(
         "--docs",
         action=argparse.BooleanOptionalAction,

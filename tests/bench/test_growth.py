@@ -73,7 +73,7 @@ def test_what_was_not_measured_is_not_judged() -> None:
 def test_a_file_that_was_written_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "growth.json"
     file.write_text(dumps({"schema": 1, "measured": [asdict(one) for one in FAR]}))
-    assert growth.read(file) == list(FAR)
+    assert growth.read([file]) == list(FAR)
 
 
 def test_the_page_and_its_chart_are_written_between_the_marks_of_growth(tmp_path: Path) -> None:
