@@ -10,8 +10,8 @@ from bench.figures import Figure, Figures, Row, title
 
 WIDTH, NAMES, NUMBERS = 860, 170, 70
 LINE, GAP, MARGIN = 18, 34, 16
-ACROSS, PANEL_WIDTH, PANEL_HEIGHT = 3, 286, 210
-INSET, HEAD, FOOT = 40, 44, 40
+ACROSS, PANEL_WIDTH, PANEL_HEIGHT = 3, 286, 222
+INSET, HEAD, FOOT = 40, 56, 40
 """Of a panel: left and right of its lines, above and below them."""
 STYLE = """\
 text { font: 12px system-ui, sans-serif; fill: #24292f }
