@@ -20,6 +20,7 @@ from mirror.ledger.batches import Batches
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S
+from mirror.ledger.turns import Turns
 from mirror.report import Moved, RegionReport, RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -48,7 +49,7 @@ class UnknownRun(LookupError):
 
 
 class Ledger:
-    """Runs, and through ``batches`` and ``content`` everything below them."""
+    """Runs, and through ``batches``, ``content`` and ``turns`` everything below them."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Ledger:
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
+        self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
@@ -64,7 +64,7 @@ class Batches:
         script = client.register_script
         self._advance, self._touch = script(scripts.ADVANCE), script(scripts.TOUCH)
         self._conclude, self._settle = script(scripts.CONCLUDE), script(scripts.SETTLE)
-        self._claim, self._record = script(scripts.CLAIM), script(scripts.RECORD)
+        self._record = script(scripts.RECORD)
 
     @staticmethod
     def run_of(batch: str) -> str:
@@ -220,26 +220,6 @@ class Batches:
     def associates(self, batch: str) -> dict[str, list[Associate]]:
         """By the tag they travel with; a tag without any is left out."""
         return associates_of(self._redis.hgetall(self._keys.associates(batch)))
-
-    def claim(
-        self, repository: str, one: Resolved, *, sure: bool = False
-    ) -> Literal["ours", "newer", "unsure"]:
-        """Claim the tag of a target for what was resolved (G5).
-
-        ``newer``: what a later question to the source found stands. ``unsure``: another digest was claimed
-        after ours was seen, though asked for earlier: the source has to say which; then ``sure``.
-        """
-        if one.descriptor is None:
-            raise ValueError(f"{one.tag} is not resolved")
-        words = [one.tag, one.generation, one.descriptor.digest, one.at, int(sure)]
-        answers: dict[int, Literal["ours", "newer", "unsure"]] = {0: "newer", 1: "ours", 2: "unsure"}
-        return answers[int(self._claim([self._keys.newest(repository)], words))]
-
-    def claimed(self, repository: str, tag: str) -> tuple[int, str]:
-        """The generation and digest of the newest claim of the tag; (0, "") if there is none."""
-        value = self._redis.hget(self._keys.newest(repository), tag)
-        generation, digest, _ = value.decode().split(" ") if value else ("0", "", "")
-        return int(generation), digest
 
     def unclaimed(self, repositories: Iterable[str], tags: Sequence[str]) -> set[str]:
         """Those of ``tags`` that no run ever moved in any of the repositories."""

@@ -137,24 +137,24 @@ def seen(digest: str, generation: int, at: float = 0.0) -> Resolved:
 
 def test_what_was_seen_later_keeps_what_was_seen_earlier_from_moving_its_tag(ledger: Ledger) -> None:
     new, old, now = digest_of(b"new"), digest_of(b"old"), ledger.now() + 60
-    claim = ledger.batches.claim
-    assert ledger.batches.claimed("eu.example/app", "latest") == (0, "")
+    claim = ledger.turns.claim
+    assert ledger.turns.claimed("eu.example/app", "latest") == (0, "")
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 6, now)) == "newer"
     assert claim("eu.example/app", seen(new, 10, now)) == "ours"
-    assert ledger.batches.claimed("eu.example/app", "latest") == (10, new)
+    assert ledger.turns.claimed("eu.example/app", "latest") == (10, new)
 
 
 def test_two_answers_that_overlap_are_told_apart_by_the_source(ledger: Ledger) -> None:
     one, other = digest_of(b"one"), digest_of(b"other")
     before = ledger.now()
-    assert ledger.batches.claim("eu.example/app", seen(one, 7, before)) == "ours"
+    assert ledger.turns.claim("eu.example/app", seen(one, 7, before)) == "ours"
 
-    assert ledger.batches.claim("eu.example/app", seen(other, 8, before)) == "unsure"
-    assert ledger.batches.claimed("eu.example/app", "latest") == (7, one)
-    assert ledger.batches.claim("eu.example/app", seen(other, 8, before), sure=True) == "ours"
-    assert ledger.batches.claimed("eu.example/app", "latest") == (8, other)
+    assert ledger.turns.claim("eu.example/app", seen(other, 8, before)) == "unsure"
+    assert ledger.turns.claimed("eu.example/app", "latest") == (7, one)
+    assert ledger.turns.claim("eu.example/app", seen(other, 8, before), sure=True) == "ours"
+    assert ledger.turns.claimed("eu.example/app", "latest") == (8, other)
 
 
 def test_a_run_that_failed_as_a_whole_is_forgotten_in_time(ledger: Ledger) -> None:
