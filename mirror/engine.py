@@ -6,12 +6,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
+from mirror.threads import Crew, Threads
 from registry.repository import Repository
 
 
@@ -38,10 +40,15 @@ class Engine:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     memory: Memory = field(default_factory=Memory)
+    threads: Threads = field(default_factory=Threads)
     outage_s: float = 600.0
     """How long transient faults are waited out in the ledger; 0: not at all."""
     proof_s: float = 300.0
     """How old the proof that a target holds a tag's content may be when the tag moves."""
+
+    def crew(self) -> AbstractContextManager[Crew]:
+        """Threads for one step."""
+        return self.threads.lend(self.limits.copy_threads)
 
 
 FLUSH_S = 0.3

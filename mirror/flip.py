@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mirror.decide import half_moved
@@ -12,6 +11,7 @@ from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
+from mirror.threads import Crew
 from mirror.waits import failure, placing_failure
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
@@ -39,15 +39,15 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
     going = {
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
-    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        journal = _each(pool, going, lambda pair, one: _journal(stage, pair, one))
+    with engine.crew() as crew:
+        journal = going if stage.is_alone else _each(crew, going, lambda *one: _journal(stage, *one))
         if journal and not stage.is_alone:
             # Written even where nothing changed: what is confirmed is what this connection wrote last.
             ledger.record(batch, journal, ("ready",))
             engine.ledger.confirm()
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
-        moved = _each(pool, ready, lambda pair, one: _move(stage, pair, one))
+        moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
     ledger.record(batch, {**failed, **moved}, ("ready", "current"))
     stage.note_seen()
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
@@ -71,8 +71,8 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
         for p, one in _of_region(stage, known).items()
         if p[0] in failures and one.state in MAY_HAVE_MOVED
     }
-    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        returned = _each(pool, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
+    with engine.crew() as crew:
+        returned = _each(crew, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
     engine.ledger.batches.record(batch, returned, MAY_HAVE_MOVED)
     engine.ledger.batches.region_done(batch, region, "returned")
 
@@ -81,19 +81,18 @@ def _of_region(stage: Stage, outcomes: Outcomes) -> Outcomes:
     return {pair: outcome for pair, outcome in outcomes.items() if pair[1] in stage.targets}
 
 
-def _each(pool: ThreadPoolExecutor, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcome]) -> Outcomes:
-    answers = {pair: pool.submit(step, pair, outcome) for pair, outcome in outcomes.items()}
+def _each(crew: Crew, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcome]) -> Outcomes:
+    answers = {pair: crew.submit(step, pair, outcome) for pair, outcome in outcomes.items()}
     return {pair: answer.result() for pair, answer in answers.items()}
 
 
 def _journal(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """What the tag is just before it moves; an outcome of its own where a newer run has claimed it.
 
-    With one target nothing is ever taken back: what the tag was when it was landed will do.
+    Not for a target that is alone: nothing is ever taken back there, and what the tag was when it was
+    landed will do.
     """
     tag, name = pair
-    if stage.is_alone:
-        return outcome
     try:
         if not _is_claimed(stage, pair, stage.engine.ledger.turns.claim(name, _resolved(stage, tag))):
             return _superseded(outcome)

@@ -7,7 +7,6 @@ target waits for it.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mirror.graph import Graph, GraphError
@@ -32,9 +31,9 @@ def seal(stage: Stage) -> int:
     view = stage.engine.ledger.batches.view(stage.batch)
     known, associates, now = view.outcomes, view.associates, view.now
     placed = stage.engine.ledger.batches.placed(stage.batch, stage.region)
-    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+    with stage.engine.crew() as crew:
         sealed = {
-            (one.tag, name): pool.submit(
+            (one.tag, name): crew.submit(
                 _seal_tag,
                 stage,
                 wanted.digest,

@@ -119,12 +119,20 @@ class Ledger:
             self._known[run] = terms
         return self._known[run]
 
-    def next_generation(self) -> int:
-        """A number that is higher than all before it, taken just before the source is asked.
+    def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
+        """To be called just before the source is asked: (generation, time, tags new to all ``targets``).
 
-        What was asked later is newer: the highest generation wins at the flip (G5).
+        A generation is higher than all before it. What was asked later is newer: the highest one wins at
+        the flip (G5). New is a tag that no run ever moved in any target; without targets, none is.
         """
-        return int(self._redis.incr(self.keys.generation))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.incr(self.keys.generation).time()
+        for repository in targets if tags else ():
+            pipe.hmget(self.keys.newest(repository), list(tags))
+        generation, (seconds, micros), *found = pipe.execute()
+        claims = zip(*found, strict=True)
+        new = {tag for tag, claimed in zip(tags, claims, strict=False) if not any(claimed)}
+        return int(generation), seconds + micros / 1e6, new
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""

@@ -221,14 +221,6 @@ class Batches:
         """By the tag they travel with; a tag without any is left out."""
         return associates_of(self._redis.hgetall(self._keys.associates(batch)))
 
-    def unclaimed(self, repositories: Iterable[str], tags: Sequence[str]) -> set[str]:
-        """Those of ``tags`` that no run ever moved in any of the repositories."""
-        pipe = self._redis.pipeline(transaction=False)
-        for repository in repositories if tags else ():
-            pipe.hmget(self._keys.newest(repository), list(tags))
-        found = zip(*pipe.execute(), strict=True)
-        return {tag for tag, claims in zip(tags, found, strict=False) if not any(claims)}
-
     def has_claims(self, repository: str) -> bool:
         """Whether any run ever moved a tag in the repository."""
         return bool(self._redis.exists(self._keys.newest(repository)))

@@ -124,12 +124,16 @@ class Content:
         return manifest
 
     def keep_manifest(self, manifest: Manifest) -> None:
-        self._recent.keep(manifest)
-        self._redis.set(
-            self._keys.manifest(manifest.digest),
-            manifest.media_type.encode() + b"\n" + manifest.content,
-            ex=MANIFEST_TTL_S,
-        )
+        self.keep_manifests([manifest])
+
+    def keep_manifests(self, manifests: Sequence[Manifest]) -> None:
+        """Keep several at once."""
+        pipe = self._redis.pipeline(transaction=False)
+        for manifest in manifests:
+            self._recent.keep(manifest)
+            value = manifest.media_type.encode() + b"\n" + manifest.content
+            pipe.set(self._keys.manifest(manifest.digest), value, ex=MANIFEST_TTL_S)
+        pipe.execute()
 
     def seen(self, host: str, repository: str, digests: Sequence[str]) -> set[str]:
         """Those of ``digests`` that were seen in ``repository`` lately; ``host`` separates registries."""

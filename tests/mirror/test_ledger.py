@@ -56,7 +56,7 @@ def test_a_run_that_does_not_exist_is_named(ledger: Ledger) -> None:
 
 
 def test_a_later_question_has_the_higher_generation(ledger: Ledger) -> None:
-    assert ledger.next_generation() < ledger.next_generation()
+    assert ledger.begin_question([], [])[0] < ledger.begin_question([], [])[0]
 
 
 def test_two_enumerations_of_one_run_write_its_batches_once(ledger: Ledger) -> None:
