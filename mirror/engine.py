@@ -91,7 +91,7 @@ class Progress:
     def flush(self, done: RegionStep | None = None, **counts: int) -> None:
         """Write what was counted, now; ``done``: and that the region has taken that step."""
         with self._lock:
-            due, self._counts = self._counts, Counter()
+            due, self._counts, self._flushed = self._counts, Counter(), time.monotonic()
         due.update(counts)
         self._write(due, done)
 

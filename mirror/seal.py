@@ -28,9 +28,8 @@ def seal(stage: Stage) -> int:
 
     Returns how many landed. The batch is read anew: hauls and the step before have written to it.
     """
-    view = stage.engine.ledger.batches.view(stage.batch)
+    view, placed = stage.engine.ledger.batches.view_of_region(stage.batch, stage.region)
     known, associates, now = view.outcomes, view.associates, view.now
-    placed = stage.engine.ledger.batches.placed(stage.batch, stage.region)
     with stage.engine.crew() as crew:
         sealed = {
             (one.tag, name): crew.submit(

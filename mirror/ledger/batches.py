@@ -76,20 +76,21 @@ class Batches:
     def view(self, batch: str) -> View:
         """What a step looks at before it does anything."""
         pipe = self._redis.pipeline(transaction=False)
+        self._ask_view(pipe, batch)
+        return _view(pipe.execute())
+
+    def view_of_region(self, batch: str, region: str) -> tuple[View, Placed]:
+        """The same, with what became of blobs in the region's targets, for whoever puts the manifests."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._ask_view(pipe.hgetall(self._keys.placed(batch, region)), batch)
+        rows, *rest = pipe.execute()
+        return _view(rest), {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
+
+    def _ask_view(self, pipe: Client, batch: str) -> None:
         for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
             pipe.hgetall(key(batch))
         pipe.hget(self._keys.run(self.run_of(batch)), "state")
         pipe.time()
-        row, tags, outcomes, associates, run_state, (seconds, micros) = pipe.execute()
-        return View(
-            state=_state(row.get(b"state")),
-            done=done_of(row),
-            resolved=resolved_of(row.get(b"tags"), tags),
-            outcomes=outcomes_of(outcomes),
-            associates=associates_of(associates),
-            is_cancelled=run_state == b"cancelled",
-            now=seconds + micros / 1e6,
-        )
 
     def advance(self, batch: str, expected: BatchState, state: BatchState) -> bool:
         """Move the batch on, if it is where the caller believes it to be."""
@@ -159,10 +160,6 @@ class Batches:
             pipe = self._redis.pipeline(transaction=False)
             pipe.hset(key, mapping=rows).expire(key, KEEP_S)
             pipe.execute()
-
-    def placed(self, batch: str, region: str) -> Placed:
-        rows = self._redis.hgetall(self._keys.placed(batch, region))
-        return {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
 
     def region_done(self, batch: str, region: str, step: RegionStep) -> None:
         self._redis.hset(self._keys.batch(batch), mapping=_done(region, step))
@@ -273,6 +270,19 @@ class Batches:
 
 def _done(region: str, step: RegionStep) -> dict[str, str]:
     return {f"{step}:{region}": "1", "attempts": "0"}
+
+
+def _view(answers: Sequence[Any]) -> View:
+    row, tags, outcomes, associates, run_state, (seconds, micros) = answers
+    return View(
+        state=_state(row.get(b"state")),
+        done=done_of(row),
+        resolved=resolved_of(row.get(b"tags"), tags),
+        outcomes=outcomes_of(outcomes),
+        associates=associates_of(associates),
+        is_cancelled=run_state == b"cancelled",
+        now=seconds + micros / 1e6,
+    )
 
 
 def _state(value: bytes | None) -> BatchState:

@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 def test_a_step_is_given_the_threads_that_the_step_before_it_had() -> None:
     threads = Threads()
-    names = []
+    names: list[str] = []
     for _ in range(3):
         with threads.lend(1) as crew:
             names += crew.map(lambda _: threading.current_thread().name, "ab")
