@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,7 @@ from registry.manifest import Manifest
 MANIFEST_TTL_S = 6 * 3600
 RECENT_BYTES = 2**20
 RECENT_MANIFESTS = 256
+RECENT_S = 300.0
 """What a process keeps parsed, by whichever is reached first."""
 REFERRERS_TTL_S = 7 * 86400
 SESSION_TTL_S = 86400
@@ -79,24 +81,25 @@ class _Recent:
     """The manifests that this process used last: a step asks for what the step before it had. Thread-safe."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Manifest] = {}
+        self._kept: dict[str, tuple[Manifest, float]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, digest: str) -> Manifest | None:
-        return self._kept.get(digest)
+        """None also after a while: the fleet's cache has to see that the manifest is still of use."""
+        manifest, since = self._kept.get(digest, (None, 0.0))
+        return manifest if time.monotonic() - since < RECENT_S else None
 
     def keep(self, manifest: Manifest) -> None:
         """Keep it; the oldest make room."""
         if manifest.size > RECENT_BYTES:
             return
         with self._lock:
-            if manifest.digest in self._kept:
-                return
-            self._kept[manifest.digest] = manifest
-            self._bytes += manifest.size
+            known, _ = self._kept.pop(manifest.digest, (None, 0.0))
+            self._kept[manifest.digest] = manifest, time.monotonic()
+            self._bytes += 0 if known else manifest.size
             while self._bytes > RECENT_BYTES or len(self._kept) > RECENT_MANIFESTS:
-                self._bytes -= self._kept.pop(next(iter(self._kept))).size
+                self._bytes -= self._kept.pop(next(iter(self._kept)))[0].size
 
 
 class Content:
