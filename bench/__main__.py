@@ -6,18 +6,18 @@ import argparse
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import report
-from bench.bars import COLD, FLEET, REGIONS, bars
+from bench.bars import COLD, FLEET, ONE_PROCESS, REGIONS, TWO_PROCESSES, bars
 from bench.figures import Figures
 from bench.jobs import Contender
 from bench.ours import Sealift
 from bench.peers import PEERS
 from bench.planned import Floor
 from bench.servers import NoRegistry
-from bench.sets import MIB, ImageSet, big, multi_arch, one_small, small_many
+from bench.sets import MIB, ImageSet, big, many_tags, multi_arch, one_small, small_many
 from bench.trials import Cell, Sample, Trials
 from tests.support.certificates import make_certificates
 from tests.support.scratch import scratch_folder
@@ -33,6 +33,9 @@ BEST_OF_EACH = (
     "image-syncer",
 )
 LEAST_ROUNDS = 2
+SETS = "ABCUN"
+N_TAGS = 5000
+"""As many as fit into four minutes; tags per second are the same with twice as many."""
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -41,7 +44,7 @@ def main(words: Sequence[str] | None = None) -> int:
     # Told to end, it ends what it started; one in the background may have been born deaf to Ctrl-C.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     everyone = contenders(options.peers)
-    cells = [Cell(images, count) for images in image_sets(options) for count in options.targets]
+    cells = [cell for images in image_sets(options) for cell in _cells(images, options.targets)]
     try:
         samples = read(options.read) if options.read else measured(cells, everyone, options)
     except NoRegistry as error:
@@ -84,20 +87,30 @@ def contenders(names: Sequence[str] | None) -> list[Contender]:
         Sealift(REGIONS, is_up=True, regions=True),
         Floor(),
     ]
+    scaled: list[Contender] = [
+        Sealift(ONE_PROCESS, is_up=True, processes=1),
+        Sealift(TWO_PROCESSES, is_up=True, processes=2),
+    ]
     wanted = (*BEST_OF_EACH, "curl to curl") if names is None else names
     others = [peer for peer in PEERS if peer.is_here and peer.name in wanted]
     if names is not None:
         ours = [one for one in ours if one.name in names or one.name == FLEET]
-    return [*ours, *others]
+    return [*ours, *scaled, *others]
+
+
+def _cells(images: ImageSet, targets: Sequence[int]) -> list[Cell]:
+    """Thousands of tags go to the most targets only."""
+    return [Cell(images, count) for count in ([max(targets)] if images.is_mirrored else targets)]
 
 
 def image_sets(options: argparse.Namespace) -> list[ImageSet]:
     quick = options.quick
-    makers = {
+    makers: dict[str, Callable[[], ImageSet]] = {
         "A": lambda: small_many(repositories=4) if quick else small_many(),
         "B": lambda: big(images=2, layer_bytes=16 * MIB) if quick else big(),
         "C": lambda: multi_arch(indexes=2) if quick else multi_arch(),
         "U": one_small,
+        "N": lambda: many_tags(500 if quick else options.tags),
     }
     return [makers[key]() for key in options.sets]
 
@@ -118,8 +131,11 @@ def _conclude(samples: list[Sample], cells: Sequence[Cell], options: argparse.Na
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
-    add("--sets", type=list, default=list("ABCU"), metavar="ABCU", help="which image sets")
+    add("--sets", type=list, default=list(SETS), metavar=SETS, help="which image sets")
     add("--targets", type=_numbers, default=[1, 3], metavar="1,3", help="to how many targets")
+    add(
+        "--tags", type=int, default=N_TAGS, help=f"how many set N has (default: {N_TAGS}; its bar says 10000)"
+    )
     add("--rounds", type=int, default=3)
     add("--quick", action="store_true", help="small sets: does it work, not how fast is it")
     add("--tls", action="store_true", help="registries that speak TLS")
@@ -143,7 +159,7 @@ def _terms(options: argparse.Namespace) -> str:
 def _is_whole(options: argparse.Namespace) -> bool:
     """Whether nothing was left out, so that the documentation may say it."""
     narrowed = options.quick or options.tls or options.rtt or options.peers or options.rounds < LEAST_ROUNDS
-    return not narrowed and set(options.sets) == set("ABCU") and set(options.targets) == {1, 3}
+    return not narrowed and set(options.sets) == set(SETS) and set(options.targets) == {1, 3}
 
 
 def _numbers(text: str) -> list[int]:

@@ -43,6 +43,7 @@ class Figure:
     source_manifest_reads: float
     source_repeated_reads: float
     source_bytes: float
+    source_repeated_manifest_reads: float
     target_requests: float
     target_heads: float
     target_bytes: float

@@ -66,9 +66,11 @@ class Contender(ABC):
     """Whether it finds out by itself what is to be done, and does it all; a floor is told, once."""
     checked = True
     """Whether the targets are whole afterwards."""
+    takes_mirrored = False
+    """Whether it takes part where thousands of tags only have to be looked at."""
 
-    def takes(self, job: Job) -> bool:  # noqa: ARG002 - most take any
-        return True
+    def takes(self, job: Job) -> bool:
+        return self.takes_mirrored or not job.images.is_mirrored
 
     @abstractmethod
     def prepare(self, job: Job) -> Command: ...

@@ -15,14 +15,22 @@ WARM_UP = "bench/warm-up"
 
 
 class Sealift(Contender):
-    """``is_up``: workers run before the clock does. ``regions``: one worker process and target each."""
+    """``is_up``: workers run before the clock does. ``regions``: one worker process and target each.
 
-    def __init__(self, name: str, *, is_up: bool, regions: bool = False) -> None:
+    ``processes``: that many worker processes, where tags only have to be looked at.
+    """
+
+    def __init__(
+        self, name: str, *, is_up: bool, regions: bool = False, processes: int | None = None
+    ) -> None:
         self.name, self.is_up, self.regions = name, is_up, regions
+        self._processes = 1 if regions else processes
+        self.takes_mirrored = processes is not None
         self._fleet: Process | None = None
 
     def takes(self, job: Job) -> bool:
-        return not self.regions or len(job.targets) > 1
+        fits = self.takes_mirrored == job.images.is_mirrored
+        return fits and (not self.regions or len(job.targets) > 1)
 
     def prepare(self, job: Job) -> Command:
         job.write("sealift.yaml", fleet_file(job, self._regions(job)))
@@ -43,7 +51,7 @@ class Sealift(Contender):
 
     def _up(self, job: Job) -> Process:
         up = self._command(job, "up", "--flower-port", "0")
-        share = {"SEALIFT_WORKER_PROCESSES": "1"} if self.regions else {}
+        share = {"SEALIFT_WORKER_PROCESSES": str(self._processes)} if self._processes else {}
         fleet = Process(up.argv, job.folder / "up.log", {**up.env, **share}, job.folder)
         until(lambda: "The fleet is up" in fleet.text(), UP_TIMEOUT_S, fleet.tail)
         for region in dict.fromkeys(self._regions(job)):

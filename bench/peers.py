@@ -23,8 +23,11 @@ class Peer(Contender):
 
     is_peer = True
 
-    def __init__(self, name: str, tool: str, script: Callable[[Job], str]) -> None:
+    def __init__(
+        self, name: str, tool: str, script: Callable[[Job], str], *, takes_mirrored: bool = False
+    ) -> None:
         self.name, self.tool, self._script = name, tool, script
+        self.takes_mirrored = takes_mirrored
 
     @property
     def is_here(self) -> bool:
@@ -130,7 +133,7 @@ PEERS: tuple[Peer, ...] = (
     Peer("skopeo copy", "skopeo", lambda job: skopeo_copy(job, 1)),
     Peer("crane", "crane", crane_all),
     Peer("crane x4", "crane", crane_copy),
-    Peer("regsync", "regsync", regsync),
+    Peer("regsync", "regsync", regsync, takes_mirrored=True),
     Peer("regctl x4", "regctl", regctl_copy),
     Peer("oras x4", "oras", oras_copy),
     Peer("image-syncer", "image-syncer", image_syncer),

@@ -91,17 +91,21 @@ def _columns(one: Figure, best: Figure | None) -> tuple[str, ...]:
 
 def write(folder: Path, figures: Figures, judged: Sequence[Bar], terms: str) -> None:
     """Replace what stands between the marks of the page, and its chart; ``terms`` are the registries'."""
-    page = folder / PAGE
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{markdown(figures, judged, terms)}\n{END}{after}")
+    replace_between(folder / PAGE, BEGIN, END, markdown(figures, judged, terms))
     (folder / CHART).write_text(chart(figures))
+
+
+def replace_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Only what stands between the two marks."""
+    before, _, rest = page.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def markdown(figures: Figures, judged: Sequence[Bar], terms: str) -> str:
     rounds = max((sample.round for sample in figures.samples), default=0) + 1
     head = (
-        f"Medians of {rounds} rounds, {terms}, {_machine()}.",
+        f"Medians of {rounds} rounds, {terms}, {machine_terms()}.",
         f"{_versions()}.",
         "",
         f"![wall time of each tool in each row]({CHART})",
@@ -120,7 +124,7 @@ def _markdown_table(figures: Figures, row: Row) -> str:
     return "\n".join((head, "|---|" + "---:|" * len(HEADINGS), *lines))
 
 
-def _machine() -> str:
+def machine_terms() -> str:
     system = f"{platform.system()} {platform.release().partition('-')[0]}"
     return f"{os.cpu_count()} cores, {system}, Python {platform.python_version()}"
 

@@ -11,6 +11,7 @@ import http.client
 import re
 import shutil
 import ssl
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,8 @@ from tests.support.process import Process
 from tests.support.waiting import until
 
 START_TIMEOUT_S = 20.0
+STORAGE = "storage"
+CONTENT = f"{STORAGE}/docker/registry/v2"
 DELAY = Path(__file__).with_name("delay.py")
 PROBE = "/v2/?sealift-bench="
 _LINE = re.compile(
@@ -73,6 +76,12 @@ class Traffic:
         """Reads of content by digest that had been read before."""
         read = Counter(_digest(request) for request in self._reads())
         return sum(times - 1 for digest, times in read.items() if digest.startswith("sha256:"))
+
+    @property
+    def repeated_manifest_reads(self) -> int:
+        """Manifests that were read under the same name before, be it a tag or a digest."""
+        read = Counter(request.path for request in self._reads() if "/manifests/" in request.path)
+        return read.total() - len(read)
 
     def written_bytes(self, sizes: Mapping[str, int]) -> int:
         """Content that came in and was kept: the log does not tell sizes, so they are looked up."""
@@ -130,6 +139,13 @@ class Server:
 
     def cpu_s(self) -> float:
         return machine.tree_cpu_s(self._process.pid)
+
+    def fill_from(self, other: Server, repositories: Iterable[str]) -> None:
+        """Hold these as another registry does, without being asked for any of it."""
+        for name in ("blobs", *(f"repositories/{repository}" for repository in repositories)):
+            place = (self.folder / CONTENT / name).parent
+            place.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["cp", "-R", str(other.folder / CONTENT / name), str(place)], check=True)
 
     def stop(self) -> None:
         """The process and everything it kept are gone."""
@@ -206,7 +222,7 @@ class Server:
             "version": 0.1,
             "log": {"level": "error", "accesslog": {"disabled": False}},
             "storage": {
-                "filesystem": {"rootdirectory": str(self.folder / "storage")},
+                "filesystem": {"rootdirectory": str(self.folder / STORAGE)},
                 "delete": {"enabled": True},
                 "maintenance": {"uploadpurging": {"enabled": False}},
             },

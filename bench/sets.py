@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from zlib import crc32
 
 from registry.descriptor import Platform
 from registry.images import Blob, Image, Index, build_artifact, build_image, build_index, push, random_layer
 from registry.repository import Repository
 
 KIB, MIB = 2**10, 2**20
+PUSHES_AT_ONCE = 4
 SBOM = "application/spdx+json"
 PLATFORMS = (("amd64", ""), ("arm64", "v8"), ("arm", "v7"), ("s390x", ""))
 
@@ -32,12 +35,16 @@ class Tagged:
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """``moved`` are tags of ``tagged`` with other content, as a release would move them."""
+    """``moved`` are tags of ``tagged`` with other content, as a release would move them.
+
+    ``is_mirrored``: the targets have everything before anybody begins, and there is nothing to do.
+    """
 
     key: str
     title: str
     tagged: tuple[Tagged, ...]
     moved: tuple[Tagged, ...] = ()
+    is_mirrored: bool = False
 
     @property
     def repositories(self) -> dict[str, list[Tagged]]:
@@ -95,19 +102,34 @@ def blobs(content: Image | Index) -> Iterator[Blob]:
 
 
 def push_all(tagged: Iterable[Tagged], repositories: dict[str, Repository]) -> None:
+    """What a repository has been given already is only named once more, several names at a time."""
+    given: set[tuple[str, str]] = set()
+    named: list[Tagged] = []
     for one in tagged:
+        if (one.repository, one.digest) in given:
+            named.append(one)
+            continue
+        given.add((one.repository, one.digest))
         push(repositories[one.repository], one.content, one.tag)
         for referrer in one.referrers:
             push(repositories[one.repository], referrer)
+    with ThreadPoolExecutor(PUSHES_AT_ONCE) as pool:
+        list(
+            pool.map(
+                lambda one: repositories[one.repository].put_manifest(one.tag, one.content.manifest), named
+            )
+        )
 
 
-def small_many(repositories: int = 12, tags: int = 5) -> ImageSet:
+def small_many(
+    repositories: int = 12, tags: int = 5, *, seed: int = 1, prefix: str = "bench/app"
+) -> ImageSet:
     """Six layers: two of them in every repository; of the others, consecutive tags share two."""
-    make = _Layers(seed=1)
+    make = _Layers(seed)
     base = (make.layer(4 * MIB), make.layer(2 * MIB))
     tagged, moved = [], []
     for number in range(repositories):
-        name, own = f"bench/app-{number:02}", make.small(4)
+        name, own = f"{prefix}-{number:02}", make.small(4)
         for tag in range(1, tags + 1):
             tagged.append(Tagged(name, f"v{tag}", _image((*base, *own), name, str(tag))))
             own = (*own[2:], *make.small(2))
@@ -134,6 +156,22 @@ def one_small() -> ImageSet:
     make = _Layers(seed=4)
     layers = make.layers([3 * MIB, 400 * KIB, 20 * KIB])
     return ImageSet("U", "one small image", (Tagged("bench/one", "v1", _image(layers, "one", "1")),))
+
+
+def many_tags(tags: int = 10_000, images: int = 50, name: str = "bench/many") -> ImageSet:
+    """Tags in their thousands, of few images: what is asked about each, not what each weighs."""
+    make = _Layers(seed=5)
+    distinct = [_image((make.layer(2 * KIB),), name, str(number)) for number in range(images)]
+    tagged = (Tagged(name, f"v{number}", distinct[number % images]) for number in range(tags))
+    return ImageSet("N", "thousands of tags, all mirrored", tuple(tagged), is_mirrored=True)
+
+
+def alike(name: str, tags: int, layers: int, layer_bytes: int = 16 * KIB) -> ImageSet:
+    """Images of one repository that have nothing in common, with each other or with another name's."""
+    make = _Layers(seed=crc32(name.encode()))
+    images = (_image(make.layers([layer_bytes] * layers), name, str(number)) for number in range(tags))
+    tagged = (Tagged(name, f"v{number}", image) for number, image in enumerate(images))
+    return ImageSet("alike", "images of the same size", tuple(tagged))
 
 
 def _indexed(make: _Layers, number: int) -> Tagged:

@@ -27,6 +27,8 @@ from tests.support.process import surroundings
 
 Phase = Literal["full", "again", "moved"]
 PATIENCE_S = 900.0
+SPOT_CHECK = 100
+"""Of thousands of tags that nobody has to write, one in so many is checked."""
 METER = Path(__file__).with_name("meter.py")
 
 
@@ -64,6 +66,7 @@ class Sample:
     target_heads: int
     target_bytes: int
     problem: str = ""
+    source_repeated_manifest_reads: int = 0
 
     def document(self) -> dict[str, object]:
         return asdict(self)
@@ -90,6 +93,7 @@ class Trials:
         self._round_trip_ms = round_trip_ms
         self._open = ExitStack()
         self._sources: dict[str, Server] = {}
+        self._mirrored: dict[str, list[Server]] = {}
         self._checked: set[tuple[str, int, str, Phase]] = set()
         self._turn = 0
 
@@ -100,6 +104,8 @@ class Trials:
         """Contenders take turns, each round beginning with another of them."""
         for number in range(rounds):
             for cell in cells:
+                if cell.images.is_mirrored and number:
+                    continue  # long enough to be measured once
                 source = self._source(cell.images)
                 first = (number * 3) % len(contenders)
                 for contender in (*contenders[first:], *contenders[:first]):
@@ -130,9 +136,7 @@ class Trials:
         folder = self._folder / f"turn-{self._turn}"
         folder.mkdir()
         with ExitStack() as stack:
-            targets = [
-                stack.enter_context(self._server(f"target-{self._turn}-{i}")) for i in range(cell.targets)
-            ]
+            targets = self._targets(cell, source, stack)
             authority = self._certificates.authority if self._certificates else None
             job = Job(
                 cell.images,
@@ -148,8 +152,24 @@ class Trials:
                 yield from self._phases(trial, source)
         shutil.rmtree(folder, ignore_errors=True)
 
+    def _targets(self, cell: Cell, source: Server, turn: ExitStack) -> list[Server]:
+        """Of this turn only, unless nobody has anything to write there."""
+        if not cell.images.is_mirrored:
+            names = [f"target-{self._turn}-{number}" for number in range(cell.targets)]
+            return [turn.enter_context(self._server(name)) for name in names]
+        key = cell.images.key
+        if key not in self._mirrored:
+            names = [f"target-{key}-{number}" for number in range(cell.targets)]
+            self._mirrored[key] = [self._open.enter_context(self._server(name)) for name in names]
+            for target in self._mirrored[key]:
+                target.fill_from(source, cell.images.repositories)
+        return self._mirrored[key]
+
     def _phases(self, trial: _Trial, source: Server) -> Iterator[Sample]:
         images = trial.job.images
+        if images.is_mirrored:
+            yield trial.measured("again", images.tagged[::SPOT_CHECK])
+            return
         yield trial.measured("full", images.tagged)
         if not trial.copies_all:
             return
@@ -214,6 +234,7 @@ class _Trial:
             target_heads=written.methods["HEAD"],
             target_bytes=written.written_bytes(self.job.images.sizes),
             problem=problem,
+            source_repeated_manifest_reads=read.repeated_manifest_reads,
         )
 
     def _clocks(self, resident: int | None) -> tuple[float, float, float]:

@@ -9,13 +9,16 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from bench import report
-from bench.bars import COLD, FLEET, Bar, bars
+from bench.bars import COLD, FLEET, ONE_PROCESS, REGIONS, TWO_PROCESSES, Bar, bars
 from bench.chart import chart
 from bench.figures import Figures, Row, title
-from bench.sets import ImageSet, small_many
+from bench.sets import ImageSet, many_tags, small_many
 from bench.trials import Phase, Sample
 
-IMAGES: dict[str, ImageSet] = {"A": small_many(repositories=1, tags=1)}
+IMAGES: dict[str, ImageSet] = {
+    "A": small_many(repositories=1, tags=1),
+    "N": many_tags(tags=100, images=1),
+}
 
 
 def sample(contender: str, wall_s: float, *, phase: Phase = "full", **given: object) -> Sample:
@@ -82,6 +85,33 @@ def test_requests_have_to_be_fewer_than_any_peers() -> None:
     peer = sample("crane", 1.0, source_requests=10)
     assert verdicts(sample(FLEET, 1.0, source_requests=9), peer)[text].verdict == "pass"
     assert verdicts(sample(FLEET, 1.0, source_requests=10), peer)[text].verdict == "short"
+
+
+def test_a_manifest_may_not_be_read_twice_under_one_name() -> None:
+    once, again = "nothing is read twice at the source", f"{REGIONS}: no manifest is read twice"
+    twice = {"targets": 3, "source_repeated_manifest_reads": 1}
+    found = verdicts(sample(FLEET, 1.0, **twice), sample(REGIONS, 1.0, **twice))
+    assert (found[once].verdict, found[again].verdict) == ("short", "short")
+
+
+def test_regions_may_each_read_a_layer() -> None:
+    found = verdicts(sample(REGIONS, 1.0, targets=3, source_repeated_reads=2))
+    assert found[f"{REGIONS}: no manifest is read twice"].verdict == "pass"
+
+
+@pytest.mark.parametrize(("wall_s", "one", "two"), [(1.0, "pass", "pass"), (1.1, "short", "short")])
+def test_thousands_of_tags_are_looked_at_as_fast_as_by_regsync_and_twice_that(
+    wall_s: float, one: str, two: str
+) -> None:
+    here = {"set": "N", "targets": 3}
+    found = verdicts(
+        sample(ONE_PROCESS, wall_s, phase="again", **here),
+        sample(TWO_PROCESSES, wall_s / 2, phase="again", **here),
+        sample("regsync", 1.0, phase="again", **here),
+    )
+    assert found[f"{ONE_PROCESS}: tags/s ≥ 1 x regsync"].verdict == one
+    assert found[f"{TWO_PROCESSES}: tags/s ≥ 2 x regsync"].verdict == two
+    assert "regsync 100" in found[f"{ONE_PROCESS}: tags/s ≥ 1 x regsync"].detail
 
 
 def test_the_table_marks_noisy_walls() -> None:

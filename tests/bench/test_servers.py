@@ -43,6 +43,12 @@ def test_what_was_written_is_what_was_stored() -> None:
     assert seen.written_bytes({ONE: 100, TWO: 1000}) == 100
 
 
+def test_a_manifest_read_twice_is_one_read_too_many_also_by_tag() -> None:
+    tag, digest = "/v2/a/manifests/v1", f"/v2/a/manifests/{ONE}"
+    seen = traffic(*(logged("GET", path) for path in (tag, tag, digest)), logged("HEAD", tag))
+    assert seen.repeated_manifest_reads == 1
+
+
 def test_our_own_questions_are_left_out() -> None:
     assert not traffic(logged("GET", f"{PROBE}7"), "starting up\n").requests
 

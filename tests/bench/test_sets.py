@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from bench.sets import MIB, ImageSet, big, blobs, multi_arch, parts, small_many
+from bench.sets import MIB, ImageSet, alike, big, blobs, many_tags, multi_arch, parts, push_all, small_many
+from registry.connections import Connections
+from registry.credentials import ChainedCredentials
+from registry.endpoint import Endpoint
+from registry.memory import MemoryRegistry
 
 
 def digests(images: ImageSet) -> set[str]:
@@ -53,3 +57,26 @@ def test_an_index_has_four_platforms_and_something_that_refers_to_it() -> None:
         (referrer,) = one.referrers
         assert referrer.manifest.subject
         assert referrer.manifest.subject.digest == one.digest
+
+
+def test_thousands_of_tags_are_of_few_images_and_mirrored_already() -> None:
+    images = many_tags(tags=200, images=50)
+    assert images.is_mirrored
+    assert len(images.tagged) == 200
+    assert len({one.digest for one in images.tagged}) == 50
+
+
+def test_an_image_is_pushed_once_and_named_as_often_as_it_has_tags() -> None:
+    images = many_tags(tags=6, images=2)
+    with MemoryRegistry() as registry:
+        connections = Connections(lambda host: Endpoint(host, plain_http=True), ChainedCredentials(()))
+        push_all(images.tagged, {"bench/many": connections.open(f"{registry.host}/bench/many")})
+        repository = connections.open(f"{registry.host}/bench/many")
+        found = {one.tag: repository.resolve(one.tag).digest for one in images.tagged}
+        connections.close()
+    assert found == {one.tag: one.digest for one in images.tagged}
+    assert sum(one.kind == "uploads" for one in registry.requests) == 4
+
+
+def test_images_of_another_name_have_nothing_in_common() -> None:
+    assert not digests(alike("bench/one", 2, 2)) & digests(alike("bench/other", 2, 2))
