@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
+from mirror.threads import Crew, Threads
 from registry.repository import Repository
 
 
@@ -46,6 +48,7 @@ class Engine:
     patience: Patience = field(default_factory=Patience)
     limits: Limits = field(default_factory=Limits)
     memory: Memory = field(default_factory=Memory)
+    threads: Threads = field(default_factory=Threads)
     outage_s: float = 600.0
     """How long transient faults are waited out in the ledger; 0: not at all."""
     proof_s: float = 300.0
@@ -58,6 +61,10 @@ class Engine:
         """The source of a run, on the terms of its lane."""
         lane = self.ledger.lane(run)
         return self.open_repository(self.ledger.spec(run).source, gives_way=lane == "backfill")
+
+    def crew(self) -> AbstractContextManager[Crew]:
+        """Threads for one step."""
+        return self.threads.lend(self.limits.copy_threads)
 
 
 FLUSH_S = 0.3
@@ -100,7 +107,7 @@ class Progress:
     def flush(self, done: RegionStep | None = None, **counts: int) -> None:
         """Write what was counted, now; ``done``: and that the region has taken that step."""
         with self._lock:
-            due, self._counts = self._counts, Counter()
+            due, self._counts, self._flushed = self._counts, Counter(), time.monotonic()
         due.update(counts)
         self._write(due, done)
 

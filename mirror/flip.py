@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
+from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
+from mirror.threads import Crew
 from mirror.waits import failure, placing_failure
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
@@ -38,15 +39,17 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
     going = {
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
-    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        journal = _each(pool, going, lambda pair, one: _journal(stage, pair, one))
-        ledger.record(batch, journal, ("ready",))
+    with engine.crew() as crew:
+        journal = going if stage.is_alone else _each(crew, going, lambda *one: _journal(stage, *one))
         if journal and not stage.is_alone:
+            # Written even where nothing changed: what is confirmed is what this connection wrote last.
+            ledger.record(batch, journal, ("ready",))
             engine.ledger.confirm()
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
-        moved = _each(pool, ready, lambda pair, one: _move(stage, pair, one))
+        moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
     ledger.record(batch, {**failed, **moved}, ("ready", "current"))
+    stage.note_seen()
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     stage.progress.flush("flipped", tags_flipped=flipped)
 
@@ -68,8 +71,8 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
         for p, one in _of_region(stage, known).items()
         if p[0] in failures and one.state in MAY_HAVE_MOVED
     }
-    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
-        returned = _each(pool, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
+    with engine.crew() as crew:
+        returned = _each(crew, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
     engine.ledger.batches.record(batch, returned, MAY_HAVE_MOVED)
     engine.ledger.batches.region_done(batch, region, "returned")
 
@@ -78,21 +81,20 @@ def _of_region(stage: Stage, outcomes: Outcomes) -> Outcomes:
     return {pair: outcome for pair, outcome in outcomes.items() if pair[1] in stage.targets}
 
 
-def _each(pool: ThreadPoolExecutor, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcome]) -> Outcomes:
-    answers = {pair: pool.submit(step, pair, outcome) for pair, outcome in outcomes.items()}
+def _each(crew: Crew, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcome]) -> Outcomes:
+    answers = {pair: crew.submit(step, pair, outcome) for pair, outcome in outcomes.items()}
     return {pair: answer.result() for pair, answer in answers.items()}
 
 
 def _journal(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """What the tag is just before it moves; an outcome of its own where a newer run has claimed it.
 
-    With one target nothing is ever taken back: what the tag was when it was landed will do.
+    Not for a target that is alone: nothing is ever taken back there, and what the tag was when it was
+    landed will do.
     """
     tag, name = pair
-    if stage.is_alone:
-        return outcome
     try:
-        if not _claim(stage, pair):
+        if not _is_claimed(stage, pair, stage.engine.ledger.turns.claim(name, _resolved(stage, tag))):
             return _superseded(outcome)
         held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
     except NotFound:
@@ -108,9 +110,9 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """One tag in one target, alone: a newer run's move can come before or after it, never in between."""
     tag, name = pair
     digest = _wanted(stage, tag)
-    with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
+    with stage.engine.ledger.turns.move(name, _resolved(stage, tag)) as turn:
         try:
-            if not _claim(stage, pair):
+            if not _is_claimed(stage, pair, turn.claim):
                 return _superseded(outcome)
             if stage.is_alone:
                 # The answer to the PUT says what was stored; a registry that lacks content is given it again.
@@ -118,7 +120,7 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
             else:
                 _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
                 _read_back(stage, stage.targets[name], tag, digest)
-            return _unless_newer(stage, pair, outcome)
+            return _unless_newer(stage, turn, outcome)
         except RegistryError as error:
             return _undone(stage, outcome, error)
         except BlobMissing as missing:
@@ -126,30 +128,29 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
             return _again_or_failed(outcome, ended)
 
 
-def _unless_newer(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
+def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
     """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
-    tag, name = pair
-    generation, newer = stage.engine.ledger.batches.claimed(name, tag)
-    if generation <= _resolved(stage, tag).generation:
+    newer = stage.engine.ledger.turns.end(turn)
+    if newer is None:
         return replace(outcome, state="updated", reason="", kind="", at=0.0)
-    target = stage.targets[name]
+    target = stage.targets[turn.repository]
     manifest = stage.engine.patience.attempt(lambda: target.manifest(newer))
-    _put_tag(stage, target, tag, manifest)
+    _put_tag(stage, target, turn.one.tag, manifest)
     return _superseded(outcome)
 
 
-def _claim(stage: Stage, pair: Pair) -> bool:
+def _is_claimed(stage: Stage, pair: Pair, claim: Claim) -> bool:
     """Whether the tag is still ours to move; where two answers of the source overlap, it is asked again."""
     tag, name = pair
-    one, ledger = _resolved(stage, tag), stage.engine.ledger.batches
-    answer = ledger.claim(name, one)
-    if answer == "unsure":
+    if claim == "unsure":
+        one = _resolved(stage, tag)
         try:
             held = stage.engine.patience.attempt(lambda: stage.source.resolve(one.ref)).digest
         except NotFound:
             return False
-        answer = ledger.claim(name, one, sure=True) if held == _wanted(stage, tag) else "newer"
-    return answer == "ours"
+        is_newer = held == _wanted(stage, tag)
+        claim = stage.engine.ledger.turns.claim(name, one, sure=True) if is_newer else "newer"
+    return claim == "ours"
 
 
 def _superseded(outcome: Outcome) -> Outcome:
@@ -213,7 +214,7 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
         return _take_back_failed(stage, pair, outcome)
     tag, name = pair
     because = f"because the move failed elsewhere: {failed.reason}"
-    with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
+    with stage.engine.ledger.turns.take_back(name, tag):
         try:
             if not _is_ours(stage, pair):
                 return replace(outcome, state="superseded", reason="somebody else has moved this tag since")
@@ -227,7 +228,7 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
 def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """Where the move failed: whether it was made all the same is the registry's to say."""
     tag, name = pair
-    with stage.engine.ledger.content.leases.turn(f"flip {name}", tag):
+    with stage.engine.ledger.turns.take_back(name, tag):
         try:
             if outcome.previous == _wanted(stage, tag) or not _is_ours(stage, pair):
                 return outcome
@@ -248,7 +249,7 @@ def _is_ours(stage: Stage, pair: Pair) -> bool:
     """
     tag, name = pair
     held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
-    generation, newest = stage.engine.ledger.batches.claimed(name, tag)
+    generation, newest = stage.engine.ledger.turns.claimed(name, tag)
     is_wanted = generation > _resolved(stage, tag).generation and newest == held.digest
     return held.digest == _wanted(stage, tag) and not is_wanted
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from mirror.engine import Cancelled, Engine, Progress
 from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing
@@ -95,9 +94,9 @@ def _look(stage: Stage) -> Outcomes:
     What an earlier attempt at this batch has settled, proved just now, or parked for later stays as it is.
     """
     known, now = stage.view.outcomes, stage.view.now
-    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+    with stage.engine.crew() as crew:
         asked = {
-            (one.tag, name): pool.submit(_look_at, stage, one.tag, wanted, target)
+            (one.tag, name): crew.submit(_look_at, stage, one.tag, wanted, target)
             for one, wanted, name, target in stage.pairs
             if _is_open(stage.engine, known.get((one.tag, name)), now)
         }
@@ -171,8 +170,8 @@ def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = froz
                 todo.append((work, tries + 1))
                 threading.Event().wait(min(MAX_BUSY_WAIT_S, BUSY_WAIT_S * 2**tries))
 
-    with ThreadPoolExecutor(max(1, min(stage.engine.limits.copy_threads, len(todo)))) as pool:
-        for done in [pool.submit(carry) for _ in range(stage.engine.limits.copy_threads)]:
+    with stage.engine.crew() as crew:
+        for done in [crew.submit(carry) for _ in range(min(stage.engine.limits.copy_threads, len(todo)))]:
             done.result()
     return placed
 

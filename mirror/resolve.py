@@ -6,7 +6,6 @@ where reading is not rationed, its one GET says which digest it is too.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mirror.engine import Engine
@@ -14,11 +13,16 @@ from mirror.ledger.batches import Resolved
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
+from registry.manifest import Manifest
 from registry.reference import DOCKER_HUB, LAYOUT
 from registry.repository import Repository
 
 RATIONED = frozenset({DOCKER_HUB, LAYOUT})
 """Docker Hub counts every GET of a manifest as a pull and no HEAD; a folder is asked for nothing twice."""
+
+
+KEPT_TOGETHER_BYTES = 2**16
+"""A larger manifest goes to the ledger at once instead of with the others: bounds a worker's memory (G10)."""
 
 
 def resolve(engine: Engine, batch: str) -> bool:
@@ -30,18 +34,19 @@ def resolve(engine: Engine, batch: str) -> bool:
     spec = engine.ledger.spec(ledger.run_of(batch))
     source = engine.open_source(ledger.run_of(batch))
     todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
-    generation, now = engine.ledger.next_generation(), engine.ledger.now()
+    targets = [target.repository for target in spec.targets if source.host not in RATIONED]
+    generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
     asked = [replace(one, generation=generation, at=now) for one in todo]
-    targets = [target.repository for target in spec.targets]
-    new = set() if source.host in RATIONED else ledger.unclaimed(targets, [one.tag for one in asked])
+    read: list[Manifest] = []
     answers: list[Resolved | RegistryError] = []
     if new and engine.counts_pulls(source.host) is None:
-        answers.append(_resolve(engine, source, asked[0], is_new=False))  # its answer says that, too
+        answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too
     if engine.counts_pulls(source.host):
         new = set()
-    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
+    with engine.crew() as crew:
         left = asked[len(answers) :]
-        answers += pool.map(lambda one: _resolve(engine, source, one, is_new=one.tag in new), left)
+        answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
+    engine.ledger.content.keep_manifests(read)
     waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
     until = max((wait for wait in waits if wait is not None), default=None)
     ledger.set_resolved(
@@ -59,14 +64,20 @@ def resolve(engine: Engine, batch: str) -> bool:
     return True
 
 
-def _resolve(engine: Engine, source: Repository, one: Resolved, *, is_new: bool) -> Resolved | RegistryError:
+def _resolve(
+    engine: Engine, source: Repository, one: Resolved, read: list[Manifest] | None
+) -> Resolved | RegistryError:
+    """A new tag, whose manifest is needed anyway, is ``read``."""
     try:
-        if not is_new:
+        if read is None:
             return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
         manifest = engine.patience.attempt(lambda: source.manifest(one.ref))
     except RegistryError as error:
         return error
-    engine.ledger.content.keep_manifest(manifest)
+    if manifest.size > KEPT_TOGETHER_BYTES:
+        engine.ledger.content.keep_manifest(manifest)
+    else:
+        read.append(manifest)
     return replace(one, descriptor=Descriptor(manifest.media_type, manifest.digest, manifest.size))
 
 

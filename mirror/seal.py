@@ -7,14 +7,12 @@ target waits for it.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from mirror.graph import Graph, GraphError
 from mirror.ledger.batches import BEFORE_FLIP, Associate, Outcome, Outcomes, Placed, Placing
 from mirror.report import Moved
 from mirror.stage import Stage
-from mirror.transfer import path_of
 from mirror.waits import failure, placing_failure
 from registry.descriptor import Descriptor
 from registry.errors import Refused, RegistryError
@@ -30,12 +28,11 @@ def seal(stage: Stage) -> int:
 
     Returns how many landed. The batch is read anew: hauls and the step before have written to it.
     """
-    view = stage.engine.ledger.batches.view(stage.batch)
+    view, placed = stage.engine.ledger.batches.view_of_region(stage.batch, stage.region)
     known, associates, now = view.outcomes, view.associates, view.now
-    placed = stage.engine.ledger.batches.placed(stage.batch, stage.region)
-    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
+    with stage.engine.crew() as crew:
         sealed = {
-            (one.tag, name): pool.submit(
+            (one.tag, name): crew.submit(
                 _seal_tag,
                 stage,
                 wanted.digest,
@@ -50,6 +47,7 @@ def seal(stage: Stage) -> int:
         outcomes = {pair: _proved(answer.result(), now) for pair, answer in sealed.items()}
     outcomes |= _accounts(stage, outcomes, placed)
     stage.engine.ledger.batches.record(stage.batch, outcomes, (*BEFORE_FLIP, "current"))
+    stage.note_seen()
     return sum(outcome.state == "landed" for outcome in outcomes.values())
 
 
@@ -129,9 +127,8 @@ def _sparse(error: Refused) -> Refused:
 def _put_manifests(
     stage: Stage, target: Repository, graph: Graph, root_as: str | None, *, believe: bool
 ) -> bool:
-    content, place = stage.engine.ledger.content, path_of(target)
     children = [manifest.digest for manifest in graph.manifests if manifest is not graph.root]
-    here = content.known(target.host, place, children)[0] if believe else set()
+    here = stage.seen(target, children) if believe else set()
     for manifest in graph.manifests[:-1]:
         if manifest.digest not in here:
             _put(stage, target, manifest, manifest.digest)
@@ -143,14 +140,14 @@ def _put_manifests(
 def _put(stage: Stage, target: Repository, manifest: Manifest, name: str) -> bool:
     with stage.alone_with(target, manifest.digest):
         indexed = stage.engine.patience.attempt(lambda: target.put_manifest(name, manifest))
-    stage.engine.ledger.content.saw(target.host, path_of(target), manifest.digest, stage.engine.memory)
+    stage.saw(target, manifest.digest)
     return indexed
 
 
 def _heal(stage: Stage, target: Repository, graph: Graph) -> None:
     """Forget what was believed of this target and look at every blob anew."""
     digests = [*(blob.digest for blob in graph.blobs), *(manifest.digest for manifest in graph.manifests)]
-    stage.engine.ledger.content.forget(target.host, path_of(target), digests)
+    stage.forget(target, digests)
     carrier = stage.carrier()
     for blob in graph.blobs:
         placing = carrier.place_patiently(blob, stage.source, [target])[target.name]

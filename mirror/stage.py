@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mirror.engine import Engine, Progress
@@ -12,7 +12,7 @@ from mirror.graph import Graph
 from mirror.ledger.batches import Resolved, View
 from mirror.manifests import Manifests
 from mirror.spec import MirrorSpec
-from mirror.transfer import Carrier
+from mirror.transfer import Carrier, path_of
 from registry.descriptor import Descriptor
 from registry.repository import Repository
 
@@ -35,6 +35,8 @@ class Stage:
     """The batch as the step found it."""
     _graphs: dict[str, Graph] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _seen: set[tuple[str, str, str]] = field(default_factory=set)
+    """(host, repository, digest) of manifests that this step has put."""
     _turns: dict[tuple[str, str], threading.Lock] = field(default_factory=dict)
 
     @classmethod
@@ -85,6 +87,31 @@ class Stage:
             turn = self._turns.setdefault((target.name, digest), threading.Lock())
         with turn:
             yield
+
+    def seen(self, target: Repository, digests: Sequence[str]) -> set[str]:
+        """Those of the manifests that the target is believed to hold: put by this step, or noted lately."""
+        place = target.host, path_of(target)
+        with self._lock:
+            own = {digest for digest in digests if (*place, digest) in self._seen}
+        unknown = [digest for digest in digests if digest not in own]
+        return own | self.engine.ledger.content.seen(*place, unknown)
+
+    def saw(self, target: Repository, digest: str) -> None:
+        with self._lock:
+            self._seen.add((target.host, path_of(target), digest))
+
+    def forget(self, target: Repository, digests: Sequence[str]) -> None:
+        """The target denies having them."""
+        place = target.host, path_of(target)
+        with self._lock:
+            self._seen.difference_update((*place, digest) for digest in digests)
+        self.engine.ledger.content.forget(*place, digests)
+
+    def note_seen(self) -> None:
+        """Tell the ledger what this step has put, all at once: others believe it for a while."""
+        with self._lock:
+            seen, self._seen = self._seen, set()
+        self.engine.ledger.content.saw_all(seen, self.engine.memory)
 
     def carrier(self, empty: frozenset[str] = frozenset()) -> Carrier:
         return Carrier(

@@ -6,13 +6,13 @@ The ledger is asked once for all tags of the batch, not for each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from mirror.associates import associates, digest_tags_of, listed_for
 from mirror.graph import GraphError
 from mirror.ledger.batches import Associate, Outcomes, OutcomeState, Resolved
 from mirror.plan import BlobWork, blob_work
 from mirror.stage import Stage
+from mirror.threads import Crew
 from mirror.waits import failure
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError
@@ -30,10 +30,10 @@ def survey(stage: Stage, outcomes: Outcomes) -> list[BlobWork]:
     A tag whose graph is not to be had is recorded as failed, and is so in ``outcomes``.
     """
     wanted: dict[str, Found] = {}
-    with ThreadPoolExecutor(stage.engine.limits.copy_threads) as pool:
-        own = pool.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
+    with stage.engine.crew() as crew:
+        own = crew.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
         _sort_out(stage, own, outcomes, wanted)
-        _sort_out(stage, _survey_associates(stage, pool, outcomes), outcomes, wanted)
+        _sort_out(stage, _survey_associates(stage, crew, outcomes), outcomes, wanted)
     work = blob_work([blob for found in wanted.values() for blob in found])
     stage.progress.add(planned_bytes=sum(one.size for one in work))
     return work
@@ -61,7 +61,7 @@ def _survey_tag(stage: Stage, one: Resolved, outcomes: Outcomes) -> Found | Regi
         return error
 
 
-def _survey_associates(stage: Stage, pool: ThreadPoolExecutor, outcomes: Outcomes) -> Iterator[Surveyed]:
+def _survey_associates(stage: Stage, crew: Crew, outcomes: Outcomes) -> Iterator[Surveyed]:
     """The same for what is associated with the tags; it is noted in the ledger what that is."""
     noted: dict[str, list[Associate]] = {}
 
@@ -77,7 +77,7 @@ def _survey_associates(stage: Stage, pool: ThreadPoolExecutor, outcomes: Outcome
     tags = stage.tags if stage.spec.referrers else ()
     about = [(one, digests) for one in tags if (digests := _asked_about(stage, one, outcomes))]
     listed = _listed(stage, about)
-    surveyed = list(pool.map(look, _worth_asking(stage, about, outcomes, listed)))
+    surveyed = list(crew.map(look, _worth_asking(stage, about, outcomes, listed)))
     if noted:
         stage.engine.ledger.batches.add_associates(stage.batch, noted)
     yield from surveyed

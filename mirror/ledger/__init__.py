@@ -21,6 +21,7 @@ from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S
+from mirror.ledger.turns import Turns
 from mirror.report import Moved, RegionReport, RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -51,7 +52,7 @@ class UnknownRun(LookupError):
 
 
 class Ledger:
-    """Runs, and through ``batches`` and ``content`` everything below them."""
+    """Runs, and through ``batches``, ``content`` and ``turns`` everything below them."""
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Ledger:
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
+        self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
@@ -122,12 +124,20 @@ class Ledger:
             self._known[run] = terms
         return self._known[run]
 
-    def next_generation(self) -> int:
-        """A number that is higher than all before it, taken just before the source is asked.
+    def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
+        """To be called just before the source is asked: (generation, time, tags new to all ``targets``).
 
-        What was asked later is newer: the highest generation wins at the flip (G5).
+        A generation is higher than all before it. What was asked later is newer: the highest one wins at
+        the flip (G5). New is a tag that no run ever moved in any target; without targets, none is.
         """
-        return int(self._redis.incr(self.keys.generation))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.incr(self.keys.generation).time()
+        for repository in targets if tags else ():
+            pipe.hmget(self.keys.newest(repository), list(tags))
+        generation, (seconds, micros), *found = pipe.execute()
+        claims = zip(*found, strict=True)
+        new = {tag for tag, claimed in zip(tags, claims, strict=False) if not any(claimed)}
+        return int(generation), seconds + micros / 1e6, new
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
@@ -68,7 +68,7 @@ class Batches:
         script = client.register_script
         self._advance, self._touch = script(scripts.ADVANCE), script(scripts.TOUCH)
         self._conclude, self._settle = script(scripts.CONCLUDE), script(scripts.SETTLE)
-        self._claim, self._record = script(scripts.CLAIM), script(scripts.RECORD)
+        self._record = script(scripts.RECORD)
 
     @staticmethod
     def run_of(batch: str) -> str:
@@ -80,20 +80,21 @@ class Batches:
     def view(self, batch: str) -> View:
         """What a step looks at before it does anything."""
         pipe = self._redis.pipeline(transaction=False)
+        self._ask_view(pipe, batch)
+        return _view(pipe.execute())
+
+    def view_of_region(self, batch: str, region: str) -> tuple[View, Placed]:
+        """The same, with what became of blobs in the region's targets, for whoever puts the manifests."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._ask_view(pipe.hgetall(self._keys.placed(batch, region)), batch)
+        rows, *rest = pipe.execute()
+        return _view(rest), {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
+
+    def _ask_view(self, pipe: Client, batch: str) -> None:
         for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
             pipe.hgetall(key(batch))
         pipe.hget(self._keys.run(self.run_of(batch)), "state")
         pipe.time()
-        row, tags, outcomes, associates, run_state, (seconds, micros) = pipe.execute()
-        return View(
-            state=_state(row.get(b"state")),
-            done=done_of(row),
-            resolved=resolved_of(row.get(b"tags"), tags),
-            outcomes=outcomes_of(outcomes),
-            associates=associates_of(associates),
-            is_cancelled=run_state == b"cancelled",
-            now=seconds + micros / 1e6,
-        )
 
     def advance(self, batch: str, expected: BatchState, state: BatchState) -> bool:
         """Move the batch on, if it is where the caller believes it to be."""
@@ -171,10 +172,6 @@ class Batches:
             pipe.hset(key, mapping=rows).expire(key, KEEP_S)
             pipe.execute()
 
-    def placed(self, batch: str, region: str) -> Placed:
-        rows = self._redis.hgetall(self._keys.placed(batch, region))
-        return {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
-
     def region_done(self, batch: str, region: str, step: RegionStep) -> None:
         self._redis.hset(self._keys.batch(batch), mapping=_done(region, step))
 
@@ -234,34 +231,6 @@ class Batches:
         """By the tag they travel with; a tag without any is left out."""
         return associates_of(self._redis.hgetall(self._keys.associates(batch)))
 
-    def claim(
-        self, repository: str, one: Resolved, *, sure: bool = False
-    ) -> Literal["ours", "newer", "unsure"]:
-        """Claim the tag of a target for what was resolved (G5).
-
-        ``newer``: what a later question to the source found stands. ``unsure``: another digest was claimed
-        after ours was seen, though asked for earlier: the source has to say which; then ``sure``.
-        """
-        if one.descriptor is None:
-            raise ValueError(f"{one.tag} is not resolved")
-        words = [one.tag, one.generation, one.descriptor.digest, one.at, int(sure)]
-        answers: dict[int, Literal["ours", "newer", "unsure"]] = {0: "newer", 1: "ours", 2: "unsure"}
-        return answers[int(self._claim([self._keys.newest(repository)], words))]
-
-    def claimed(self, repository: str, tag: str) -> tuple[int, str]:
-        """The generation and digest of the newest claim of the tag; (0, "") if there is none."""
-        value = self._redis.hget(self._keys.newest(repository), tag)
-        generation, digest, _ = value.decode().split(" ") if value else ("0", "", "")
-        return int(generation), digest
-
-    def unclaimed(self, repositories: Iterable[str], tags: Sequence[str]) -> set[str]:
-        """Those of ``tags`` that no run ever moved in any of the repositories."""
-        pipe = self._redis.pipeline(transaction=False)
-        for repository in repositories if tags else ():
-            pipe.hmget(self._keys.newest(repository), list(tags))
-        found = zip(*pipe.execute(), strict=True)
-        return {tag for tag, claims in zip(tags, found, strict=False) if not any(claims)}
-
     def has_claims(self, repository: str) -> bool:
         """Whether any run ever moved a tag in the repository."""
         return bool(self._redis.exists(self._keys.newest(repository)))
@@ -311,6 +280,19 @@ class Batches:
 
 def _done(region: str, step: RegionStep) -> dict[str, str]:
     return {f"{step}:{region}": "1", "attempts": "0"}
+
+
+def _view(answers: Sequence[Any]) -> View:
+    row, tags, outcomes, associates, run_state, (seconds, micros) = answers
+    return View(
+        state=_state(row.get(b"state")),
+        done=done_of(row),
+        resolved=resolved_of(row.get(b"tags"), tags),
+        outcomes=outcomes_of(outcomes),
+        associates=associates_of(associates),
+        is_cancelled=run_state == b"cancelled",
+        now=seconds + micros / 1e6,
+    )
 
 
 def _state(value: bytes | None) -> BatchState:

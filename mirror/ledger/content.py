@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,7 @@ from registry.manifest import Manifest
 MANIFEST_TTL_S = 6 * 3600
 RECENT_BYTES = 2**20
 RECENT_MANIFESTS = 256
+RECENT_S = 300.0
 """What a process keeps parsed, by whichever is reached first."""
 REFERRERS_TTL_S = 7 * 86400
 SESSION_TTL_S = 86400
@@ -79,24 +81,25 @@ class _Recent:
     """The manifests that this process used last: a step asks for what the step before it had. Thread-safe."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Manifest] = {}
+        self._kept: dict[str, tuple[Manifest, float]] = {}
         self._bytes = 0
         self._lock = threading.Lock()
 
     def get(self, digest: str) -> Manifest | None:
-        return self._kept.get(digest)
+        """None also after a while: the fleet's cache has to see that the manifest is still of use."""
+        manifest, since = self._kept.get(digest, (None, 0.0))
+        return manifest if time.monotonic() - since < RECENT_S else None
 
     def keep(self, manifest: Manifest) -> None:
         """Keep it; the oldest make room."""
         if manifest.size > RECENT_BYTES:
             return
         with self._lock:
-            if manifest.digest in self._kept:
-                return
-            self._kept[manifest.digest] = manifest
-            self._bytes += manifest.size
+            known, _ = self._kept.pop(manifest.digest, (None, 0.0))
+            self._kept[manifest.digest] = manifest, time.monotonic()
+            self._bytes += 0 if known else manifest.size
             while self._bytes > RECENT_BYTES or len(self._kept) > RECENT_MANIFESTS:
-                self._bytes -= self._kept.pop(next(iter(self._kept))).size
+                self._bytes -= self._kept.pop(next(iter(self._kept)))[0].size
 
 
 class Content:
@@ -127,29 +130,23 @@ class Content:
         return manifest
 
     def keep_manifest(self, manifest: Manifest) -> None:
-        self._recent.keep(manifest)
-        self._redis.set(
-            self._keys.manifest(manifest.digest),
-            manifest.media_type.encode() + b"\n" + manifest.content,
-            ex=MANIFEST_TTL_S,
-        )
+        self.keep_manifests([manifest])
 
-    def known(self, host: str, repository: str, digests: Iterable[str]) -> tuple[set[str], dict[str, str]]:
-        """Of ``digests``: those seen in ``repository`` lately, and for the others where to mount from.
+    def keep_manifests(self, manifests: Sequence[Manifest]) -> None:
+        """Keep several at once."""
+        pipe = self._redis.pipeline(transaction=False)
+        for manifest in manifests:
+            self._recent.keep(manifest)
+            value = manifest.media_type.encode() + b"\n" + manifest.content
+            pipe.set(self._keys.manifest(manifest.digest), value, ex=MANIFEST_TTL_S)
+        pipe.execute()
 
-        ``host`` separates registries; a mount hint is the path of another repository of the same one.
-        """
-        wanted = list(digests)
-        if not wanted:
-            return set(), {}
-        present = self._redis.mget([self._keys.present(host, repository, digest) for digest in wanted])
-        holders = self._redis.mget([self._keys.holder(host, digest) for digest in wanted])
-        here = {digest for digest, seen in zip(wanted, present, strict=True) if seen}
-        return here, {
-            digest: holder.decode()
-            for digest, holder in zip(wanted, holders, strict=True)
-            if holder and digest not in here and holder.decode() != repository
-        }
+    def seen(self, host: str, repository: str, digests: Sequence[str]) -> set[str]:
+        """Those of ``digests`` that were seen in ``repository`` lately; ``host`` separates registries."""
+        if not digests:
+            return set()
+        present = self._redis.mget([self._keys.present(host, repository, digest) for digest in digests])
+        return {digest for digest, seen in zip(digests, present, strict=True) if seen}
 
     def sight(self, host: str, repository: str, digest: str) -> Sight:
         """Everything about one blob in one exchange."""
@@ -217,11 +214,22 @@ class Content:
     def saw(self, host: str, repository: str, digest: str, ttl: Memory, *, uploaded: bool = False) -> None:
         """Remember that ``repository`` holds the blob or manifest; ``uploaded``: its session has ended."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.set(self._keys.present(host, repository, digest), "1", ex=ttl.present_s)
-        pipe.set(self._keys.holder(host, digest), repository, ex=ttl.mount_s)
+        self._add_seen(pipe, (host, repository, digest), ttl)
         if uploaded:
             pipe.delete(self._keys.session(host, repository, digest))
         pipe.execute()
+
+    def saw_all(self, seen: Iterable[tuple[str, str, str]], ttl: Memory) -> None:
+        """Remember several at once, by (host, repository, digest)."""
+        pipe = self._redis.pipeline(transaction=False)
+        for one in seen:
+            self._add_seen(pipe, one, ttl)
+        pipe.execute()
+
+    def _add_seen(self, pipe: Client, seen: tuple[str, str, str], ttl: Memory) -> None:
+        host, repository, digest = seen
+        pipe.set(self._keys.present(host, repository, digest), "1", ex=ttl.present_s)
+        pipe.set(self._keys.holder(host, digest), repository, ex=ttl.mount_s)
 
     def forget(self, host: str, repository: str, digests: Iterable[str]) -> None:
         """The registry denies having them: no longer believe what was remembered."""

@@ -13,8 +13,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import redis
 
@@ -27,6 +28,7 @@ LONGEST_S = 3600.0
 RENEW_S = LEASE_S / 3
 TURN_WAIT_S = 0.05
 _HOST = socket.gethostname()
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,22 @@ class Leases:
         self, place: str, what: str, names: Sequence[str]
     ) -> tuple[Lease, list[bytes | None]] | None:
         """As :meth:`take`, in one exchange with the values of the keys ``names`` once it is taken."""
+        return self.take_with(
+            place, what, lambda key, token: self._take([key, *names], [token, _ms(LEASE_S)])
+        )
+
+    def take_with(
+        self, place: str, what: str, script: Callable[[str, str], T | None]
+    ) -> tuple[Lease, T] | None:
+        """As :meth:`take`, by a script that does more in the same exchange once the lease is taken.
+
+        It is given the lease's key and token, and answers None where another has it.
+        """
         token = f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
-        lease = Lease(place, what, token, time.monotonic() + self._longest_s)
-        values = self._set(lease, names)
+        lease, key = Lease(place, what, token, time.monotonic() + self._longest_s), self.key(place, what)
+        values = script(key, token)
         if values is None and self._bury(place, what):
-            values = self._set(lease, names)
+            values = script(key, token)
         if values is None:
             return None
         with self._lock:
@@ -75,10 +88,8 @@ class Leases:
                 self._keeper.start()
         return lease, values
 
-    def _set(self, lease: Lease, names: Sequence[str]) -> list[bytes | None] | None:
-        key = self._keys.lease(lease.place, lease.what)
-        values: list[bytes | None] | None = self._take([key, *names], [lease.token, _ms(LEASE_S)])
-        return values
+    def key(self, place: str, what: str) -> str:
+        return self._keys.lease(place, what)
 
     def _bury(self, place: str, what: str) -> bool:
         """Take the lease from a process of this machine that is dead: nobody need wait for it to lapse."""

@@ -219,22 +219,49 @@ return 1
 )
 
 # Newest wins (G5): a tag's last generation in a target only grows.
-CLAIM = (
+_CLAIM = (
     _NOW
     + """
--- KEYS newest; ARGV tag, generation, digest, when that digest was seen at the source, whether that is sure
 -- 0: a newer claim stands; 1: claimed; 2: another digest came in since ours was seen: which is the newer one?
-local held = redis.call('HGET', KEYS[1], ARGV[1])
-if held then
-  local generation, digest, at = string.match(held, '^(%d+) (%S+) (%S+)$')
-  if tonumber(generation) > tonumber(ARGV[2]) then return 0 end
-  if generation == ARGV[2] and digest == ARGV[3] then return 1 end
-  if digest ~= ARGV[3] and tonumber(at) > tonumber(ARGV[4]) and ARGV[5] == '0' then return 2 end
+local function claim(newest, tag, generation, digest, seen, is_sure)
+  local held = redis.call('HGET', newest, tag)
+  if held then
+    local last, other, at = string.match(held, '^(%d+) (%S+) (%S+)$')
+    if tonumber(last) > tonumber(generation) then return 0 end
+    if last == generation and other == digest then return 1 end
+    if other ~= digest and tonumber(at) > tonumber(seen) and is_sure == '0' then return 2 end
+  end
+  redis.call('HSET', newest, tag, generation .. ' ' .. digest .. ' ' .. string.format('%.6f', now))
+  return 1
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. ARGV[3] .. ' ' .. string.format('%.6f', now))
-return 1
 """
 )
+
+CLAIM = (
+    _CLAIM
+    + """
+-- KEYS newest; ARGV tag, generation, digest, when that digest was seen at the source, whether that is sure
+return claim(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+"""
+)
+
+TAKE_TURN = (
+    _CLAIM
+    + """
+-- KEYS lease, newest; ARGV token, milliseconds, then as CLAIM; nothing where another has the turn
+if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
+return claim(KEYS[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], '0')
+"""
+)
+
+END_TURN = """
+-- KEYS lease, newest; ARGV token, tag, generation
+-- The claim of a newer run, if there is one; else nothing, and the turn is over.
+local held = redis.call('HGET', KEYS[2], ARGV[2])
+if held and tonumber(string.match(held, '^(%d+) ')) > tonumber(ARGV[3]) then return held end
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return false
+"""
 
 SETTLE = """
 -- KEYS due; ARGV item: how many items are still due once this one is done; -1 if it was not due any more

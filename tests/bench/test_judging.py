@@ -89,8 +89,9 @@ def test_requests_have_to_be_fewer_than_any_peers() -> None:
 
 def test_a_manifest_may_not_be_read_twice_under_one_name() -> None:
     once, again = "nothing is read twice at the source", f"{REGIONS}: no manifest is read twice"
-    twice = {"targets": 3, "source_repeated_manifest_reads": 1}
-    found = verdicts(sample(FLEET, 1.0, **twice), sample(REGIONS, 1.0, **twice))
+    found = verdicts(
+        *(sample(one, 1.0, targets=3, source_repeated_manifest_reads=1) for one in (FLEET, REGIONS))
+    )
     assert (found[once].verdict, found[again].verdict) == ("short", "short")
 
 

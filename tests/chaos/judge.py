@@ -18,6 +18,7 @@ from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS, TagAt, World
 from tests.support.waiting import eventually
 
+HAD_MOVED = "it had moved and went back"
 LEFTOVERS_S = 60.0
 """How long messages of dead workers may wait to be taken up: the visibility timeout and some."""
 
@@ -155,11 +156,12 @@ Returned = set[tuple[Where, str, str]]
 
 
 def returned(told: Iterable[Told]) -> Returned:
+    """A move that is called failed may have been made, and taken back: its reason says so."""
     return {
         (where, one.digest, outcome.previous)
         for one in told
         for where, outcome in one.outcomes.items()
-        if outcome.state == "returned" and outcome.previous
+        if outcome.previous and (outcome.state == "returned" or HAD_MOVED in outcome.reason)
     }
 
 

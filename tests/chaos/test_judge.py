@@ -113,6 +113,13 @@ def test_what_became_of_a_tag_is_read_from_the_ledger(tmp_path: Path) -> None:
     assert returned([ended]) == {(BEHIND, NEW, OLD)}
 
 
+def test_a_move_that_is_called_failed_and_went_back_is_owned_up_to() -> None:
+    outcome = Outcome("failed", f"not there; it had moved and went back to {OLD}", previous=OLD)
+    one = Told("run.0", NEW, 1, 0.0, 1.0, {BEHIND: outcome})
+
+    assert returned([one]) == {(BEHIND, NEW, OLD)}
+
+
 def test_every_list_of_a_queue_is_of_a_known_kind() -> None:
     kinds = {kind_of(f"sealift:{queue}{step}") for queue in ("control", "east") for step in QUEUE_STEPS}
 

@@ -36,11 +36,15 @@ class Told:
     outcomes: dict[Where, Outcome]
 
 
+TOLD_BY = (":outcomes", ":ended")
+"""The keys of a batch that say what became of its tags: while it is open, and after."""
+
+
 def tell(ledger: Ledger, client: Client, names: Mapping[str, str]) -> Iterator[Told]:
     """Every tag of every batch that was resolved; ``names`` are the registries' by their hosts."""
     root = ledger.keys.batch_root
-    for key in client.scan_iter(match=f"{root}*:ended", count=1000):  # all have: the storm is over
-        batch = key.decode().removeprefix(root).removesuffix(":ended")
+    keys = (key.decode() for key in client.scan_iter(match=f"{root}*", count=1000))
+    for batch in sorted({key.removeprefix(root).rpartition(":")[0] for key in keys if key.endswith(TOLD_BY)}):
         ended = _ended(client, ledger.keys.run(ledger.batches.run_of(batch)))
         outcomes = ledger.batches.outcomes(batch)
         for one in ledger.batches.resolved(batch):

@@ -80,6 +80,8 @@ def test_a_fleet_uses_every_pull_waits_without_slots_and_goes_on_in_the_next_win
     assert not few.limits.refused
     assert few.fleet.run(few.spec(few.free, "other"), timeout_s=20).state == "done", "no slot is held"
 
+    ledger, client = few.fleet.ledger, few.fleet._client
+    until(lambda: not any(b"." in one for one in client.zrange(ledger.keys.open, 0, -1)), 60, few.fleet.logs)
     few.fleet.kill("us")
     few.fleet.start("us")
     few.begin_a_window(run)

@@ -632,5 +632,5 @@ def test_a_manifest_that_is_read_again_stays_in_the_cache(valkey: ValkeyServer) 
         key = ledger.keys.manifest(manifest.digest)
         client.expire(key, 60)
 
-        assert ledger.content.manifest(manifest.digest) == manifest
+        assert Ledger(client, "test:").content.manifest(manifest.digest) == manifest
         assert client.ttl(key) > 3600

@@ -295,8 +295,10 @@ def test_a_newer_run_keeps_a_tag_from_being_taken_back_only_where_it_wants_it_th
     def claim_and_refuse(method: str, path: str) -> None:
         if method == "PUT" and path.endswith("/manifests/1.0"):
             ledger, wanted = world.engine.ledger, image(theirs).manifest.descriptor
-            newer = Resolved("1.0", "1.0", wanted, generation=ledger.next_generation(), at=ledger.now())
-            assert ledger.batches.claim(world.spec.targets[0].repository, newer) == "ours"
+            newer = Resolved(
+                "1.0", "1.0", wanted, generation=ledger.begin_question([], [])[0], at=ledger.now()
+            )
+            assert ledger.turns.claim(world.spec.targets[0].repository, newer) == "ours"
             raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
 
     run = world.drive("1.0")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mirror.ledger import Ledger, UnknownRun, content
-from mirror.ledger.batches import Outcome, Placing, Resolved
+from mirror.ledger.batches import Associate, Outcome, Placing, Resolved
 from mirror.ledger.content import Memory
 from mirror.report import Moved
 from mirror.spec import MirrorSpec, Target
@@ -56,7 +56,7 @@ def test_a_run_that_does_not_exist_is_named(ledger: Ledger) -> None:
 
 
 def test_a_later_question_has_the_higher_generation(ledger: Ledger) -> None:
-    assert ledger.next_generation() < ledger.next_generation()
+    assert ledger.begin_question([], [])[0] < ledger.begin_question([], [])[0]
 
 
 def test_two_enumerations_of_one_run_write_its_batches_once(ledger: Ledger) -> None:
@@ -128,7 +128,40 @@ def test_what_became_of_blobs_and_tags_reads_back(ledger: Ledger) -> None:
     ledger.batches.add_placed(batch, "eu", {(digest_of(b"b"), "eu.example/app"): Placing("mounted")})
 
     assert ledger.batches.outcomes(batch) == {("1.0", "eu.example/app"): outcome}
-    assert ledger.batches.placed(batch, "eu") == {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
+    _, placed = ledger.batches.view_of_region(batch, "eu")
+    assert placed == {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
+
+
+def test_a_step_finds_in_one_exchange_all_that_others_have_written(ledger: Ledger) -> None:
+    run, batch = open_batch(ledger, "1.0", "1.1")
+    resolved = ledger.batches.resolved(batch)
+    associate = Associate(digest_of(b"new"), Descriptor(OCI_MANIFEST, digest_of(b"sig"), 4))
+    ledger.batches.record(batch, {("1.1", "eu.example/app"): Outcome("landed", at=1.0)})
+    ledger.batches.add_associates(batch, {"1.0": [], "1.1": [associate]})
+    ledger.batches.region_done(batch, "eu", "landed")
+    ledger.cancel_run(run)
+    before = ledger.now()
+
+    view = ledger.batches.view(batch)
+
+    assert (view.state, view.is_cancelled, view.regions_done("landed")) == ("resolving", True, {"eu"})
+    assert view.resolved == resolved
+    assert [one.tag for one in resolved] == ["1.0", "1.1"]
+    assert view.outcomes == {("1.1", "eu.example/app"): Outcome("landed", at=1.0)}
+    assert view.associates == {"1.1": [associate]}
+    assert before <= view.now <= ledger.now()
+
+
+def test_a_turn_claims_its_tag_and_goes_on_only_where_a_newer_run_claims_it_too(ledger: Ledger) -> None:
+    turns, target = ledger.turns, "eu.example/app"
+    with turns.move(target, seen(digest_of(b"new"), 5)) as turn:
+        assert (turn.claim, turns.claimed(target, "latest")) == ("ours", (5, digest_of(b"new")))
+        assert turns.end(turn) is None
+        with turns.move(target, seen(digest_of(b"old"), 4)) as late:
+            assert late.claim == "newer"
+            assert turns.end(late) == digest_of(b"new")
+            assert ledger.content.leases.take(turn.lease.place, "latest") is None
+    assert ledger.content.leases.take(turn.lease.place, "latest")
 
 
 def seen(digest: str, generation: int, at: float = 0.0) -> Resolved:
@@ -137,24 +170,24 @@ def seen(digest: str, generation: int, at: float = 0.0) -> Resolved:
 
 def test_what_was_seen_later_keeps_what_was_seen_earlier_from_moving_its_tag(ledger: Ledger) -> None:
     new, old, now = digest_of(b"new"), digest_of(b"old"), ledger.now() + 60
-    claim = ledger.batches.claim
-    assert ledger.batches.claimed("eu.example/app", "latest") == (0, "")
+    claim = ledger.turns.claim
+    assert ledger.turns.claimed("eu.example/app", "latest") == (0, "")
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 6, now)) == "newer"
     assert claim("eu.example/app", seen(new, 10, now)) == "ours"
-    assert ledger.batches.claimed("eu.example/app", "latest") == (10, new)
+    assert ledger.turns.claimed("eu.example/app", "latest") == (10, new)
 
 
 def test_two_answers_that_overlap_are_told_apart_by_the_source(ledger: Ledger) -> None:
     one, other = digest_of(b"one"), digest_of(b"other")
     before = ledger.now()
-    assert ledger.batches.claim("eu.example/app", seen(one, 7, before)) == "ours"
+    assert ledger.turns.claim("eu.example/app", seen(one, 7, before)) == "ours"
 
-    assert ledger.batches.claim("eu.example/app", seen(other, 8, before)) == "unsure"
-    assert ledger.batches.claimed("eu.example/app", "latest") == (7, one)
-    assert ledger.batches.claim("eu.example/app", seen(other, 8, before), sure=True) == "ours"
-    assert ledger.batches.claimed("eu.example/app", "latest") == (8, other)
+    assert ledger.turns.claim("eu.example/app", seen(other, 8, before)) == "unsure"
+    assert ledger.turns.claimed("eu.example/app", "latest") == (7, one)
+    assert ledger.turns.claim("eu.example/app", seen(other, 8, before), sure=True) == "ours"
+    assert ledger.turns.claimed("eu.example/app", "latest") == (8, other)
 
 
 def test_a_run_that_failed_as_a_whole_is_forgotten_in_time(ledger: Ledger) -> None:
