@@ -69,6 +69,8 @@ FAR_RATIOS: tuple[Ratio, ...] = (
 SKOPEO_CPU = {False: 0.3, True: 0.45}
 """B x 1, by whether TLS is spoken."""
 WORKER_MIB = 120
+REFERRER_LIST_BYTES = 600
+"""At most, where one thing refers to an image."""
 U_EXTRA_S, U_COLD_S = 0.6, 3.0
 RATE_LIMITS = {ONE_PROCESS: 1.0, TWO_PROCESSES: 2.0}
 """N x 3: how many times regsync's tags per second."""
@@ -156,13 +158,18 @@ def _read_once(figures: Figures, sets: Mapping[str, ImageSet]) -> Iterator[Bar]:
             repeated = ours.source_repeated_reads + ours.source_repeated_manifest_reads
             verdict: Verdict = "short" if repeated else "pass"
             yield Bar(row, "nothing is read twice at the source", verdict, f"{repeated:.0f} repeated")
-            share = ours.source_bytes / sets[row.set].content_bytes
+            share = ours.source_bytes / _distinct_bytes(sets[row.set])
             verdict = "pass" if share <= 1.0 else "short"
             yield Bar(row, "bytes read at the source ≤ 1 x distinct", verdict, f"{share:.3f}")
     if ours := figures.row(A3).get(REGIONS):
         repeated = ours.source_repeated_manifest_reads
         text = f"{REGIONS}: no manifest is read twice"
         yield Bar(A3, text, "short" if repeated else "pass", f"{repeated:.0f} repeated")
+
+
+def _distinct_bytes(images: ImageSet) -> int:
+    """With the lists that name referrers: they are in no set, for whoever pushes writes them."""
+    return images.content_bytes + REFERRER_LIST_BYTES * sum(bool(one.referrers) for one in images.tagged)
 
 
 def _memory(figures: Figures) -> Iterator[Bar]:

@@ -12,7 +12,7 @@ from bench import report
 from bench.bars import COLD, FLEET, ONE_PROCESS, REGIONS, TWO_PROCESSES, Bar, bars
 from bench.chart import chart
 from bench.figures import Figures, Row, title
-from bench.sets import ImageSet, many_tags, small_many
+from bench.sets import ImageSet, many_tags, multi_arch, small_many
 from bench.trials import Phase, Sample
 
 IMAGES: dict[str, ImageSet] = {
@@ -135,3 +135,13 @@ def test_the_page_is_written_between_its_marks_only(tmp_path: Path) -> None:
 def test_the_chart_is_xml_with_a_bar_for_everybody() -> None:
     drawn = ET.fromstring(chart(Figures([sample("crane", 1.0), sample("a < b", 2.0)])))
     assert len(drawn.findall("{http://www.w3.org/2000/svg}rect")) == 2
+
+
+def test_the_lists_that_name_referrers_may_be_read_besides_the_distinct_bytes() -> None:
+    images = multi_arch(indexes=1)
+    allowed = images.content_bytes + 600
+    text = "bytes read at the source ≤ 1 x distinct"
+    for read, verdict in ((allowed, "pass"), (allowed + 1, "short")):
+        figures = Figures([sample(FLEET, 1.0, set="C", targets=3, source_bytes=read)])
+        (bar,) = (one for one in bars(figures, {"C": images}, tls=False) if one.text == text)
+        assert bar.verdict == verdict
