@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.bars import Verdict
 from bench.chart import Panel, lines_chart
 from bench.curves import CURVES, FAR_MS, WORKS, Measured
+from bench.figures import NOISY
 from bench.report import PAGE, machine_terms, replace_between
 
 CHART = "growth.svg"
@@ -86,7 +87,7 @@ def _cells(one: Measured) -> tuple[str, ...]:
     cost = one.cost
     return (
         f"{one.tags}",
-        f"{cost.wall_s:.2f}",
+        f"{'~' if cost.noise > NOISY else ''}{cost.wall_s:.2f}",
         f"{one.rate:.0f}",
         f"{cost.worker_cpu_s:.2f}",
         f"{cost.commands:.0f}",

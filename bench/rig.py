@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ class Cost:
     requests: int
     """To all registries."""
     batches: int
+    noise: float = 0.0
+    """Cores that others used meanwhile."""
 
 
 class _Counts(NamedTuple):
@@ -108,10 +111,12 @@ class Rig:
         workers = [worker.pid for worker in self.fleet.workers.values()]
         for worker in workers:
             machine.forget_peaks(worker)
+        others = _others_cpu_s()
         before, began = self._counts(), time.monotonic()
         runs = [self.fleet.start_run(self._spec(name)) for name in repositories]
         polls = sum(self._await(run) for run in runs)
         wall = time.monotonic() - began
+        noise = (_others_cpu_s() - others) / wall
         after = self._counts()
         for run in runs:
             if (report := self.fleet.ledger.run_report(run)).state != "done":
@@ -126,6 +131,7 @@ class Rig:
             trips=after.trips - before.trips - own,
             redis_bytes=after.redis_bytes - before.redis_bytes,
             requests=sum(len(server.traffic().requests) for server in self.servers),
+            noise=max(0.0, noise),
             batches=sum(
                 int(self.redis.hget(self.fleet.ledger.keys.run(run), "batches") or 0) for run in runs
             ),
@@ -159,6 +165,11 @@ class Rig:
                 return polls
             time.sleep(POLL_S)
         raise AssertionError
+
+
+def _others_cpu_s() -> float:
+    """CPU seconds of everything that was not started from here; the fleet and its registries were."""
+    return machine.busy_s() - machine.tree_cpu_s(os.getpid())
 
 
 def _forwarder(port: int, to: int, round_trip_ms: float, folder: Path) -> Process:
