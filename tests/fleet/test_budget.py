@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from mirror.ledger.keys import Client
 from mirror.spec import MirrorSpec, Target
 from registry.images import build_image
 from registry.memory import MemoryRegistry, PullLimits
@@ -80,7 +81,8 @@ def test_a_fleet_uses_every_pull_waits_without_slots_and_goes_on_in_the_next_win
     assert not few.limits.refused
     assert few.fleet.run(few.spec(few.free, "other"), timeout_s=20).state == "done", "no slot is held"
 
-    ledger, client = few.fleet.ledger, few.fleet._client
+    ledger = few.fleet.ledger
+    client: Client = few.fleet._client
     until(lambda: not any(b"." in one for one in client.zrange(ledger.keys.open, 0, -1)), 60, few.fleet.logs)
     few.fleet.kill("us")
     few.fleet.start("us")
