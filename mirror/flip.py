@@ -216,13 +216,18 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
     because = f"because the move failed elsewhere: {failed.reason}"
     with stage.engine.ledger.turns.take_back(name, tag):
         try:
-            if not _is_ours(stage, pair):
-                return replace(outcome, state="superseded", reason="somebody else has moved this tag since")
-            done = _restore(stage, stage.targets[name], tag, outcome.previous)
+            held = _held(stage, pair)
+            if (
+                held != outcome.previous
+            ):  # else this was done before, and cut short before it was written down
+                if not _is_ours(stage, pair, held):
+                    reason = "somebody else has moved this tag since"
+                    return replace(outcome, state="superseded", reason=reason)
+                _restore(stage, stage.targets[name], tag, outcome.previous)
         except RegistryError as error:
             reason = f"split: it moved here and could not be taken back ({error}) {because}"
             return replace(outcome, state="split", reason=reason, kind=failed.kind)
-    return replace(outcome, state="returned", reason=f"{done} {because}", kind=failed.kind)
+    return replace(outcome, state="returned", reason=f"{_went_back(outcome)} {because}", kind=failed.kind)
 
 
 def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
@@ -230,35 +235,44 @@ def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     tag, name = pair
     with stage.engine.ledger.turns.take_back(name, tag):
         try:
-            if outcome.previous == _wanted(stage, tag) or not _is_ours(stage, pair):
+            if outcome.previous == _wanted(stage, tag) or not _is_ours(stage, pair, _held(stage, pair)):
                 return outcome
-            done = _restore(stage, stage.targets[name], tag, outcome.previous)
-        except NotFound:
-            return outcome
+            _restore(stage, stage.targets[name], tag, outcome.previous)
         except RegistryError as error:
             return replace(
                 outcome, state="split", reason=f"split: {outcome.reason}; it may have moved ({error})"
             )
-    return replace(outcome, reason=f"{outcome.reason}; it had moved and {done}")
+    return replace(outcome, reason=f"{outcome.reason}; it had moved and {_went_back(outcome)}")
 
 
-def _is_ours(stage: Stage, pair: Pair) -> bool:
+def _held(stage: Stage, pair: Pair) -> str | None:
+    """The tag's digest in the target now; None where there is no such tag."""
+    tag, name = pair
+    try:
+        return stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag)).digest
+    except NotFound:
+        return None
+
+
+def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
     """Whether the tag is where we put it, and no newer run wants it there too.
 
     A newer run that wants it elsewhere has not put it yet, and puts it after our turn.
     """
     tag, name = pair
-    held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
     generation, newest = stage.engine.ledger.turns.claimed(name, tag)
-    is_wanted = generation > _resolved(stage, tag).generation and newest == held.digest
-    return held.digest == _wanted(stage, tag) and not is_wanted
+    is_wanted = generation > _resolved(stage, tag).generation and newest == held
+    return held == _wanted(stage, tag) and not is_wanted
 
 
-def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> str:
-    """What was done, for the report."""
+def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> None:
     if previous is None:
         stage.engine.patience.attempt(lambda: target.delete_manifest(tag))
-        return "removed again"
+        return
     manifest = stage.engine.patience.attempt(lambda: target.manifest(previous))
     _put_tag(stage, target, tag, manifest)
-    return f"went back to {previous}"
+
+
+def _went_back(outcome: Outcome) -> str:
+    """What was done, for the report."""
+    return f"went back to {outcome.previous}" if outcome.previous else "was removed again"

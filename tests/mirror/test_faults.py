@@ -8,8 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from mirror import land, waits
+from mirror import decide, land, waits
 from mirror.engine import Engine
+from mirror.flip import unflip
+from mirror.ledger import LedgerError
 from mirror.ledger.batches import Resolved
 from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_image, random_layer
@@ -312,3 +314,39 @@ def test_a_newer_run_keeps_a_tag_from_being_taken_back_only_where_it_wants_it_th
 
     assert world.us.tag("app", "1.0") == (new if theirs == "new" else old).digest
     assert run.states("1.0") == ["superseded" if theirs == "new" else "failed", "failed"]
+
+
+@pytest.mark.parametrize("before", ["old", ""])
+def test_a_taking_back_that_was_cut_short_before_it_was_written_down_is_owned_up_to(
+    world: World, before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before:
+        for registry in (world.source, world.us, world.eu):
+            registry.hold("app", image(before), "1.0")
+    world.source.hold("app", image("new"), "1.0")
+    run = world.drive("1.0")
+    for step in (run.resolve, run.land, run.finalize, lambda: run.flip("us")):
+        step()
+    world.eu.on_request = refusing_tags
+    run.flip("eu")
+    ledger, batch = world.engine.ledger.batches, run.batches[0]
+    assert decide.conclude(world.engine, batch).step == "return"
+    with monkeypatch.context() as killed:
+        killed.setattr(ledger, "record", fail_to_write)
+        with pytest.raises(LedgerError):
+            unflip(world.engine, batch, "us")
+    assert world.where("1.0")[0] == (image(before).digest if before else None)
+
+    unflip(world.engine, batch, "us")
+
+    outcome = ledger.outcomes(batch)["1.0", world.spec.targets[0].repository]
+    assert (outcome.state, "again" in outcome.reason) == ("returned", not before)
+
+
+def refusing_tags(method: str, path: str) -> None:
+    if method == "PUT" and path.endswith("/manifests/1.0"):
+        raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
+
+
+def fail_to_write(*_: object) -> None:
+    raise LedgerError("gone")
