@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
 from registry.manifest import Manifest
-from registry.reference import DOCKER_HUB, LAYOUT
+from registry.reference import LAYOUT
 from registry.repository import Repository
 
-RATIONED = frozenset({DOCKER_HUB, LAYOUT})
-"""Docker Hub counts every GET of a manifest as a pull and no HEAD; a folder is asked for nothing twice."""
-
-
+RATIONED = COUNTING_HOSTS | {LAYOUT}
+"""Where a GET of a manifest is a pull and a HEAD is none; and a folder, which is asked for nothing twice."""
 KEPT_TOGETHER_BYTES = 2**16
 """A larger manifest goes to the ledger at once instead of with the others: bounds a worker's memory (G10)."""
 

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -123,6 +124,7 @@ def _run(connection: socket.socket, request: dict[str, Any], streams: list[int])
 def _take_surroundings(request: dict[str, Any], streams: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
+    time.tzset()
     os.umask(request["umask"])
     os.chdir(request["folder"])
     for descriptor, stream in enumerate(streams):

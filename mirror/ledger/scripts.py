@@ -284,14 +284,14 @@ return 0
 """
 
 TAKE = """
---- KEYS lease, then what to read; ARGV token, milliseconds; nothing where another has the lease
+-- KEYS lease, then what to read; ARGV token, milliseconds; nothing where another has the lease
 if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
 if #KEYS == 1 then return {} end
 return redis.call('MGET', unpack(KEYS, 2))
 """
 
 LEAVE = """
---- KEYS lease, present, holder, session; ARGV token, repository, seconds of present and of holder, uploaded
+-- KEYS lease, present, holder, session; ARGV token, repository, seconds of present and of holder, uploaded
 redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
 redis.call('SET', KEYS[3], ARGV[2], 'EX', ARGV[4])
 if ARGV[5] == '1' then redis.call('DEL', KEYS[4]) end

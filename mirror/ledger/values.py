@@ -177,7 +177,7 @@ def associates_of(rows: Mapping[bytes, bytes]) -> dict[str, list[Associate]]:
 
 
 def packed(resolved: Sequence[Resolved], outcomes: Outcomes) -> bytes:
-    """What became of a batch's tags, for as long as it can be looked up: a hundredth of a kilobyte each."""
+    """What became of a batch's tags, for as long as it can be looked up: some hundred bytes each."""
     tags = [[one.tag, one.ref] for one in resolved]
     rows = {one.tag: resolved_row(one) for one in resolved}
     ended = {f"{tag}\n{target}": json.dumps(asdict(one)) for (tag, target), one in outcomes.items()}

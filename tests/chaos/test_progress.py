@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec, Target
-from tests.chaos.progress import EVERY_S, Progress
+from tests.chaos.progress import Progress
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
 
 SPEC = MirrorSpec("app", "127.0.0.1:1/app", (Target("127.0.0.1:2/app", "west"),))
 LANES: tuple[Lane, Lane] = ("release", "backfill")
@@ -24,8 +24,7 @@ def test_only_release_runs_count_as_healing_and_all_are_traced(tmp_path: Path) -
         progress.struck(1.0, "worker killed")
         for run in (release, backfill):
             assert ledger.add_batches(run, "", "1", [[("1", "1")]], listed=False)
-        time.sleep(EVERY_S)
-        assert progress.look(3.0)
+        until(lambda: progress.look(3.0), 5, "it to be time for another look")
 
     trace = [json.loads(line) for line in (tmp_path / "trace").read_text().splitlines()]
     assert [(heal.run, heal.seconds, heal.faults) for heal in progress.heals] == [

@@ -142,7 +142,17 @@ def test_without_a_standby_process_a_command_is_done_by_itself(
     assert borrowing.borrow(["runs"]) is None
 
 
-@pytest.mark.parametrize("words", [["worker", "-r", "eu"], ["up"], ["demo"], ["--version"], []])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["worker", "-r", "eu"],
+        ["worker", "--region", "sync"],
+        ["--fleet-file", "mirror", "up"],
+        ["demo"],
+        ["--version"],
+        [],
+    ],
+)
 def test_what_stays_is_never_borrowed(words: list[str], state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEALIFT_STATE_DIR", str(state))
     monkeypatch.setattr(borrowing, "_send", lambda *_: os.abort())

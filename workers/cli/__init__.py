@@ -7,14 +7,13 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-_VALUED = ("--state-dir", "--fleet-file")
+from workers.cli.borrowing import GLOBAL_VALUED, borrow
+
 _FLAGS = ("-v", "--verbose")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Have one command run and return its exit code (:class:`workers.cli.exits.Exit`)."""
-    from workers.cli.borrowing import borrow
-
     words = hoisted(sys.argv[1:] if arguments is None else arguments)
     lent = borrow(words)
     return run(words) if lent is None else lent
@@ -44,9 +43,9 @@ def hoisted(words: Sequence[str]) -> list[str]:
     for word in left:
         if word == "--":
             return [*front, *rest, word, *left]
-        if word in _VALUED:
+        if word in GLOBAL_VALUED:
             front += [word, *(value for value in (next(left, None),) if value is not None)]
-        elif word in _FLAGS or word.startswith(tuple(f"{name}=" for name in _VALUED)):
+        elif word in _FLAGS or word.startswith(tuple(f"{name}=" for name in GLOBAL_VALUED)):
             front.append(word)
         else:
             rest.append(word)

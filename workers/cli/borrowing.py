@@ -20,13 +20,15 @@ from workers.stamp import stamp
 
 COMMANDS = frozenset({"mirror", "sync", "plan", "runs", "status", "watch", "retry", "cancel"})
 """Those that come and go; a worker or an ``up`` is a process of its own."""
-_STATE_OPTION = "--state-dir"
+GLOBAL_VALUED = ("--state-dir", "--fleet-file")
+"""Global options that take a value; they stand before the command (:func:`workers.cli.hoisted`)."""
+_STATE_OPTION = GLOBAL_VALUED[0]
 _KILLED = 137
 
 
 def borrow(words: Sequence[str]) -> int | None:
     """The command's exit code; None where it was not begun and has to run here."""
-    if not any(word in COMMANDS for word in words[:5]) or sys.platform == "win32":
+    if _command(words) not in COMMANDS or sys.platform == "win32":
         return None
     with socket.socket(socket.AF_UNIX) as connection:
         try:
@@ -37,6 +39,17 @@ def borrow(words: Sequence[str]) -> int | None:
             return _follow(connection)
         except OSError:
             return None
+
+
+def _command(words: Sequence[str]) -> str:
+    """The first word that is neither an option nor an option's value."""
+    left = iter(words)
+    for word in left:
+        if not word.startswith("-"):
+            return word
+        if word in GLOBAL_VALUED:
+            next(left, None)
+    return ""
 
 
 def _socket(words: Sequence[str]) -> Path:
