@@ -52,6 +52,7 @@ class Wires:
     inner: asyncio.StreamReader
     out: asyncio.StreamWriter
     upstream: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    task: asyncio.Task[None] | None = None
 
     def drop(self, *, rudely: bool = False) -> None:
         """Close both; ``rudely`` with a reset towards the client."""
@@ -93,6 +94,10 @@ class Gate:
     async def _switch(self, mode: Mode, *, resets: bool) -> None:
         self.mode = mode
         if mode == "refuse" and self._server is not None:
+            # asyncio leaves open what it accepted in the very turn in which its server is closed.
+            for listening in self._server.sockets:
+                self._loop.loop.remove_reader(listening.fileno())
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
         if mode == "cut":
@@ -102,11 +107,15 @@ class Gate:
         if resets and mode != "cut":
             self.hang_up()
         if mode != "refuse" and self._server is None:
-            self._server = await asyncio.start_server(self._accept, LOOPBACK, self.port, limit=BUFFER)
+            self._server = await asyncio.start_server(self._accepted, LOOPBACK, self.port, limit=BUFFER)
 
-    async def _accept(self, inner: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+    def _accepted(self, inner: asyncio.StreamReader, out: asyncio.StreamWriter) -> None:
+        """Known at once: a task that is cancelled before it has begun would close nothing."""
         wires = Wires(inner, out)
         self._wires.add(wires)
+        wires.task = asyncio.ensure_future(self._attend(wires))
+
+    async def _attend(self, wires: Wires) -> None:
         try:
             await self._open.wait()
             await self._serve(wires)
@@ -295,6 +304,13 @@ class Fabric:
         self.wans.append(WanLink(self.loop, self._hang_up))
         return self.wans[-1]
 
+    async def _end(self) -> None:
+        """What was accepted last is still on its way to its gate when nobody listens any more."""
+        for _ in range(3):
+            await self._hang_up("")
+            if going := asyncio.all_tasks() - {asyncio.current_task()}:
+                await asyncio.wait(going, timeout=0.5)
+
     async def _hang_up(self, peer: str) -> None:
         for gate in (*self.proxies, *self.links):
             gate.hang_up(peer)
@@ -315,4 +331,5 @@ class Fabric:
             gate.switch("refuse")
         for wan in self.wans:
             wan.close()
+        self.loop.run(self._end())
         self.loop.close()

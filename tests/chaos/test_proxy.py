@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import http.client
 import socket
 import time
@@ -282,3 +284,21 @@ def test_a_tag_that_was_put_before_another_target_held_its_manifest_is_found_on_
     assert len(early_flips([*landed, put("north", "1", 2.0)])) == 1
     assert len(early_flips([*landed[:2], put("north", "1", 9.0)])) == 1
     assert early_flips([*landed[:2], put("north", "1", 9.0, status=500)]) == []
+
+
+def test_connections_that_come_while_everything_is_closed_are_closed_too() -> None:
+    """What is left open would be a warning, and so a failure."""
+    for _ in range(20):
+        fabric = Fabric(Weather(seed=1))
+        gate = fabric.link(1)
+        clients = []
+        for _ in range(20):
+            client = socket.socket()
+            client.settimeout(0)
+            with contextlib.suppress(BlockingIOError):
+                client.connect((LOOPBACK, gate.port))
+            clients.append(client)
+        fabric.close()
+        for client in clients:
+            client.close()
+    gc.collect()

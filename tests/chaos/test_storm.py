@@ -23,8 +23,6 @@ print("alive")
 
 @pytest.mark.fleet
 @pytest.mark.timeout(420)
-# A proxy's connection that is accepted while the fabric closes may be left to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
     result = run(SMALL, scratch)
 
