@@ -157,7 +157,7 @@ def test_flower_shows_a_run_by_its_titles_and_how_far_it_is(tmp_path: Path, regi
 
     with flower(tmp_path, registry.host, {"SEALIFT_COPY_THREADS": "1"}) as page:
         sealift(tmp_path, {}, "sync")
-        until(lambda: "land · explorer v0.00…v0.11 (12 tags) → eu" in page.names(), 20, page.sealift.tail)
+        until(lambda: "mirror · explorer v0.00…v0.11 (12 tags) → eu" in page.names(), 20, page.sealift.tail)
         registry.on_request = slowly
         sealift(tmp_path, {}, "mirror", slow, "--to", f"eu={registry.host}/c/slow", "--no-wait")
         progress = until(partial(_progress, page), 30, page.sealift.tail)
@@ -165,10 +165,10 @@ def test_flower_shows_a_run_by_its_titles_and_how_far_it_is(tmp_path: Path, regi
         everything = _everything(page)
 
     assert progress
-    assert progress["name"] == "land · a/slow 1.0 → eu"
+    assert progress["name"] == "mirror · a/slow 1.0 → eu"
     assert progress["result"].endswith("MB copied")
     assert SECRET not in everything
-    assert "land · explorer" in everything
+    assert "mirror · explorer" in everything
 
 
 @pytest.mark.fleet
@@ -180,7 +180,7 @@ def test_no_page_of_flower_shows_the_password_of_redis(tmp_path: Path, registry:
         url = {"SEALIFT_REDIS_URL": server.url.replace("redis://", f"redis://:{SECRET}@")}
         with flower(tmp_path, registry.host, url) as page:
             sealift(tmp_path, url, "sync")
-            until(lambda: any("conclude" in name for name in page.names()), 20, page.sealift.tail)
+            until(lambda: any("mirror ·" in name for name in page.names()), 20, page.sealift.tail)
             everything = _everything(page)
             logs = "".join(path.read_text() for path in (tmp_path / "state" / "log").iterdir())
 
