@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mirror.engine import Engine
+from mirror.ledger import Listed
 from mirror.ledger.batches import Associate
 from registry.errors import NotFound, Refused
 from registry.reference import LAYOUT
@@ -22,9 +23,9 @@ def digest_tags_of(digest: str) -> tuple[str, ...]:
     return (*_cosign_tags_of(digest), fallback_tag(digest))
 
 
-def listed_for(engine: Engine, run: str, digests: Iterable[str]) -> frozenset[str] | None:
-    """Digest tags of ``digests`` that the run's listing of the source showed; None where it has none."""
-    return engine.ledger.digest_tags(run, [name for one in digests for name in digest_tags_of(one)])
+def listed_for(engine: Engine, run: str, digests: Iterable[str], host: str = "") -> Listed:
+    """Digest tags of ``digests`` that the run's listing of the source showed, which is ``host``."""
+    return engine.ledger.digest_tags(run, [name for one in digests for name in digest_tags_of(one)], host)
 
 
 def associates(
@@ -79,6 +80,6 @@ class _Asking:
         for descriptor in answer:
             found.append(Associate(digest, descriptor))
             if depth < MAX_DEPTH:
-                deeper = listed_for(self.engine, self.run, [descriptor.digest])
+                deeper = listed_for(self.engine, self.run, [descriptor.digest]).tags
                 found += self.referrers(descriptor.digest, deeper, depth + 1)
         return found

@@ -16,6 +16,7 @@ from mirror.spec import MirrorSpec, Target
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
 """``wait``: not everything has come in; whoever comes last asks again. ``nothing``: it is decided."""
+_NOT_MOVED: tuple[OutcomeState, ...] = ("split", "failed", "returned")
 MAX_ROLLS = 2
 ROLL_PAUSE_S = 5.0
 """A tag that is new and cannot be taken back is tried again where it failed, so often and after so long."""
@@ -114,10 +115,9 @@ def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
 
 
 def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision]) -> Decision:
-    ledger = engine.ledger.batches
-    with engine.ledger.content.leases.turn("decide", batch):
-        spec = engine.ledger.spec(ledger.run_of(batch))
-        return decision(_Batch(engine, batch, spec, ledger.view(batch)))
+    spec = engine.ledger.spec(engine.ledger.batches.run_of(batch))
+    with engine.ledger.deciding(batch) as view:
+        return decision(_Batch(engine, batch, spec, view))
 
 
 def _concluded(one: _Batch, state: BatchState) -> Decision:
@@ -161,7 +161,7 @@ def _after_flip(one: _Batch) -> Decision:
     if ready := one.in_state("ready"):
         one.ledger.reopen(one.id, one.regions_of(ready), "flipped")
         return one.park("flipping", min(outcome.at for outcome in ready.values()))
-    one.engine.ledger.no_trouble(one.id)
+    one.ledger.no_trouble(one.id)
     if one.spec.finalize == "all" and half_moved(one.outcomes):
         return Decision("return" if one.ledger.advance(one.id, "flipping", "returning") else "nothing")
     if waiting := one.in_state("waiting"):
@@ -173,20 +173,18 @@ def _after_flip(one: _Batch) -> Decision:
 
 
 def _after_return(one: _Batch) -> Decision:
-    """A tag that is new and could not be removed again is rolled forward a few times before it is left."""
+    """A tag that is new and could not be removed again is rolled forward a few times before it is left.
+
+    Where it is called split, too: that may say no more than that its registry could not be asked.
+    """
     split = {tag for tag, _ in one.in_state("split")}
     if not split or one.ledger.roll(one.id) > MAX_ROLLS:
         return one.conclude("returning")
     until = one.view.now + ROLL_PAUSE_S
-    stayed = {pair: o for pair, o in one.in_state("split").items() if pair[0] in split}
-    behind = {pair: o for pair, o in one.in_state("failed", "returned").items() if pair[0] in split}
-    one.put({pair: replace(o, state="updated", reason="") for pair, o in stayed.items()}, ("split",))
-    one.put(
-        {pair: replace(o, state="ready", reason="", at=until) for pair, o in behind.items()},
-        ("failed", "returned"),
-    )
+    again = {pair: o for pair, o in one.in_state(*_NOT_MOVED).items() if pair[0] in split}
+    one.put({pair: replace(o, state="ready", reason="", at=until) for pair, o in again.items()}, _NOT_MOVED)
     one.ledger.reopen(one.id, one.spec.regions, "returned")
-    one.ledger.reopen(one.id, one.regions_of(behind), "flipped")
+    one.ledger.reopen(one.id, one.regions_of(again), "flipped")
     if not one.ledger.advance(one.id, "returning", "flipping"):
         return Decision("nothing")
     return one.park("flipping", until)

@@ -13,6 +13,7 @@ from typing import Protocol
 from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep
 from mirror.ledger.content import Memory
+from mirror.ledger.keys import Client
 from mirror.retry import Patience
 from mirror.threads import Crew, Threads
 from registry.repository import Repository
@@ -86,7 +87,7 @@ class Progress:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._totals: Counter[str] = Counter()
-        self._flushed = 0.0
+        self._flushed = time.monotonic()
         self.cancelled = False
 
     def add(self, **counts: int) -> None:
@@ -104,20 +105,25 @@ class Progress:
             self._write(due)
         self.check()
 
-    def flush(self, done: RegionStep | None = None, **counts: int) -> None:
-        """Write what was counted, now; ``done``: and that the region has taken that step."""
+    def flush(self, done: RegionStep | None = None, after: Client | None = None, **counts: int) -> None:
+        """Write what was counted, now; ``done``: and that the region has taken that step.
+
+        ``after``: what is written before, in the same exchange.
+        """
         with self._lock:
             due, self._counts, self._flushed = self._counts, Counter(), time.monotonic()
         due.update(counts)
-        self._write(due, done)
+        self._write(due, done, after)
 
     def check(self) -> None:
         """Raise Cancelled if the run was, as far as the last flush knows."""
         if self.cancelled:
             raise Cancelled(self._run)
 
-    def _write(self, counts: Counter[str], done: RegionStep | None = None) -> None:
+    def _write(
+        self, counts: Counter[str], done: RegionStep | None = None, after: Client | None = None
+    ) -> None:
         self._totals.update(counts)
-        self.cancelled = self._ledger.batches.count(self._batch, self._region, counts, done)
+        self.cancelled = self._ledger.batches.count(self._batch, self._region, counts, done, after=after)
         if self._heard:
             self._heard(dict(self._totals))

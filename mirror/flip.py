@@ -48,10 +48,9 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
-    ledger.record(batch, {**failed, **moved}, ("ready", "current"))
-    stage.note_seen()
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
-    stage.progress.flush("flipped", tags_flipped=flipped)
+    stage.outcomes.update({**failed, **moved})
+    stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
 
 
 def unflip(engine: Engine, batch: str, region: str) -> None:
@@ -73,8 +72,8 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
     }
     with engine.crew() as crew:
         returned = _each(crew, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
-    engine.ledger.batches.record(batch, returned, MAY_HAVE_MOVED)
-    engine.ledger.batches.region_done(batch, region, "returned")
+    stage.outcomes.update(returned)
+    stage.end("returned", MAY_HAVE_MOVED)
 
 
 def _of_region(stage: Stage, outcomes: Outcomes) -> Outcomes:
@@ -116,7 +115,7 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
                 return _superseded(outcome)
             if stage.is_alone:
                 # The answer to the PUT says what was stored; a registry that lacks content is given it again.
-                put_graph(stage, stage.targets[name], stage.graph(digest), {}, tag)
+                put_graph(stage, stage.targets[name], stage.graph(digest), tag)
             else:
                 _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
                 _read_back(stage, stage.targets[name], tag, digest)

@@ -6,13 +6,14 @@ there before it does anything.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mirror.engine import Cancelled, Engine, Progress
-from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing
+from mirror.ledger.batches import Outcome, Placed, Placing, View
 from mirror.plan import BlobWork, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
@@ -25,6 +26,7 @@ from registry.reference import LAYOUT
 from registry.repository import Repository
 
 LAND = "land"
+CANCELLED = Outcome("cancelled", "the run was cancelled")
 BUSY_WAIT_S = 0.05
 MAX_BUSY_WAIT_S = 1.0
 BUSY_RETRY_S = 10.0
@@ -33,76 +35,90 @@ BUSY_RETRY_S = 10.0
 Heard = Callable[[dict[str, int]], None]
 
 
-def land(engine: Engine, batch: str, region: str, *, hauls: bool, heard: Heard | None = None) -> list[str]:
+def land(
+    engine: Engine,
+    batch: str,
+    region: str,
+    *,
+    hauls: bool,
+    heard: Heard | None = None,
+    view: View | None = None,
+) -> list[str]:
     """Land the batch in the region's targets; returns the digests to haul as tasks of their own.
 
     With ``hauls`` False every blob is brought here and now. What fails is recorded by tag and target,
     never raised: only the ledger's own failures rise. Whoever settles the last thing due, this call or
-    the last haul, puts the manifests.
+    the last haul, puts the manifests. ``view``: as for :meth:`mirror.stage.Stage.open`.
     """
-    ledger, progress = engine.ledger.batches, Progress(engine.ledger, batch, region, heard)
-    stage = Stage.open(engine, batch, region, progress)
+    stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard), view)
     if stage.view.is_through(region, "landing"):
         return []  # this message came late
     if hauls:
-        ledger.due(batch, region, LAND)
+        engine.ledger.batches.due(batch, region, LAND)
     else:
-        ledger.due_alone(batch, region, LAND)
+        engine.ledger.batches.due_alone(batch, region, LAND)
     sent: list[str] = []
     try:
-        progress.flush()
-        progress.check()
-        outcomes = _look(stage)
-        own = survey(stage, outcomes)
-        far: list[BlobWork] = []
+        if not stage.view.is_cancelled:
+            sent = _bring(stage, hauls=hauls)
+    except Exception:
+        engine.ledger.batches.record(batch, stage.news())  # what was seen is not lost with what went wrong
+        raise
+    if stage.view.is_cancelled or stage.progress.cancelled:
+        _end_missing(stage, CANCELLED)
+    if stage.settle(LAND):
+        seal(stage)
+    else:
+        stage.progress.flush()
+    return sent
+
+
+def _bring(stage: Stage, *, hauls: bool) -> list[str]:
+    """Bring the blobs that are missing, but for those that are hauled: their digests."""
+    sent: list[str] = []
+    due = stage.engine.ledger.batches.due
+    with contextlib.suppress(Cancelled):
+        _look(stage)
+        own, far = survey(stage), list[BlobWork]()
         if hauls:
-            own, far = split_hauls(own, engine.limits.haul_bytes)
-        sent = [work.blob.digest for work in far if ledger.due(batch, region, work.blob.digest, _note(work))]
-        ledger.add_placed(batch, region, _carry(stage, own, _empty(stage, outcomes, own)))
-    except Cancelled:
-        _cancel(stage)
-    _settle(stage, LAND)
+            own, far = split_hauls(own, stage.engine.limits.haul_bytes)
+        sent += [
+            one.blob.digest for one in far if due(stage.batch, stage.region, one.blob.digest, _note(one))
+        ]
+        _carry(stage, own, _empty(stage, own))
     return sent
 
 
 def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard | None = None) -> None:
     """Bring one large blob to the region's targets; a blob that is not due any more is left alone."""
-    progress = Progress(engine.ledger, batch, region, heard)
-    stage = Stage.open(engine, batch, region, progress)
+    stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
     note = engine.ledger.batches.due_document(batch, region, digest)
     if note is None:
         return
-    work = BlobWork(Descriptor.parse(note["blob"]), tuple(note["targets"]))
-    try:
-        engine.ledger.batches.add_placed(batch, region, _carry(stage, [work]))
-    except Cancelled:
-        _cancel(stage)
-    _settle(stage, digest)
-
-
-def _settle(stage: Stage, item: str) -> None:
-    ledger = stage.engine.ledger.batches
-    if ledger.settle(stage.batch, stage.region, item):
-        stage.progress.flush("landed", tags_landed=seal(stage))
+    with contextlib.suppress(Cancelled):
+        _carry(stage, [BlobWork(Descriptor.parse(note["blob"]), tuple(note["targets"]))])
+    if stage.progress.cancelled:
+        _end_missing(stage, CANCELLED)
+    if stage.settle(digest):
+        stage.read_again()
+        seal(stage)
     else:
         stage.progress.flush()
 
 
-def _look(stage: Stage) -> Outcomes:
+def _look(stage: Stage) -> None:
     """HEAD every tag in every target: equal is current; the rest is missing, with what was there before.
 
     What an earlier attempt at this batch has settled, proved just now, or parked for later stays as it is.
     """
-    known, now = stage.view.outcomes, stage.view.now
+    known, now = stage.outcomes, stage.view.now
     with stage.engine.crew() as crew:
         asked = {
             (one.tag, name): crew.submit(_look_at, stage, one.tag, wanted, target)
             for one, wanted, name, target in stage.pairs
             if _is_open(stage.engine, known.get((one.tag, name)), now)
         }
-        looked = {pair: answer.result() for pair, answer in asked.items()}
-    stage.engine.ledger.batches.record(stage.batch, looked)
-    return {**known, **looked}
+        known.update({pair: answer.result() for pair, answer in asked.items()})
 
 
 def _is_open(engine: Engine, known: Outcome | None, now: float) -> bool:
@@ -127,11 +143,11 @@ def _note(work: BlobWork) -> dict[str, object]:
     return {"blob": work.blob.document(), "targets": work.targets}
 
 
-def _empty(stage: Stage, outcomes: Outcomes, works: Sequence[BlobWork]) -> frozenset[str]:
+def _empty(stage: Stage, works: Sequence[BlobWork]) -> frozenset[str]:
     """Targets that hold nothing yet: one request for the tags of a new one saves a HEAD for each blob."""
     found = set()
     for name, target in stage.targets.items():
-        states = [outcomes[one.tag, name] for one in stage.tags]
+        states = [stage.outcomes[one.tag, name] for one in stage.tags]
         is_new = all(state.state == "missing" and state.previous is None for state in states)
         saves = sum(name in work.targets for work in works) > 1 and target.host != LAYOUT
         if not (is_new and saves) or stage.engine.ledger.batches.has_claims(name):
@@ -146,13 +162,12 @@ def _empty(stage: Stage, outcomes: Outcomes, works: Sequence[BlobWork]) -> froze
     return frozenset(found)
 
 
-def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = frozenset()) -> Placed:
+def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = frozenset()) -> None:
     """Bring all blobs, several at a time; one that another worker is bringing is come back to later.
 
     Where that takes long, the tags that need it wait in the ledger instead of in this slot.
     """
     todo, begun = deque((work, 0) for work in works), time.monotonic()
-    placed: Placed = {}
     carrier = stage.carrier(empty)
 
     def carry() -> None:
@@ -162,10 +177,10 @@ def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = froz
             except IndexError:
                 return
             try:
-                placed.update(_place(stage, carrier, work))
+                stage.placed.update(_place(stage, carrier, work))
             except Busy as busy:
                 if time.monotonic() - begun > LONGEST_BUSY_S:
-                    placed.update(_left_to(busy, work))
+                    stage.placed.update(_left_to(busy, work))
                     continue
                 todo.append((work, tries + 1))
                 threading.Event().wait(min(MAX_BUSY_WAIT_S, BUSY_WAIT_S * 2**tries))
@@ -173,7 +188,6 @@ def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = froz
     with stage.engine.crew() as crew:
         for done in [crew.submit(carry) for _ in range(min(stage.engine.limits.copy_threads, len(todo)))]:
             done.result()
-    return placed
 
 
 def _left_to(busy: Busy, work: BlobWork) -> Placed:
@@ -206,20 +220,13 @@ def give_up(engine: Engine, batch: str, region: str, error: Exception) -> None:
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
     _end_missing(stage, Outcome.failed(error))
     engine.ledger.batches.due_alone(batch, region, LAND)
-    engine.ledger.batches.settle(batch, region, LAND)
+    stage.settle(LAND)
     engine.ledger.batches.region_done(batch, region, "landed")
 
 
-def _cancel(stage: Stage) -> None:
-    """The run was cancelled: what has not landed will not."""
-    _end_missing(stage, Outcome("cancelled", "the run was cancelled"))
-
-
 def _end_missing(stage: Stage, outcome: Outcome) -> None:
-    known = stage.engine.ledger.batches.outcomes(stage.batch)
-    ended = {
-        (one.tag, name): outcome
-        for one, _, name, _ in stage.pairs
-        if (one.tag, name) not in known or known[one.tag, name].state in {"missing", "waiting"}
-    }
-    stage.engine.ledger.batches.record(stage.batch, ended)
+    """What has not landed will not."""
+    for one, _, name, _ in stage.pairs:
+        known = stage.outcomes.get((one.tag, name))
+        if known is None or known.state in {"missing", "waiting"}:
+            stage.outcomes[one.tag, name] = outcome

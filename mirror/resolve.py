@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
-from mirror.ledger.batches import Resolved
+from mirror.ledger.batches import Resolved, View
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
@@ -24,15 +24,17 @@ KEPT_TOGETHER_BYTES = 2**16
 """A larger manifest goes to the ledger at once instead of with the others: bounds a worker's memory (G10)."""
 
 
-def resolve(engine: Engine, batch: str) -> bool:
+def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None:
     """Resolve every tag that is not yet resolved; a tag that cannot be keeps the reason.
 
-    False where the source is in trouble that may pass: the batch is parked until its next attempt.
+    Returns the batch on its way to landing; None where another has moved it on, or the source is in trouble
+    that may pass: then the batch is parked until its next attempt. ``view``: the batch as it is now.
     """
     ledger = engine.ledger.batches
     spec = engine.ledger.spec(ledger.run_of(batch))
     source = engine.open_source(ledger.run_of(batch))
-    todo = [one for one in ledger.resolved(batch) if one.descriptor is None and not one.reason]
+    view = view or ledger.view(batch)
+    todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     targets = [target.repository for target in spec.targets if source.host not in RATIONED]
     generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
     asked = [replace(one, generation=generation, at=now) for one in todo]
@@ -48,19 +50,16 @@ def resolve(engine: Engine, batch: str) -> bool:
     engine.ledger.content.keep_manifests(read)
     waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
     until = max((wait for wait in waits if wait is not None), default=None)
-    ledger.set_resolved(
-        batch,
-        [
-            _unresolved(one, answer) if isinstance(answer, RegistryError) else answer
-            for one, answer in zip(todo, answers, strict=True)
-            if until is None or not isinstance(answer, Transient)
-        ],
-    )
-    if until is not None:
-        engine.ledger.park(batch, "resolving", until)
-        return False
-    engine.ledger.no_trouble(batch)
-    return True
+    resolved = [
+        _unresolved(one, answer) if isinstance(answer, RegistryError) else answer
+        for one, answer in zip(todo, answers, strict=True)
+        if until is None or not isinstance(answer, Transient)
+    ]
+    if until is None:
+        return ledger.end_resolving(batch, resolved)
+    ledger.set_resolved(batch, resolved)
+    engine.ledger.park(batch, "resolving", until)
+    return None
 
 
 def _resolve(

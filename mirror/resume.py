@@ -6,7 +6,7 @@ here or after a kill, goes on with it or deletes it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -67,16 +67,19 @@ class Sessions:
         """A new session, noted; None where there is nothing to send."""
         upload = target.start_upload(blob)
         if upload is not None:
-            self.adopt(blob, target, upload)
+            try:
+                self.note(blob, target, upload)
+            except LedgerError:  # there would be nobody to close it
+                self.cancel(blob, target, upload)
+                raise
         return upload
 
-    def adopt(self, blob: Descriptor, target: Repository, upload: Upload) -> None:
-        """Note a session that was just opened; without the ledger there would be nobody to close it."""
-        try:
-            self.note(blob, target, upload)
-        except LedgerError:
-            self.cancel(blob, target, upload)
-            raise
+    def adopt(self, blob: Descriptor, opened: Sequence[Session]) -> None:
+        """Note sessions that were just opened; after a LedgerError nobody would find them: close them."""
+        notes = [(one.target, one.target.note_of(one.upload)) for one in opened if one.upload]
+        self.content.note_sessions(
+            (target.host, path_of(target), blob.digest, Noted(note, 0)) for target, note in notes if note
+        )
 
     def note(self, blob: Descriptor, target: Repository, upload: Upload, offset: int = 0) -> None:
         """Have others find the session; one whose location is a secret is never written down."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mirror.graph import Graph, GraphError
-from mirror.ledger.batches import BEFORE_FLIP, Associate, Outcome, Outcomes, Placed, Placing
+from mirror.ledger.batches import BEFORE_FLIP, Associate, Outcome, Outcomes, Placing
 from mirror.report import Moved
 from mirror.stage import Stage
 from mirror.waits import failure, placing_failure
@@ -23,13 +23,9 @@ CONTENT_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_
 """A registry says that it lacks what we believed it to have (distribution-spec 1.1, error codes)."""
 
 
-def seal(stage: Stage) -> int:
-    """Put the manifests of every tag whose blobs are all there; record what landed and what failed.
-
-    Returns how many landed. The batch is read anew: hauls and the step before have written to it.
-    """
-    view, placed = stage.engine.ledger.batches.view_of_region(stage.batch, stage.region)
-    known, associates, now = view.outcomes, view.associates, view.now
+def seal(stage: Stage) -> None:
+    """Put the manifests of every tag whose blobs are all there; record what landed and what failed."""
+    known, associates, now = stage.outcomes, stage.associates, stage.now
     with stage.engine.crew() as crew:
         sealed = {
             (one.tag, name): crew.submit(
@@ -38,17 +34,16 @@ def seal(stage: Stage) -> int:
                 wanted.digest,
                 target,
                 known[one.tag, name],
-                placed,
                 associates.get(one.tag, []),
             )
             for one, wanted, name, target in stage.pairs
             if (one.tag, name) in known and _open(known[one.tag, name], one.tag in associates)
         }
         outcomes = {pair: _proved(answer.result(), now) for pair, answer in sealed.items()}
-    outcomes |= _accounts(stage, outcomes, placed)
-    stage.engine.ledger.batches.record(stage.batch, outcomes, (*BEFORE_FLIP, "current"))
-    stage.note_seen()
-    return sum(outcome.state == "landed" for outcome in outcomes.values())
+    outcomes |= _accounts(stage, outcomes)
+    stage.outcomes.update(outcomes)
+    landed = sum(outcome.state == "landed" for outcome in outcomes.values())
+    stage.end("landed", (*BEFORE_FLIP, "current"), tags_landed=landed)
 
 
 def _open(outcome: Outcome, has_associates: bool) -> bool:  # noqa: FBT001 - a fact about the tag, not a switch
@@ -60,16 +55,15 @@ def _seal_tag(
     digest: str,
     target: Repository,
     outcome: Outcome,
-    placed: Placed,
     associates: list[Associate],
 ) -> Outcome:
     """One tag in one target: its own graph where it is missing, then what is associated with it."""
     try:
         if outcome.state == "missing":
-            put_graph(stage, target, stage.graph(digest), placed, None if stage.is_alone else "")
+            put_graph(stage, target, stage.graph(digest), None if stage.is_alone else "")
         for associate in associates:
             graph = stage.graph(associate.descriptor.digest)
-            indexed = put_graph(stage, target, graph, placed)
+            indexed = put_graph(stage, target, graph)
             if not indexed and not associate.tag:
                 _list_referrer(stage, target, associate.subject, graph.root)
     except (RegistryError, GraphError) as error:
@@ -93,16 +87,14 @@ class BlobMissing(Exception):
         self.placing = placing
 
 
-def put_graph(
-    stage: Stage, target: Repository, graph: Graph, placed: Placed, root_as: str | None = ""
-) -> bool:
+def put_graph(stage: Stage, target: Repository, graph: Graph, root_as: str | None = "") -> bool:
     """Put all manifests, the root last; returns whether the registry indexes the root's subject itself.
 
     The root goes in by digest, or under the tag ``root_as``; None leaves it out. A registry that turns out to
     lack blobs it was believed to have is given them, once. Raises RegistryError or BlobMissing.
     """
     for blob in graph.blobs:
-        placing = placed.get((blob.digest, target.name))
+        placing = stage.placed.get((blob.digest, target.name))
         if placing is not None and placing.how == "failed":
             raise BlobMissing(placing)
     try:
@@ -161,7 +153,7 @@ def _list_referrer(stage: Stage, target: Repository, subject: str, referrer: Man
         stage.engine.patience.attempt(lambda: target.add_referrer(subject, referrer.descriptor))
 
 
-def _accounts(stage: Stage, outcomes: Outcomes, placed: Placed) -> Outcomes:
+def _accounts(stage: Stage, outcomes: Outcomes) -> Outcomes:
     """Say for each tag and target what came how; a blob counts for the first tag that needs it."""
     accounted: Outcomes = {}
     counted: set[tuple[str, str]] = set()
@@ -171,7 +163,7 @@ def _accounts(stage: Stage, outcomes: Outcomes, placed: Placed) -> Outcomes:
         digest = next(one.descriptor.digest for one in stage.tags if one.tag == tag and one.descriptor)
         moved = Moved()
         for blob in stage.graph(digest).blobs:
-            placing = placed.get((blob.digest, name), Placing("present"))
+            placing = stage.placed.get((blob.digest, name), Placing("present"))
             first = (blob.digest, name) not in counted
             counted.add((blob.digest, name))
             moved += _moved(blob, placing.how if first else "present")

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mirror.engine import Engine, Progress
 from mirror.graph import Graph
-from mirror.ledger.batches import Resolved, View
+from mirror.ledger.batches import (
+    Associate,
+    Outcomes,
+    OutcomeState,
+    Placed,
+    RegionStep,
+    Resolved,
+    View,
+)
 from mirror.manifests import Manifests
 from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier, path_of
@@ -33,6 +42,15 @@ class Stage:
     progress: Progress
     view: View
     """The batch as the step found it."""
+    outcomes: Outcomes
+    """What the step knows of its tags: at first what it found."""
+    associates: dict[str, list[Associate]]
+    """By the tag they travel with; a tag without any is left out."""
+    placed: Placed = field(default_factory=dict)
+    """What the step knows of blobs in its targets."""
+    _told: Outcomes = field(default_factory=dict)
+    """Those outcomes that the ledger has."""
+    _read_s: float = field(default_factory=time.monotonic)
     _graphs: dict[str, Graph] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _seen: set[tuple[str, str, str]] = field(default_factory=set)
@@ -40,9 +58,12 @@ class Stage:
     _turns: dict[tuple[str, str], threading.Lock] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, engine: Engine, batch: str, region: str, progress: Progress) -> Stage:
+    def open(
+        cls, engine: Engine, batch: str, region: str, progress: Progress, view: View | None = None
+    ) -> Stage:
+        """``view``: the batch as the step before has left it, if nobody can have written to it since."""
         spec = engine.ledger.spec(engine.ledger.batches.run_of(batch))
-        view = engine.ledger.batches.view(batch)
+        view = view or engine.ledger.batches.view(batch)
         return cls(
             engine=engine,
             batch=batch,
@@ -53,7 +74,22 @@ class Stage:
             tags=[one for one in view.resolved if one.descriptor],
             progress=progress,
             view=view,
+            outcomes=dict(view.outcomes),
+            associates=view.associates,
+            _told=view.outcomes,
         )
+
+    def read_again(self) -> None:
+        """Others have written to the batch as well: know what they know."""
+        self.view, self.placed = self.engine.ledger.batches.view_of_region(self.batch, self.region)
+        self.outcomes, self._told = dict(self.view.outcomes), self.view.outcomes
+        self.associates = self.view.associates
+        self._read_s = time.monotonic()
+
+    @property
+    def now(self) -> float:
+        """The server's clock in Unix time: what it said, and what has passed since."""
+        return self.view.now + time.monotonic() - self._read_s
 
     @property
     def run(self) -> str:
@@ -107,11 +143,27 @@ class Stage:
             self._seen.difference_update((*place, digest) for digest in digests)
         self.engine.ledger.content.forget(*place, digests)
 
-    def note_seen(self) -> None:
-        """Tell the ledger what this step has put, all at once: others believe it for a while."""
+    def settle(self, item: str) -> bool:
+        """Strike off what was due, with what is known by now; whether that was the last of it."""
+        new, self._told = self.news(), dict(self.outcomes)
+        return self.engine.ledger.batches.settle(self.batch, self.region, item, self.placed, new)
+
+    def end(self, step: RegionStep, over: Sequence[OutcomeState], **counts: int) -> None:
+        """The region has taken the step: all that came of it, in one exchange with the ledger.
+
+        Outcomes replace what is in a state of ``over``. What was put is believed by others for a while.
+        """
+        ledger = self.engine.ledger
         with self._lock:
             seen, self._seen = self._seen, set()
-        self.engine.ledger.content.saw_all(seen, self.engine.memory)
+        pipe = ledger.together()
+        ledger.batches.record(self.batch, self.news(), over, on=pipe)
+        ledger.content.saw_all(seen, self.engine.memory, pipe)
+        self.progress.flush(step, pipe, **counts)
+
+    def news(self) -> Outcomes:
+        """Outcomes that the ledger does not have yet."""
+        return {pair: one for pair, one in self.outcomes.items() if self._told.get(pair) != one}
 
     def carrier(self, empty: frozenset[str] = frozenset()) -> Carrier:
         return Carrier(

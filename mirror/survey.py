@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mirror.associates import associates, digest_tags_of, listed_for
 from mirror.graph import GraphError
-from mirror.ledger.batches import Associate, Outcomes, OutcomeState, Resolved
+from mirror.ledger import Listed
+from mirror.ledger.batches import Associate, OutcomeState, Resolved
 from mirror.plan import BlobWork, blob_work
 from mirror.stage import Stage
 from mirror.threads import Crew
@@ -24,35 +25,33 @@ Asked = tuple[Resolved, Sequence[str]]
 Surveyed = tuple[Resolved, Found | RegistryError | GraphError]
 
 
-def survey(stage: Stage, outcomes: Outcomes) -> list[BlobWork]:
+def survey(stage: Stage) -> list[BlobWork]:
     """Walk the graph of every tag that is missing somewhere: which blobs have to be looked at where.
 
-    A tag whose graph is not to be had is recorded as failed, and is so in ``outcomes``.
+    A tag whose graph is not to be had has failed.
     """
     wanted: dict[str, Found] = {}
     with stage.engine.crew() as crew:
-        own = crew.map(lambda one: (one, _survey_tag(stage, one, outcomes)), stage.tags)
-        _sort_out(stage, own, outcomes, wanted)
-        _sort_out(stage, _survey_associates(stage, crew, outcomes), outcomes, wanted)
+        own = crew.map(lambda one: (one, _survey_tag(stage, one)), stage.tags)
+        _sort_out(stage, own, wanted)
+        _sort_out(stage, _survey_associates(stage, crew), wanted)
     work = blob_work([blob for found in wanted.values() for blob in found])
     stage.progress.add(planned_bytes=sum(one.size for one in work))
     return work
 
 
-def _sort_out(
-    stage: Stage, surveyed: Iterable[Surveyed], outcomes: Outcomes, wanted: dict[str, Found]
-) -> None:
+def _sort_out(stage: Stage, surveyed: Iterable[Surveyed], wanted: dict[str, Found]) -> None:
     """Add to what is ``wanted`` for each tag; nothing is, where a part of it is not to be had."""
     for one, found in surveyed:
         if isinstance(found, Exception):
-            _fail(stage, one, found, outcomes)
+            _fail(stage, one, found)
             wanted.pop(one.tag, None)
         else:
             wanted.setdefault(one.tag, []).extend(found)
 
 
-def _survey_tag(stage: Stage, one: Resolved, outcomes: Outcomes) -> Found | RegistryError | GraphError:
-    missing = _targets_in(stage, one, outcomes, "missing")
+def _survey_tag(stage: Stage, one: Resolved) -> Found | RegistryError | GraphError:
+    missing = _targets_in(stage, one, "missing")
     if one.descriptor is None or not missing:
         return []
     try:
@@ -61,13 +60,13 @@ def _survey_tag(stage: Stage, one: Resolved, outcomes: Outcomes) -> Found | Regi
         return error
 
 
-def _survey_associates(stage: Stage, crew: Crew, outcomes: Outcomes) -> Iterator[Surveyed]:
+def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
     """The same for what is associated with the tags; it is noted in the ledger what that is."""
     noted: dict[str, list[Associate]] = {}
 
     def look(asked: Asked) -> Surveyed:
         one, digests = asked
-        alive = _targets_in(stage, one, outcomes, "missing", "current")
+        alive = _targets_in(stage, one, "missing", "current")
         try:
             found = noted[one.tag] = associates(stage.engine, stage.run, stage.source, digests, listed)
             return one, [(blob, alive) for own in found for blob in stage.graph(own.descriptor.digest).blobs]
@@ -75,54 +74,49 @@ def _survey_associates(stage: Stage, crew: Crew, outcomes: Outcomes) -> Iterator
             return one, error
 
     tags = stage.tags if stage.spec.referrers else ()
-    about = [(one, digests) for one in tags if (digests := _asked_about(stage, one, outcomes))]
-    listed = _listed(stage, about)
-    surveyed = list(crew.map(look, _worth_asking(stage, about, outcomes, listed)))
+    about = [(one, digests) for one in tags if (digests := _asked_about(stage, one))]
+    if not about:
+        return
+    told = listed_for(stage.engine, stage.run, _digests(about), stage.source.host)
+    listed = told.tags
+    surveyed = list(crew.map(look, _worth_asking(stage, about, told)))
     if noted:
-        stage.engine.ledger.batches.add_associates(stage.batch, noted)
+        stage.associates = stage.engine.ledger.batches.add_associates(stage.batch, noted)
     yield from surveyed
 
 
-def _asked_about(stage: Stage, one: Resolved, outcomes: Outcomes) -> Sequence[str]:
+def _asked_about(stage: Stage, one: Resolved) -> Sequence[str]:
     """Digests whose associates travel with the tag; of one that moves nowhere the root alone."""
-    if one.descriptor is None or not _targets_in(stage, one, outcomes, "missing", "current"):
+    if one.descriptor is None or not _targets_in(stage, one, "missing", "current"):
         return ()
     digest = one.descriptor.digest
-    if not _targets_in(stage, one, outcomes, "missing"):
+    if not _targets_in(stage, one, "missing"):
         return (digest,)
     children = [manifest.digest for manifest in stage.graph(digest).manifests]
     return (digest, *(child for child in children if child != digest))
 
 
-def _listed(stage: Stage, about: Sequence[Asked]) -> frozenset[str] | None:
-    digests = dict.fromkeys(digest for _, asked in about for digest in asked)
-    return listed_for(stage.engine, stage.run, digests) if digests else None
+def _digests(about: Sequence[Asked]) -> Iterable[str]:
+    return dict.fromkeys(digest for _, asked in about for digest in asked)
 
 
-def _worth_asking(
-    stage: Stage, about: Sequence[Asked], outcomes: Outcomes, listed: frozenset[str] | None
-) -> list[Asked]:
+def _worth_asking(stage: Stage, about: Sequence[Asked], told: Listed) -> list[Asked]:
     """An unchanged tag is asked for new signatures only where that is known to be of use or is free."""
     asked: list[Asked] = []
     unsure: list[Asked] = []
     for one, digests in about:
-        has_tags = any(name in (listed or ()) for name in digest_tags_of(digests[0]))
-        is_moving = _targets_in(stage, one, outcomes, "missing")
+        has_tags = any(name in (told.tags or ()) for name in digest_tags_of(digests[0]))
+        is_moving = _targets_in(stage, one, "missing")
         (asked if is_moving or has_tags else unsure).append((one, digests))
-    if unsure and stage.engine.ledger.content.has_referrers(stage.source.host):
-        asked += unsure
-    return asked
+    return asked + unsure if told.has_referrers else asked
 
 
-def _targets_in(stage: Stage, one: Resolved, outcomes: Outcomes, *states: OutcomeState) -> list[str]:
-    return [name for name in stage.targets if outcomes[one.tag, name].state in states]
+def _targets_in(stage: Stage, one: Resolved, *states: OutcomeState) -> list[str]:
+    return [name for name in stage.targets if stage.outcomes[one.tag, name].state in states]
 
 
-def _fail(stage: Stage, one: Resolved, error: Exception, outcomes: Outcomes) -> None:
+def _fail(stage: Stage, one: Resolved, error: Exception) -> None:
     """The tag cannot be landed anywhere in this region: its graph is not to be had."""
-    failed = {
-        (one.tag, name): failure(stage.engine, stage.batch, error, outcomes[one.tag, name].previous)
-        for name in _targets_in(stage, one, outcomes, "missing", "current")
-    }
-    outcomes.update(failed)
-    stage.engine.ledger.batches.record(stage.batch, failed, ("missing", "current"))
+    for name in _targets_in(stage, one, "missing", "current"):
+        known = stage.outcomes[one.tag, name]
+        stage.outcomes[one.tag, name] = failure(stage.engine, stage.batch, error, known.previous)

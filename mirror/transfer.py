@@ -58,10 +58,10 @@ class Carrier:
         firsts = list({_place_of(target): target for target in reversed(targets)}.values())
         others = [target for target in targets if target not in firsts]
         with self._leased(blob, firsts) as held:
-            sights = {name: hold.sight for name, hold in held.items()}
+            sights = {target.name: hold.sight for target, hold in zip(firsts, held, strict=True)}
             placed = self._place_leased(blob, source, firsts, sights)
-            for name, hold in held.items():
-                hold.became = _BECAME[placed[name].how]
+            for target, hold in zip(firsts, held, strict=True):
+                hold.became = _BECAME[placed[target.name].how]
             # The same registry again: what was just copied is now mounted from the neighbour.
             self._saw(blob, firsts if others else (), placed)
             for target in others:
@@ -83,20 +83,16 @@ class Carrier:
                 self.patience.wait(BUSY_WAIT_S)
 
     @contextlib.contextmanager
-    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[dict[str, Hold]]:
-        """One lease per registry, in a fixed order so that two workers never wait for each other."""
-        held: dict[str, Hold] = {}
+    def _leased(self, blob: Descriptor, targets: Sequence[Repository]) -> Iterator[list[Hold]]:
+        """One lease per registry."""
+        wanted = [(_place_of(target), target.host, path_of(target)) for target in targets]
+        held = self.content.hold(blob.digest, wanted)
+        if isinstance(held, str):
+            raise Busy(held)
         try:
-            for target in sorted(targets, key=_place_of):
-                place = _place_of(target)
-                hold = self.content.hold(place, target.host, path_of(target), blob.digest)
-                if hold is None:
-                    raise Busy(place)
-                held[target.name] = hold
             yield held
         finally:
-            for hold in held.values():
-                self.content.let_go(hold, self.memory)
+            self.content.let_go(held, self.memory)
 
     def _saw(self, blob: Descriptor, targets: Iterable[Repository], placed: Mapping[str, Placing]) -> None:
         for target in targets:
@@ -126,6 +122,7 @@ class Carrier:
             else:
                 placed[target.name] = how
         try:
+            self._sessions.adopt(blob, [session for session in sessions if not session.is_begun])
             placed |= self._copy_all(blob, source, sessions)
         except BaseException:
             for session in sessions:
@@ -147,10 +144,7 @@ class Carrier:
                 with contextlib.suppress(RegistryError):
                     target.cancel_upload(found)
             return left
-        if found:
-            self._sessions.adopt(blob, target, found)
-        else:
-            found = self._sessions.open(blob, target)
+        found = found or target.start_upload(blob)
         return Session(target, found, sight.takes_pieces) if found else Placing("mounted")
 
     def _left_behind(

@@ -19,6 +19,8 @@ Turn = Literal["first"] | Lane
 """Whose turn a message is: ``first`` is what nothing may come before, else its run's lane."""
 PRIORITY: dict[Turn, int] = {"first": 0, "release": 3, "backfill": 9}
 """0 is the highest on Redis; the steps of ``priority_steps``."""
+Tags = Sequence[tuple[str, str]]
+"""A batch's (target tag, source ref) pairs."""
 FIRST = frozenset({"flip", "unflip", "conclude"})
 """From the first flip to the end the targets differ: no other work is worth making that longer."""
 
@@ -38,12 +40,13 @@ def sole_region(ledger: Ledger, batch: str) -> str | None:
     return regions[0] if len(regions) == 1 else None
 
 
-def send_first(ledger: Ledger, batch: str) -> None:
+def send_first(ledger: Ledger, batch: str, tags: Tags) -> None:
     """A batch begins: in its only region, or by being resolved for all of them."""
-    if sole_region(ledger, batch):
-        send_mirror(ledger, batch)
+    region = sole_region(ledger, batch)
+    if region:
+        _region_task(ledger, "mirror", batch, region, tags=tags).delay()
     else:
-        send_resolve(ledger, batch)
+        _batch_task(ledger, "resolve", batch, tags).delay()
 
 
 def send_decision(ledger: Ledger, batch: str, name: Literal["finalize", "conclude"]) -> None:
@@ -124,8 +127,9 @@ def mark(name: str, *ids: str) -> str:
     return "".join(f"{part}-" for part in (name, *ids))
 
 
-def title(spec: MirrorSpec, tags: list[str]) -> str:
+def title(spec: MirrorSpec, pairs: Tags) -> str:
     """``explorer v0.8…v0.9 (12 tags)``."""
+    tags = [tag for tag, _ in pairs]
     if len(tags) == 1:
         return f"{spec.name} {tags[0]}"
     return f"{spec.name} {tags[0]}…{tags[-1]} ({len(tags)} tags)" if tags else spec.name
@@ -140,16 +144,17 @@ def _in_regions(ledger: Ledger, header: str, batch: str, body: str, regions: Seq
     chord(tasks, _batch_task(ledger, body, batch)).apply_async()
 
 
-def _batch_task(ledger: Ledger, name: str, batch: str) -> Signature:
+def _batch_task(ledger: Ledger, name: str, batch: str, tags: Tags | None = None) -> Signature:
     run = ledger.batches.run_of(batch)
-    tags = [tag for tag, _ in ledger.batches.tags(batch)]
-    return _control(name, [batch], f"{name} · {title(ledger.spec(run), tags)}", turn_of(ledger, name, run))
+    shown = f"{name} · {title(ledger.spec(run), tags or ledger.batches.tags(batch))}"
+    return _control(name, [batch], shown, turn_of(ledger, name, run))
 
 
-def _region_task(ledger: Ledger, name: str, batch: str, region: str, *, first: bool = False) -> Signature:
+def _region_task(
+    ledger: Ledger, name: str, batch: str, region: str, *, first: bool = False, tags: Tags | None = None
+) -> Signature:
     run = ledger.batches.run_of(batch)
-    tags = [tag for tag, _ in ledger.batches.tags(batch)]
-    shown = f"{name} · {title(ledger.spec(run), tags)} → {region}"
+    shown = f"{name} · {title(ledger.spec(run), tags or ledger.batches.tags(batch))} → {region}"
     turn: Turn = "first" if first else turn_of(ledger, name, run)
     return _task(name, [batch, region], region, shown, turn)
 

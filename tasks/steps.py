@@ -14,7 +14,7 @@ from mirror import decide
 from mirror.flip import flip, unflip
 from mirror.land import Heard, give_up, haul, land
 from mirror.ledger import LedgerError
-from mirror.ledger.batches import BatchState
+from mirror.ledger.batches import BatchState, View
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas
@@ -39,20 +39,29 @@ def enumerate_task(run: str) -> None:
 def mirror_task(self: Task[..., None], batch: str, region: str) -> None:
     """A batch of one region: every step of it, from wherever it is, until it ends or has to wait."""
     rt = runtime()
-    with at_work(rt, batch, region) as alone:
-        if alone:
-            _Shortcut(rt, batch, region, _heard(self)).go()
+    taken = rt.ledger.take_view(AT_WORK.format(region), batch)
+    if taken is None:
+        return
+    lease, view = taken
+    try:
+        _Shortcut(rt, batch, region, _heard(self), view).go()
+    finally:
+        rt.ledger.content.leases.release(lease)
 
 
 @shared_task(name="sealift.resolve")
 def resolve_task(batch: str) -> None:
     """HEAD the batch's tags at the source, then let every region land them."""
     rt = runtime()
-    following = resolve_batch(rt, batch)
-    if following == "land":
+    view = resolve(rt.engine, batch)
+    if view is None:
+        return  # parked, or resolved before: whatever was lost since then is the sweeper's
+    if view.has_any:
         canvas.land_everywhere(rt.ledger, batch)
-    elif following == "finalize":
-        finalize_batch(rt, batch)
+        return
+    for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
+        rt.ledger.batches.region_done(batch, region, "landed")
+    finalize_batch(rt, batch)
 
 
 @shared_task(name="sealift.land", bind=True)
@@ -62,7 +71,7 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
     with at_work(rt, batch, region) as alone:
         if not alone:
             return
-        digests = land_batch(rt, batch, region, hauls=chorded, heard=_heard(self))
+        digests = land_batch(rt, batch, region, _heard(self), hauls=chorded)
         if digests:
             _let_growth_expire(self)
         for digest in digests:
@@ -128,24 +137,12 @@ def at_work(rt: Runtime, batch: str, region: str) -> Iterator[bool]:
             leases.release(lease)
 
 
-def resolve_batch(rt: Runtime, batch: str) -> Literal["land", "finalize"] | None:
-    """Resolve the batch and move it on; None where it is parked, or was resolved before.
-
-    Whatever was lost since then is the sweeper's.
-    """
-    if not resolve(rt.engine, batch) or not rt.ledger.batches.advance(batch, "resolving", "landing"):
-        return None
-    if any(one.descriptor for one in rt.ledger.batches.resolved(batch)):
-        return "land"
-    for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
-        rt.ledger.batches.region_done(batch, region, "landed")
-    return "finalize"
-
-
-def land_batch(rt: Runtime, batch: str, region: str, *, hauls: bool, heard: Heard) -> list[str]:
+def land_batch(
+    rt: Runtime, batch: str, region: str, heard: Heard, *, hauls: bool, view: View | None = None
+) -> list[str]:
     """Land the batch in the region, or end its landing there by name; returns the digests to haul."""
     try:
-        return land(rt.engine, batch, region, hauls=hauls, heard=heard)
+        return land(rt.engine, batch, region, hauls=hauls, heard=heard, view=view)
     except LedgerError:
         raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
     except Exception as error:
@@ -178,15 +175,17 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
 
 def open_window(rt: Runtime, run: str) -> None:
     """Room was made: fill it, and have the list read on where little is left to fill it with."""
-    send_opened(rt, run)
-    if rt.ledger.wants_listing(run, rt.settings.window_batches):
+    opened, wants_listing = rt.ledger.refill(run, rt.settings.window_batches)
+    for batch, tags in opened.items():
+        canvas.send_first(rt.ledger, batch, tags)
+    if wants_listing:
         canvas.send_enumerate(rt.ledger, run)
 
 
 def send_opened(rt: Runtime, run: str) -> None:
     """Send the batches for which there is room now."""
-    for batch in rt.ledger.open_window(run, rt.settings.window_batches):
-        canvas.send_first(rt.ledger, batch)
+    for batch, tags in rt.ledger.open_window(run, rt.settings.window_batches).items():
+        canvas.send_first(rt.ledger, batch, tags)
 
 
 class _Shortcut:
@@ -196,9 +195,9 @@ class _Shortcut:
     the same compare-and-set in the ledger as with messages: whatever is cut short goes on from there.
     """
 
-    def __init__(self, rt: Runtime, batch: str, region: str, heard: Heard) -> None:
-        """The caller has the lease of whoever is at the batch's step in the region."""
-        self._rt, self._batch, self._region, self._heard = rt, batch, region, heard
+    def __init__(self, rt: Runtime, batch: str, region: str, heard: Heard, view: View) -> None:
+        """The caller has the lease of whoever is at the batch's step in the region; ``view`` came with it."""
+        self._rt, self._batch, self._region, self._heard, self._view = rt, batch, region, heard, view
 
     def go(self) -> None:
         """Until the batch is concluded, is parked, or waits for its hauls."""
@@ -208,18 +207,18 @@ class _Shortcut:
 
     def _beginning(self) -> _Step | None:
         """What another task began to land is finished here, and not hauled: its hauls may be lost."""
-        ledger = self._rt.ledger.batches
-        step = _BEGINNING.get(ledger.state(self._batch))
-        if step == "land alone" and self._region in ledger.regions_done(self._batch, "landed"):
+        step = _BEGINNING.get(self._view.state)
+        if step == "land alone" and self._region in self._view.regions_done("landed"):
             return "finalize"
         return step
 
     def _take(self, step: _Step) -> _Step | None:
         rt, batch, region = self._rt, self._batch, self._region
         if step == "resolve":
-            return resolve_batch(rt, batch)
+            view = resolve(rt.engine, batch, self._view)
+            return self._land(view, hauls=True) if view else None
         if step in {"land", "land alone"}:
-            return self._land(hauls=step == "land")
+            return self._land(None, hauls=step == "land")
         if step == "flip":
             flip(rt.engine, batch, region, self._heard)
         elif step == "return":
@@ -230,9 +229,9 @@ class _Shortcut:
             open_window(rt, rt.ledger.batches.run_of(batch))
         return _FOLLOWING.get(decision.step)
 
-    def _land(self, *, hauls: bool) -> _Step | None:
+    def _land(self, view: View | None, *, hauls: bool) -> _Step | None:
         """The last of the hauls, if there are any, has the batch go on."""
-        digests = land_batch(self._rt, self._batch, self._region, hauls=hauls, heard=self._heard)
+        digests = land_batch(self._rt, self._batch, self._region, self._heard, hauls=hauls, view=view)
         for digest in digests:
             canvas.haul(self._rt.ledger, self._batch, self._region, digest).delay()
         return None if digests else "finalize"

@@ -8,10 +8,12 @@ advances a state is one Lua script (:mod:`.scripts`), so every step may be asked
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import redis
 
@@ -20,8 +22,9 @@ from mirror.ledger.batches import Batches
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.leases import LONGEST_S
+from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.turns import Turns
+from mirror.ledger.values import View
 from mirror.report import Moved, RegionReport, RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -42,6 +45,14 @@ CONFIRM_MS = 5000
 LISTING_S = 15
 """After so long it is asked again for a listing that nobody was heard to go on with."""
 _EPOCH = 1_700_000_000
+
+
+class Listed(NamedTuple):
+    """What a run's listing says of digest tags, and the ledger of the source's referrers."""
+
+    tags: frozenset[str] | None
+    """None where the run has not seen all there are."""
+    has_referrers: bool
 
 
 class UnknownRun(LookupError):
@@ -76,10 +87,9 @@ class Ledger:
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
-        self._open, self._fail = script(scripts.OPEN_WINDOW), script(scripts.FAIL_RUN)
+        self._fail = script(scripts.FAIL_RUN)
         self._trouble = script(scripts.TROUBLE)
         self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
-        self._wants = script(scripts.WANTS_LISTING)
 
     def ping(self) -> None:
         """Raise LedgerError where the server does not answer."""
@@ -166,13 +176,27 @@ class Ledger:
             )
         )
 
-    def open_window(self, run: str, window: int) -> list[str]:
-        """Set further batches going, up to ``window`` in flight; returns those to resolve now."""
-        opened = self._open(
-            [self.keys.queue(run), self.keys.flight(run), self.keys.open, self.keys.run(run)],
-            [window, self.keys.batch_root],
-        )
-        return [batch.decode() for batch in opened]
+    def open_window(self, run: str, window: int) -> dict[str, list[tuple[str, str]]]:
+        """Set further batches going, up to ``window`` in flight; returns those to begin, with their tags."""
+        pipe = self._redis.pipeline(transaction=False)
+        self._ask_open(pipe, run, window)
+        return _opened(pipe.execute()[0])
+
+    def refill(self, run: str, window: int) -> tuple[dict[str, list[tuple[str, str]]], bool]:
+        """The same where room was made; and whether the caller should have the run's list read on.
+
+        It should where the list is not at its end and less than a window waits.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        self._ask_open(pipe, run, window)
+        names = (self.keys.run(run), self.keys.queue(run), self.keys.listing(run))
+        pipe.eval(scripts.WANTS_LISTING, len(names), *names, window, LISTING_S)
+        opened, wants_listing = pipe.execute()
+        return _opened(opened), bool(wants_listing)
+
+    def _ask_open(self, pipe: Client, run: str, window: int) -> None:
+        names = (self.keys.queue(run), self.keys.flight(run), self.keys.open, self.keys.run(run))
+        pipe.eval(scripts.OPEN_WINDOW, len(names), *names, window, self.keys.batch_root)
 
     def fail_run(self, run: str, error: str, kind: str) -> bool:
         """End an open run as a whole, with the reason."""
@@ -220,14 +244,6 @@ class Ledger:
         noted = {"waits": reason, "waits_until": f"{until:.0f}"}
         self._redis.hset(self.keys.run(member.partition(".")[0]), mapping=noted)
 
-    def no_trouble(self, member: str) -> None:
-        """It goes well again: the next trouble starts anew."""
-        document = self.keys.batch(member) if "." in member else self.keys.run(member)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hdel(document, "trouble", "troubles", "trouble_until")
-        pipe.hdel(self.keys.run(member.partition(".")[0]), "waits", "waits_until")
-        pipe.execute()
-
     def confirm(self) -> None:
         """Return when what this process wrote so far would survive a crash of the server.
 
@@ -256,11 +272,6 @@ class Ledger:
         """The run's list is read on when there is room: whoever makes it may ask for that again."""
         self._redis.delete(self.keys.listing(run))
 
-    def wants_listing(self, run: str, least_waiting: int) -> bool:
-        """Whether the caller should have the run's list read on: it is not at its end, and little waits."""
-        keys = [self.keys.run(run), self.keys.queue(run), self.keys.listing(run)]
-        return bool(self._wants(keys, [least_waiting, LISTING_S]))
-
     def add_digest_tags(self, run: str, tags: Sequence[str], *, complete: bool = False) -> None:
         """Digest tags (``sha256-….sig``) that the source's listing showed; ``complete``: these are all."""
         if complete:
@@ -269,17 +280,40 @@ class Ledger:
             self._redis.sadd(self.keys.digest_tags(run), *tags)
             self._redis.expire(self.keys.digest_tags(run), KEEP_S)
 
-    def digest_tags(self, run: str, names: Sequence[str]) -> frozenset[str] | None:
-        """Those of ``names`` that were listed; None where the run has not seen all there are."""
+    def digest_tags(self, run: str, names: Sequence[str], host: str = "") -> Listed:
+        """Those of ``names`` that were listed; and whether ``host`` was ever seen to have referrers."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hexists(self.keys.run(run), "digest_tags_listed")
+        pipe.exists(self.keys.referrers_api(host))
         if names:
             pipe.smismember(self.keys.digest_tags(run), list(names))
-        listed, *answers = pipe.execute()
-        if not listed:
-            return None
+        is_complete, has_referrers, *answers = pipe.execute()
         known = answers[0] if names else ()
-        return frozenset(name for name, there in zip(names, known, strict=True) if there)
+        found = frozenset(name for name, there in zip(names, known, strict=True) if there)
+        return Listed(found if is_complete else None, bool(has_referrers))
+
+    # -- steps of batches --------------------------------------------------------------------------
+
+    def take_view(self, place: str, batch: str) -> tuple[Lease, View] | None:
+        """The lease of the batch at ``place``, and the batch as it is then; None: another has the lease."""
+        return self.content.leases.take_with(
+            place, batch, lambda key, token: self.batches.view_with(batch, key, token)
+        )
+
+    @contextlib.contextmanager
+    def deciding(self, batch: str) -> Iterator[View]:
+        """Wait for the turn at deciding what the batch does next; the batch as it is then."""
+        while (taken := self.take_view("decide", batch)) is None:
+            time.sleep(TURN_WAIT_S)
+        lease, view = taken
+        try:
+            yield view
+        finally:
+            self.content.leases.release(lease)
+
+    def together(self) -> Client:
+        """What is put on this is sent in one exchange, in its order, when it is executed."""
+        return self._redis.pipeline(transaction=False)
 
     # -- workers -----------------------------------------------------------------------------------
 
@@ -350,6 +384,12 @@ class Ledger:
         if values[0] is None:
             raise UnknownRun(run)
         return [value.decode() if value is not None else "" for value in values]
+
+
+def _opened(parts: Sequence[bytes]) -> dict[str, list[tuple[str, str]]]:
+    """From (batch id, tags) one after the other."""
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return {batch.decode(): [(tag, ref) for tag, ref in json.loads(tags)] for batch, tags in pairs}
 
 
 def _regions(rows: Mapping[bytes, bytes], spec: MirrorSpec) -> tuple[RegionReport, ...]:

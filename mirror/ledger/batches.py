@@ -10,6 +10,7 @@ from typing import Any
 
 from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.leases import LEASE_S
 from mirror.ledger.values import (
     BEFORE_FLIP,
     STEP_OF,
@@ -28,7 +29,8 @@ from mirror.ledger.values import (
     done_of,
     outcomes_of,
     packed,
-    pair_of,
+    placed_of,
+    placed_rows,
     resolved_of,
     resolved_row,
     tag_reports,
@@ -55,6 +57,8 @@ __all__ = [
 
 KEEP_S = 7 * 86400
 """How long the tags of a concluded batch can be looked up."""
+_VIEWED = 6
+"""Answers that make a view."""
 LONGEST_S = 90 * 86400
 """Longer than any batch is open: what a step writes that came too late has an end."""
 
@@ -67,8 +71,7 @@ class Batches:
         self._keys = keys
         script = client.register_script
         self._advance, self._touch = script(scripts.ADVANCE), script(scripts.TOUCH)
-        self._conclude, self._settle = script(scripts.CONCLUDE), script(scripts.SETTLE)
-        self._record = script(scripts.RECORD)
+        self._conclude = script(scripts.CONCLUDE)
 
     @staticmethod
     def run_of(batch: str) -> str:
@@ -83,12 +86,20 @@ class Batches:
         self._ask_view(pipe, batch)
         return _view(pipe.execute())
 
+    def view_with(self, batch: str, key: str, token: str) -> View | None:
+        """The same once the lease of that key is taken; None where another has it."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(key, token, nx=True, px=int(LEASE_S * 1000))
+        self._ask_view(pipe, batch)
+        taken, *answers = pipe.execute()
+        return _view(answers) if taken else None
+
     def view_of_region(self, batch: str, region: str) -> tuple[View, Placed]:
         """The same, with what became of blobs in the region's targets, for whoever puts the manifests."""
         pipe = self._redis.pipeline(transaction=False)
         self._ask_view(pipe.hgetall(self._keys.placed(batch, region)), batch)
         rows, *rest = pipe.execute()
-        return _view(rest), {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
+        return _view(rest), placed_of(rows)
 
     def _ask_view(self, pipe: Client, batch: str) -> None:
         for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
@@ -115,13 +126,37 @@ class Batches:
         value = self._redis.hget(self._keys.batch(batch), "tags")
         return [(tag, ref) for tag, ref in json.loads(value)] if value else []
 
-    def set_resolved(self, batch: str, resolved: list[Resolved]) -> None:
+    def set_resolved(self, batch: str, resolved: Sequence[Resolved]) -> None:
         """What the tags are for the whole life of this batch; the first answer stays."""
         pipe = self._redis.pipeline()
+        self._put_resolved(pipe, batch, resolved)
+        pipe.execute()
+
+    def end_resolving(self, batch: str, resolved: Sequence[Resolved]) -> View | None:
+        """The same for all tags that were left: the batch has no trouble and moves on to landing.
+
+        Returns the batch as it is then; None where it was not being resolved any more.
+        """
+        pipe = self._redis.pipeline()
+        pipe.eval(scripts.ADVANCE, 2, self._keys.batch(batch), self._keys.open, batch, "resolving", "landing")
+        self._put_resolved(pipe, batch, resolved)
+        self.no_trouble(batch, on=pipe)
+        self._ask_view(pipe, batch)
+        advanced, *answers = pipe.execute()
+        return _view(answers[-_VIEWED:]) if advanced else None
+
+    def _put_resolved(self, pipe: Client, batch: str, resolved: Sequence[Resolved]) -> None:
         for one in resolved:
             pipe.hsetnx(self._keys.tags(batch), one.tag, resolved_row(one))
         pipe.expire(self._keys.tags(batch), LONGEST_S)
-        pipe.execute()
+
+    def no_trouble(self, batch: str, *, on: Client | None = None) -> None:
+        """It goes well again: the next trouble starts anew."""
+        pipe = self._redis.pipeline(transaction=False) if on is None else on
+        pipe.hdel(self._keys.batch(batch), "trouble", "troubles", "trouble_until")
+        pipe.hdel(self._keys.run(self.run_of(batch)), "waits", "waits_until")
+        if on is None:
+            pipe.execute()
 
     def resolved(self, batch: str) -> list[Resolved]:
         """In the order of the batch."""
@@ -157,20 +192,26 @@ class Batches:
         value = self._redis.hget(self._keys.due(batch, region), item)
         return dict(json.loads(value)) if value else None
 
-    def settle(self, batch: str, region: str, item: str) -> bool:
-        """Strike ``item`` off; whether nothing is due any more, so that the caller puts the manifests."""
-        return int(self._settle([self._keys.due(batch, region)], [item])) == 0
+    def settle(
+        self,
+        batch: str,
+        region: str,
+        item: str,
+        placed: Placed | None = None,
+        outcomes: Outcomes | None = None,
+    ) -> bool:
+        """Strike ``item`` off; whether nothing is due any more, so that the caller puts the manifests.
 
-    def add_placed(self, batch: str, region: str, placed: Placed) -> None:
-        """What became of blobs in targets, for whoever puts the manifests."""
+        What became of blobs and tags meanwhile is written first, for whoever else has to put them.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        if outcomes:
+            self.record(batch, outcomes, (*BEFORE_FLIP, "current"), on=pipe)
         if placed:
             key = self._keys.placed(batch, region)
-            rows = {
-                f"{digest}\n{target}": json.dumps(asdict(one)) for (digest, target), one in placed.items()
-            }
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.hset(key, mapping=rows).expire(key, KEEP_S)
-            pipe.execute()
+            pipe.hset(key, mapping=placed_rows(placed)).expire(key, KEEP_S)
+        pipe.eval(scripts.SETTLE, 1, self._keys.due(batch, region), item)
+        return int(pipe.execute()[-1]) == 0
 
     def region_done(self, batch: str, region: str, step: RegionStep) -> None:
         self._redis.hset(self._keys.batch(batch), mapping=_done(region, step))
@@ -202,6 +243,8 @@ class Batches:
         batch: str,
         outcomes: Mapping[tuple[str, str], Outcome],
         over: Sequence[OutcomeState] = BEFORE_FLIP,
+        *,
+        on: Client | None = None,
     ) -> None:
         """Write what became of tags in targets, where nothing is known or what is known is in ``over``.
 
@@ -213,19 +256,23 @@ class Batches:
                 for (tag, target), one in outcomes.items()
                 for part in (f"{tag}\n{target}", json.dumps(asdict(one)))
             ]
-            keys = [self._keys.outcomes(batch), self._keys.batch(batch)]
-            self._record(keys, [f" {' '.join(over)} ", *rows])
+            keys = (self._keys.outcomes(batch), self._keys.batch(batch))
+            (self._redis if on is None else on).eval(
+                scripts.RECORD, len(keys), *keys, f" {' '.join(over)} ", *rows
+            )
 
     def outcomes(self, batch: str) -> Outcomes:
         return self.results(batch)[1]
 
-    def add_associates(self, batch: str, associates: Mapping[str, Sequence[Associate]]) -> None:
-        """What travels with each tag in every target; the first answer stays."""
-        pipe = self._redis.pipeline(transaction=False)
+    def add_associates(
+        self, batch: str, associates: Mapping[str, Sequence[Associate]]
+    ) -> dict[str, list[Associate]]:
+        """What travels with each tag in every target: the first answer stays, and is returned."""
+        key, pipe = self._keys.associates(batch), self._redis.pipeline(transaction=False)
         for tag, found in associates.items():
-            pipe.hsetnx(self._keys.associates(batch), tag, associates_row(found))
-        pipe.expire(self._keys.associates(batch), LONGEST_S)
-        pipe.execute()
+            pipe.hsetnx(key, tag, associates_row(found))
+        pipe.expire(key, LONGEST_S).hgetall(key)
+        return associates_of(pipe.execute()[-1])
 
     def associates(self, batch: str) -> dict[str, list[Associate]]:
         """By the tag they travel with; a tag without any is left out."""
@@ -262,13 +309,16 @@ class Batches:
         region: str,
         counts: Mapping[str, int],
         done: RegionStep | None = None,
+        *,
+        after: Client | None = None,
     ) -> bool:
         """Add to the region's progress and say that the batch moves; whether the run was cancelled.
 
-        ``done``: with these counts the region has taken that step.
+        ``done``: with these counts the region has taken that step. ``after``: what is written before, in
+        the same exchange.
         """
         run = self.run_of(batch)
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = after if after is not None else self._redis.pipeline(transaction=False)
         for name, number in counts.items():
             pipe.hincrby(self._keys.progress(run), f"{region}\n{name}", number)
         pipe.eval(scripts.TOUCH, 1, self._keys.open, batch)

@@ -110,7 +110,6 @@ class Content:
         self._keys = keys
         self._whole: set[str] = set()
         self._recent = _Recent()
-        self._leave = client.register_script(scripts.LEAVE)
         self.leases = Leases(client, keys, longest_lease_s)
 
     def manifest(self, digest: str) -> Manifest | None:
@@ -152,30 +151,43 @@ class Content:
         """Everything about one blob in one exchange."""
         return self._sight(host, repository, self._redis.mget(self._sight_names(host, repository, digest)))
 
-    def hold(self, place: str, host: str, repository: str, digest: str) -> Hold | None:
-        """Take the lease of the blob at ``place`` and look at what is known of it; None: another has it."""
-        names = self._sight_names(host, repository, digest)
-        taken = self.leases.take_and_read(place, digest, names)
-        if taken is None:
-            return None
-        lease, values = taken
-        return Hold(lease, host, repository, self._sight(host, repository, values))
+    def hold(self, digest: str, wanted: Sequence[tuple[str, str, str]]) -> list[Hold] | str:
+        """Take the leases of the blob at every place that is ``wanted``, and look at what is known there.
 
-    def let_go(self, hold: Hold, ttl: Memory) -> None:
-        """Give the lease up and remember what was seen, in one exchange.
+        Wanted are (place, host, repository). The place is returned where another has it: then none is taken.
+        """
+        asked = [self._sight_names(host, repository, digest) for _, host, repository in wanted]
+        taken = self.leases.take_all(
+            [place for place, *_ in wanted], digest, [name for names in asked for name in names]
+        )
+        if isinstance(taken, str):
+            return taken
+        leases, values = taken
+        each = len(asked[0])
+        return [
+            Hold(lease, host, repository, self._sight(host, repository, values[at * each : (at + 1) * each]))
+            for at, (lease, (_, host, repository)) in enumerate(zip(leases, wanted, strict=True))
+        ]
 
-        Raises nothing where Redis is away: the lease lapses by itself, and what is forgotten is looked at
+    def let_go(self, holds: Sequence[Hold], ttl: Memory) -> None:
+        """Give the leases up and remember what was seen, in one exchange.
+
+        Raises nothing where Redis is away: a lease lapses by itself, and what is forgotten is looked at
         again.
         """
-        lease = hold.lease
-        if hold.became == "unknown":
-            self.leases.release(lease)
-            return
-        present, holder, session, _ = self._sight_names(hold.host, hold.repository, lease.what)
-        words = (lease.token, hold.repository, ttl.present_s, ttl.mount_s, int(hold.became == "uploaded"))
-        self.leases.lay_down(lease)
+        pipe = self._redis.pipeline(transaction=False)
+        for hold in holds:
+            lease = hold.lease
+            self.leases.lay_down(lease)
+            key = self._keys.lease(lease.place, lease.what)
+            if hold.became == "unknown":
+                pipe.eval(scripts.RELEASE, 1, key, lease.token)
+                continue
+            names = (key, *self._sight_names(hold.host, hold.repository, lease.what)[:3])
+            words = (lease.token, hold.repository, ttl.present_s, ttl.mount_s, int(hold.became == "uploaded"))
+            pipe.eval(scripts.LEAVE, len(names), *names, *words)
         with contextlib.suppress(redis.RedisError):
-            self._leave([self._keys.lease(lease.place, lease.what), present, holder, session], words)
+            pipe.execute()
 
     def _sight_names(self, host: str, repository: str, digest: str) -> list[str]:
         keys = self._keys
@@ -200,8 +212,14 @@ class Content:
 
     def note_session(self, host: str, repository: str, digest: str, session: Noted) -> None:
         """Keep a session where whoever brings the blob next will find it; never one that is a secret."""
-        name = self._keys.session(host, repository, digest)
-        self._redis.set(name, f"{session.offset} {session.note}", ex=SESSION_TTL_S)
+        self.note_sessions([(host, repository, digest, session)])
+
+    def note_sessions(self, noted: Iterable[tuple[str, str, str, Noted]]) -> None:
+        """The same for several, in one exchange, by (host, repository, digest)."""
+        pipe = self._redis.pipeline(transaction=False)
+        for *place, session in noted:
+            pipe.set(self._keys.session(*place), f"{session.offset} {session.note}", ex=SESSION_TTL_S)
+        pipe.execute()
 
     def drop_session(self, host: str, repository: str, digest: str) -> None:
         self._redis.delete(self._keys.session(host, repository, digest))
@@ -219,12 +237,10 @@ class Content:
             pipe.delete(self._keys.session(host, repository, digest))
         pipe.execute()
 
-    def saw_all(self, seen: Iterable[tuple[str, str, str]], ttl: Memory) -> None:
-        """Remember several at once, by (host, repository, digest)."""
-        pipe = self._redis.pipeline(transaction=False)
+    def saw_all(self, seen: Iterable[tuple[str, str, str]], ttl: Memory, on: Client) -> None:
+        """Remember several, by (host, repository, digest), together with what else is ``on`` its way."""
         for one in seen:
-            self._add_seen(pipe, one, ttl)
-        pipe.execute()
+            self._add_seen(on, one, ttl)
 
     def _add_seen(self, pipe: Client, seen: tuple[str, str, str], ttl: Memory) -> None:
         host, repository, digest = seen
@@ -240,9 +256,6 @@ class Content:
         ]:
             self._redis.delete(*names)
 
-    def has_referrers(self, host: str) -> bool:
-        """Whether referrers were ever seen at a registry."""
-        return bool(self._redis.exists(self._keys.referrers_api(host)))
-
     def note_referrers(self, host: str) -> None:
+        """Referrers were seen at a registry."""
         self._redis.set(self._keys.referrers_api(host), "1", ex=REFERRERS_TTL_S)

@@ -56,16 +56,25 @@ class Leases:
 
     def take(self, place: str, what: str) -> Lease | None:
         """The lease of ``what`` at ``place``; None while another has it."""
-        taken = self.take_and_read(place, what, ())
-        return taken[0] if taken else None
+        taken = self.take_all([place], what, ())
+        return None if isinstance(taken, str) else taken[0][0]
 
-    def take_and_read(
-        self, place: str, what: str, names: Sequence[str]
-    ) -> tuple[Lease, list[bytes | None]] | None:
-        """As :meth:`take`, in one exchange with the values of the keys ``names`` once it is taken."""
-        return self.take_with(
-            place, what, lambda key, token: self._take([key, *names], [token, _ms(LEASE_S)])
-        )
+    def take_all(
+        self, places: Sequence[str], what: str, names: Sequence[str]
+    ) -> tuple[list[Lease], list[bytes | None]] | str:
+        """The leases of ``what`` at all ``places``, and the values of the keys ``names`` once they are taken.
+
+        One exchange, all or none: a place where another has it, while that is so.
+        """
+        leases = [self._new(place, what) for place in places]
+        keys = [*(self.key(place, what) for place in places), *names]
+        words = [_ms(LEASE_S), *(lease.token for lease in leases)]
+        while isinstance(values := self._take(keys, words), int):
+            taken = places[values - 1]
+            if not self._bury(taken, what):
+                return taken
+        self._hold(leases)
+        return leases, values
 
     def take_with(
         self, place: str, what: str, script: Callable[[str, str], T | None]
@@ -74,19 +83,25 @@ class Leases:
 
         It is given the lease's key and token, and answers None where another has it.
         """
-        token = f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
-        lease, key = Lease(place, what, token, time.monotonic() + self._longest_s), self.key(place, what)
-        values = script(key, token)
+        lease, key = self._new(place, what), self.key(place, what)
+        values = script(key, lease.token)
         if values is None and self._bury(place, what):
-            values = script(key, token)
+            values = script(key, lease.token)
         if values is None:
             return None
+        self._hold([lease])
+        return lease, values
+
+    def _new(self, place: str, what: str) -> Lease:
+        token = f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
+        return Lease(place, what, token, time.monotonic() + self._longest_s)
+
+    def _hold(self, leases: Sequence[Lease]) -> None:
         with self._lock:
-            self._held[lease.token] = lease
+            self._held.update((lease.token, lease) for lease in leases)
             if self._keeper is None:
                 self._keeper = threading.Thread(target=self._keep, name="leases", daemon=True)
                 self._keeper.start()
-        return lease, values
 
     def key(self, place: str, what: str) -> str:
         return self._keys.lease(place, what)

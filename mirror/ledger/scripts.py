@@ -166,6 +166,7 @@ while redis.call('SCARD', KEYS[2]) < tonumber(ARGV[1]) do
   redis.call('HSET', ARGV[2] .. id, 'state', 'resolving')
   redis.call('ZADD', KEYS[3], now, id)
   table.insert(opened, id)
+  table.insert(opened, redis.call('HGET', ARGV[2] .. id, 'tags'))
 end
 return opened
 """
@@ -283,11 +284,16 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[
 return 0
 """
 
+# All or none: two workers that each have what the other still needs would wait for each other.
 TAKE = """
--- KEYS lease, then what to read; ARGV token, milliseconds; nothing where another has the lease
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
-if #KEYS == 1 then return {} end
-return redis.call('MGET', unpack(KEYS, 2))
+-- KEYS leases, then what to read; ARGV milliseconds, tokens; the number of a lease that another has
+local count = #ARGV - 1
+for i = 1, count do
+  if redis.call('EXISTS', KEYS[i]) == 1 then return i end
+end
+for i = 1, count do redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1]) end
+if #KEYS == count then return {} end
+return redis.call('MGET', unpack(KEYS, count + 1))
 """
 
 LEAVE = """

@@ -121,6 +121,11 @@ class View:
     now: float
     """The server's clock in Unix time."""
 
+    @property
+    def has_any(self) -> bool:
+        """Whether any of the tags was resolved."""
+        return any(one.descriptor for one in self.resolved)
+
     def regions_done(self, step: RegionStep) -> set[str]:
         return {region for name, region in self.done if name == step}
 
@@ -174,6 +179,14 @@ def associates_of(rows: Mapping[bytes, bytes]) -> dict[str, list[Associate]]:
         for tag, row in rows.items()
     }
     return {tag: found for tag, found in parsed.items() if found}
+
+
+def placed_rows(placed: Placed) -> dict[str, str]:
+    return {f"{digest}\n{target}": json.dumps(asdict(one)) for (digest, target), one in placed.items()}
+
+
+def placed_of(rows: Mapping[bytes, bytes]) -> Placed:
+    return {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
 
 
 def packed(resolved: Sequence[Resolved], outcomes: Outcomes) -> bytes:

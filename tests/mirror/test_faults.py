@@ -343,10 +343,42 @@ def test_a_taking_back_that_was_cut_short_before_it_was_written_down_is_owned_up
     assert (outcome.state, "again" in outcome.reason) == ("returned", not before)
 
 
+def test_a_tag_that_nobody_could_look_at_is_put_when_the_others_are_rolled_forward(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "ROLL_PAUSE_S", 0.0)
+    with (
+        MemoryRegistry() as source,
+        MemoryRegistry(deletes=False) as us,
+        MemoryRegistry(deletes=False) as eu,
+        engine_on(valkey) as engine,
+    ):
+        world = World(engine, source, us, eu)
+        source.hold("app", image("new"), "1.0")
+        run = world.drive("1.0")
+        for step in (run.resolve, run.land, run.finalize, lambda: run.flip("us")):
+            step()
+        eu.on_request = out_of_order
+        run.flip("eu")
+        run.conclude()
+        assert world.where("1.0") == [image("new").digest, None]
+
+        eu.on_request = None
+        run.flip()
+        run.conclude()
+
+        assert world.where("1.0") == [image("new").digest] * 2
+        assert run.states("1.0") == ["updated", "updated"]
+
+
+def out_of_order(method: str, path: str) -> None:
+    raise ErrorReply(503, "UNAVAILABLE", f"no {method} of {path} now")
+
+
 def refusing_tags(method: str, path: str) -> None:
     if method == "PUT" and path.endswith("/manifests/1.0"):
         raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
 
 
-def fail_to_write(*_: object) -> None:
+def fail_to_write(*_: object, **__: object) -> None:
     raise LedgerError("gone")

@@ -9,7 +9,7 @@ import pytest
 
 from mirror.ledger import Ledger, UnknownRun, content
 from mirror.ledger.batches import Associate, Outcome, Placing, Resolved
-from mirror.ledger.content import Memory
+from mirror.ledger.content import Hold, Memory
 from mirror.report import Moved
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
@@ -24,6 +24,7 @@ SPEC = MirrorSpec(
 )
 
 DIGEST = digest_of(b"a blob")
+EU, US = ("eu.example", "eu.example", "app"), ("us.example", "us.example", "app")
 
 
 @pytest.fixture
@@ -72,11 +73,11 @@ def test_no_more_batches_are_in_flight_than_the_window_has_room_for(ledger: Ledg
     run = ledger.create_run(SPEC, "release")
     ledger.add_batches(run, "", "", [[(tag, tag)] for tag in "abcde"], listed=True)
 
-    assert ledger.open_window(run, 2) == [f"{run}.0", f"{run}.1"]
-    assert ledger.open_window(run, 2) == []
+    assert ledger.open_window(run, 2) == {f"{run}.0": [("a", "a")], f"{run}.1": [("b", "b")]}
+    assert ledger.open_window(run, 2) == {}
     ledger.batches.advance(f"{run}.0", "resolving", "landing")
     ledger.batches.conclude(f"{run}.0", "landing", SPEC)
-    assert ledger.open_window(run, 2) == [f"{run}.2"]
+    assert list(ledger.open_window(run, 2)) == [f"{run}.2"]
 
 
 def test_a_step_is_taken_once(ledger: Ledger) -> None:
@@ -125,11 +126,12 @@ def test_what_became_of_blobs_and_tags_reads_back(ledger: Ledger) -> None:
     _, batch = open_batch(ledger, "1.0")
     outcome = Outcome("landed", previous=digest_of(b"old"), moved=Moved(copied_bytes=3, copied_blobs=1))
     ledger.batches.record(batch, {("1.0", "eu.example/app"): outcome})
-    ledger.batches.add_placed(batch, "eu", {(digest_of(b"b"), "eu.example/app"): Placing("mounted")})
+    placed = {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
+    other = {("1.0", "us.example/app"): Outcome("missing")}
+    ledger.batches.settle(batch, "eu", "land", placed, other)
 
-    assert ledger.batches.outcomes(batch) == {("1.0", "eu.example/app"): outcome}
-    _, placed = ledger.batches.view_of_region(batch, "eu")
-    assert placed == {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
+    assert ledger.batches.outcomes(batch) == {("1.0", "eu.example/app"): outcome, **other}
+    assert ledger.batches.view_of_region(batch, "eu")[1] == placed
 
 
 def test_a_step_finds_in_one_exchange_all_that_others_have_written(ledger: Ledger) -> None:
@@ -215,7 +217,7 @@ def test_a_cancelled_run_opens_nothing_further(ledger: Ledger) -> None:
 
     assert ledger.cancel_run(run)
     assert not ledger.cancel_run(run)
-    assert ledger.open_window(run, 5) == []
+    assert ledger.open_window(run, 5) == {}
     assert ledger.batches.count(batch, "eu", {"copied_bytes": 1})
     assert ledger.batches.state(batch) == "resolving"
 
@@ -283,7 +285,7 @@ def test_failures_within_a_pause_are_one_trouble_and_the_next_pause_is_longer(le
     assert until == pytest.approx(began + 60.0, abs=0.01)
     assert [ledger.trouble(batch, 60.0, 600.0) for _ in range(9)] == [(began, until)] * 9
 
-    ledger.no_trouble(batch)
+    ledger.batches.no_trouble(batch)
     pauses = []
     for _ in range(5):
         since, until = ledger.trouble(batch, 10.0, 60.0)
@@ -326,19 +328,40 @@ def test_a_process_keeps_the_manifests_it_used_last_within_bounds(
     assert [ledger.content.manifest(one.digest) for one in manifests] == [None, *manifests[1:]]
 
 
+def hold(ledger: Ledger, repository: str) -> Hold:
+    held = ledger.content.hold(DIGEST, [("eu.example", "eu.example", repository)])
+    assert not isinstance(held, str)
+    return held[0]
+
+
+def test_a_blob_is_held_at_all_registries_or_at_none(ledger: Ledger) -> None:
+    held = ledger.content.hold(DIGEST, [US])
+    assert not isinstance(held, str)
+
+    assert ledger.content.hold(DIGEST, [EU, US]) == "us.example"
+    assert not ledger.content.leases.is_held("eu.example", DIGEST)
+
+    ledger.content.let_go(held, Memory())
+    both = ledger.content.hold(DIGEST, [EU, US])
+    assert not isinstance(both, str)
+    assert [(one.lease.place, one.repository) for one in both] == [
+        ("eu.example", "app"),
+        ("us.example", "app"),
+    ]
+    ledger.content.let_go(both, Memory())
+    assert not ledger.content.leases.is_held("us.example", DIGEST)
+
+
 def test_what_was_seen_of_a_blob_is_written_as_its_lease_is_given_up(ledger: Ledger) -> None:
-    held = ledger.content.hold("eu.example", "eu.example", "app", DIGEST)
-    assert held
+    held = hold(ledger, "app")
     assert not held.sight.is_present
-    assert ledger.content.hold("eu.example", "eu.example", "other", DIGEST) is None
 
     held.became = "uploaded"
-    ledger.content.let_go(held, Memory())
+    ledger.content.let_go([held], Memory())
 
-    again = ledger.content.hold("eu.example", "eu.example", "other", DIGEST)
-    assert again
+    again = hold(ledger, "other")
     assert again.sight.holder == "app"
-    ledger.content.let_go(again, Memory())
+    ledger.content.let_go([again], Memory())
     assert ledger.content.sight("eu.example", "app", DIGEST).is_present
     assert not ledger.content.sight("eu.example", "other", DIGEST).is_present, "nothing was seen there"
 

@@ -49,6 +49,12 @@ class Lister:
         assert ledger.batches.conclude(batch, "resolving", ledger.spec(self.run))
         self._open()
 
+    def refill(self) -> bool:
+        """Whether the list has to be read on, now that room was made."""
+        opened, wants_listing = self.engine.ledger.refill(self.run, WINDOW)
+        self.opened += opened
+        return wants_listing
+
     @property
     def listed(self) -> int:
         return self.engine.ledger.run_report(self.run).tags
@@ -78,7 +84,7 @@ def test_the_list_is_read_no_further_than_there_is_room(lister: Lister) -> None:
 
     while lister.opened:
         lister.conclude()
-        if lister.engine.ledger.wants_listing(lister.run, WINDOW):
+        if lister.refill():
             assert lister.engine.ledger.waiting_batches(lister.run) < WINDOW
             lister.enumerate()
         assert lister.engine.ledger.waiting_batches(lister.run) < ROOM + PAGE // BATCH
@@ -92,7 +98,7 @@ def test_of_all_who_made_room_one_has_the_list_read_on(lister: Lister) -> None:
     lister.begin()
     for _ in range(6):
         lister.conclude()
-    wants = [lister.engine.ledger.wants_listing(lister.run, WINDOW) for _ in range(5)]
+    wants = [lister.refill() for _ in range(5)]
 
     assert wants == [True, False, False, False, False]
 
@@ -101,7 +107,7 @@ def test_a_run_whose_list_is_at_its_end_wants_no_more_of_it(lister: Lister) -> N
     hold(lister.source, "1.0")
     lister.begin()
 
-    assert not lister.engine.ledger.wants_listing(lister.run, WINDOW)
+    assert not lister.refill()
 
 
 def test_the_digest_tags_of_a_long_list_are_known_before_its_first_batch(lister: Lister) -> None:
@@ -110,7 +116,7 @@ def test_the_digest_tags_of_a_long_list_are_known_before_its_first_batch(lister:
     lister.begin()
 
     assert lister.listed == 2 * PAGE
-    known = lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest))
+    known = lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest)).tags
     assert known == frozenset({signature})
 
 
@@ -125,7 +131,7 @@ def test_of_a_list_in_another_order_nothing_is_concluded_before_its_end(
 
     _list_digest_tags(lister.engine, other, unordered)
 
-    assert lister.engine.ledger.digest_tags(other, digest_tags_of(IMAGE.digest)) is None
+    assert lister.engine.ledger.digest_tags(other, digest_tags_of(IMAGE.digest)).tags is None
 
 
 def test_a_short_list_is_read_by_one_request_and_known_to_be_whole(lister: Lister) -> None:
@@ -133,4 +139,4 @@ def test_a_short_list_is_read_by_one_request_and_known_to_be_whole(lister: Liste
     lister.begin()
 
     assert lister.pages == 1
-    assert lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest)) == frozenset()
+    assert lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest)).tags == frozenset()

@@ -69,11 +69,12 @@ def test_remembering_sessions_costs_one_exchange_with_the_ledger(rig: Rig, valke
 
     calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
     # Lease and sight in one script; the session; presence, holder, the ends of session and lease in another.
-    assert {name: calls.get(name) for name in ("set", "mget", "del", "evalsha")} == {
+    assert {name: calls.get(name) for name in ("set", "mget", "del", "evalsha", "eval")} == {
         "set": 4,
         "mget": 1,
         "del": 2,
-        "evalsha": 2,
+        "evalsha": 1,
+        "eval": 1,
     }
 
 
@@ -248,7 +249,7 @@ def test_a_ledger_that_goes_away_leaves_the_session_to_the_next_attempt(
         rig.place(carrier=rig.carrier(at_piece))
     assert rig.noted() == LANDED * PIECE
     with monkeypatch.context() as patched:
-        patched.setattr(rig.content, "note_session", gone)
+        patched.setattr(rig.content, "note_sessions", gone)
         with pytest.raises(LedgerError):
             rig.place(SMALL_BLOB)
     assert target.open_sessions == 1, "a session that cannot be noted is not kept"

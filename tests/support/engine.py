@@ -73,8 +73,7 @@ class Drive:
 
     def resolve(self) -> None:
         for batch in self.batches:
-            if resolve(self.engine, batch):
-                self.engine.ledger.batches.advance(batch, "resolving", "landing")
+            resolve(self.engine, batch)
 
     def land(self, *regions: str, hauls: bool = False) -> None:
         for batch in self.batches:

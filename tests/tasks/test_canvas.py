@@ -25,7 +25,7 @@ SPEC = MirrorSpec("explorer", "src.example/explorer", (Target("eu.example/explor
     ],
 )
 def test_a_batch_is_called_by_its_mirror_and_its_tags(tags: list[str], expected: str) -> None:
-    assert canvas.title(SPEC, tags) == expected
+    assert canvas.title(SPEC, [(tag, tag) for tag in tags]) == expected
 
 
 def test_a_haul_goes_to_its_regions_queue_in_its_runs_lane(valkey: ValkeyServer) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mirror.engine import Engine, Limits
 from mirror.ledger.batches import BatchState
 from mirror.report import RunReport
+from mirror.resolve import resolve
 from mirror.spec import Lane, MirrorSpec, Target
 from registry.images import Image, build_image, random_layer
 from registry.memory import MemoryRegistry
@@ -209,7 +210,7 @@ def test_a_batch_that_kills_its_process_while_landing_is_ended_by_name(worker: W
     worker.source.hold("app", image("new"), "1.0")
     batch = worker.begin()
     worker.sent.clear()
-    assert steps.resolve_batch(worker.runtime, batch) == "land"
+    assert resolve(worker.engine, batch)
 
     poison.end_lost(worker.runtime, "sealift.mirror", [batch, "us"])
     assert worker.take() == "mirror"
