@@ -37,6 +37,7 @@ def judge(
     told = list(tell(fleet.ledger, fleet.client, {one.host: name for name, one in world.proxies.items()}))
     violations += early_flips(puts)
     violations += left_behind(puts, told, seen)
+    violations += never_put(puts, told)
     went_back, unexplained_backs = regressions(seen, world, returned(told))
     violations += unexplained_backs
     lost = differing(world)
@@ -114,6 +115,22 @@ def left_behind(puts: Iterable[Put], told: Sequence[Told], seen: Iterable[dict[s
         if outcome.state == "failed"
         and _stayed(one, given[where], looks[where])
         and not _is_anothers(one, where, told)
+    ]
+
+
+def never_put(puts: Iterable[Put], told: Iterable[Told]) -> list[str]:
+    """Tags that a run calls updated where no registry was ever given them: its report is not true."""
+    given: dict[tuple[Where, str], float] = {}
+    for put in puts:
+        if put.status in {0, 201}:
+            key = Where(put.registry, put.repository, put.reference), put.digest
+            given[key] = min(given.get(key, put.begun), put.begun)
+    return [
+        f"not true: batch {one.batch} calls {where} {outcome.state} at {one.digest}, never put there"
+        for one in told
+        for where, outcome in one.outcomes.items()
+        if outcome.state in {"updated", "current"}
+        and given.get((where, one.digest), float("inf")) > one.ended
     ]
 
 

@@ -15,7 +15,7 @@ from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor
 from registry.images import build_image
 from tests.chaos.figures import KINDS, QUEUE_STEPS, kind_of
-from tests.chaos.judge import left_behind, returned
+from tests.chaos.judge import left_behind, never_put, returned
 from tests.chaos.proxy import Put
 from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS
@@ -90,6 +90,17 @@ def test_nothing_is_left_behind_where_it_was(
     puts: Sequence[Put], batches: Sequence[Told], looks: Sequence[dict[str, Any]]
 ) -> None:
     assert left_behind(puts, batches, looks) == []
+
+
+def test_a_tag_that_is_called_updated_and_was_never_put_is_found() -> None:
+    one = replace(told("updated"), outcomes={BEHIND: Outcome("updated")})
+
+    assert never_put([put(OLD, 12.0), put(NEW, 25.0), put(NEW, 12.0, 500)], [one]) == [
+        f"not true: batch a.0 calls island {NAME}:{TAG} updated at {NEW}, never put there"
+    ]
+    assert never_put([TAKEN], [one]) == []
+    assert never_put([put(NEW, 12.0, status=0)], [one]) == [], "its answer may have been lost"
+    assert never_put([], [replace(one, outcomes={BEHIND: Outcome("failed")})]) == []
 
 
 def test_what_became_of_a_tag_is_read_from_the_ledger(tmp_path: Path) -> None:
