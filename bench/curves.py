@@ -14,6 +14,8 @@ Work = Literal["copy", "nothing to do"]
 WORKS: tuple[Work, ...] = ("copy", "nothing to do")
 LAYERS = 6
 FAR_MS = 40.0
+FAR_PROCESSES = 8
+"""What waits for a Redis far away waits side by side: such a region wants more processes than cores."""
 LONG = 1000
 """So many tags take long enough to be measured once, and so does waiting for a Redis far away."""
 CURVES = {
@@ -96,8 +98,11 @@ def points(*, quick: bool = False) -> list[Point]:
             for work, tags in amounts[curve]
             for x, shape in places[:last]
         ),
-        *(Point("far", "copy", x, Shape(redis_ms=x), 60, is_set_a=True) for x in (0, FAR_MS)),
-        Point("far", "nothing to do", FAR_MS, Shape(processes=1, redis_ms=FAR_MS), 200 // share),
+        *(
+            Point("far", "copy", x, Shape(processes=FAR_PROCESSES, redis_ms=x), 60, is_set_a=True)
+            for x in (0, FAR_MS)
+        ),
+        Point("far", "nothing to do", FAR_MS, Shape(processes=1, redis_ms=FAR_MS), many),
     ]
 
 

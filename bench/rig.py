@@ -139,9 +139,9 @@ class Rig:
 
     def _warm_up(self) -> None:
         """Workers that have imported and connected."""
-        one = small_many(1, 1)
-        self.fill(one)
-        self.run(list(one.repositories))
+        some = small_many(2 * self.fleet.concurrency, 1)
+        self.fill(some)
+        self.run(list(some.repositories))
 
     def _spec(self, repository: str) -> MirrorSpec:
         targets = tuple(Target(f"{host}/{repository}", region) for host, region in self.places)

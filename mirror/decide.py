@@ -139,10 +139,9 @@ def _finalize(one: _Batch) -> Decision:
         one.ledger.reopen(one.id, stale, "landed")
         return Decision("land", stale)
     if going or _companions_to_flip(one):
-        one.put(
-            {pair: replace(outcome, state="ready", at=0.0) for pair, outcome in going.items()}, ("landed",)
-        )
-        return Decision("flip" if one.ledger.advance(one.id, "landing", "flipping") else "nothing")
+        ready = {pair: replace(outcome, state="ready", at=0.0) for pair, outcome in going.items()}
+        flips = one.ledger.advance(one.id, "landing", "flipping", ready, ("landed",))
+        return Decision("flip" if flips else "nothing")
     if waiting := one.in_state("waiting"):
         return _wait_landing(one, waiting, "landing")
     return one.conclude("landing")
@@ -161,7 +160,8 @@ def _after_flip(one: _Batch) -> Decision:
     if ready := one.in_state("ready"):
         one.ledger.reopen(one.id, one.regions_of(ready), "flipped")
         return one.park("flipping", min(outcome.at for outcome in ready.values()))
-    one.ledger.no_trouble(one.id)
+    if one.view.has_trouble:
+        one.ledger.no_trouble(one.id)
     if one.spec.finalize == "all" and half_moved(one.outcomes):
         return Decision("return" if one.ledger.advance(one.id, "flipping", "returning") else "nothing")
     if waiting := one.in_state("waiting"):

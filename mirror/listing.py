@@ -47,8 +47,8 @@ def enumerate_tags(
 def _enumerate(
     engine: Engine, run: str, batch_tags: int, grown: Callable[[], None], most_waiting: int
 ) -> None:
-    spec = engine.ledger.spec(run)
     cursor, listed = engine.ledger.cursor(run)
+    spec = engine.ledger.spec(run)
     if listed:
         grown()
         return

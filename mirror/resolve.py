@@ -47,7 +47,6 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     with engine.crew() as crew:
         left = asked[len(answers) :]
         answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
-    engine.ledger.content.keep_manifests(read)
     waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
     until = max((wait for wait in waits if wait is not None), default=None)
     resolved = [
@@ -56,7 +55,10 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
         if until is None or not isinstance(answer, Transient)
     ]
     if until is None:
-        return ledger.end_resolving(batch, resolved)
+        pipe = engine.ledger.together()
+        engine.ledger.content.keep_manifests(read, on=pipe)
+        return ledger.end_resolving(batch, resolved, after=pipe)
+    engine.ledger.content.keep_manifests(read)
     ledger.set_resolved(batch, resolved)
     engine.ledger.park(batch, "resolving", until)
     return None

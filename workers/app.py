@@ -14,7 +14,7 @@ from workers import lifecycle
 _settings = Settings()
 _fleet = fleet_of(_settings)
 
-app = Celery("sealift", include=INCLUDE)
+app = Celery("sealift", include=INCLUDE, events="workers.events:Events")
 app.conf.update(
     celery_configuration(
         _settings,

@@ -12,7 +12,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import redis
@@ -23,9 +23,10 @@ from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
+from mirror.ledger.reports import report_of
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import View
-from mirror.report import Moved, RegionReport, RunReport, TagReport
+from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
 __all__ = ["Ledger", "LedgerError", "UnknownRun"]
@@ -108,6 +109,7 @@ class Ledger:
         }
         flat = [part for pair in fields.items() for part in pair]
         self._create([self.keys.run(run), self.keys.runs, self.keys.open], [run, *flat])
+        self._keep_terms(run, fields["spec"], lane)
         return run
 
     def spec(self, run: str) -> MirrorSpec:
@@ -151,7 +153,8 @@ class Ledger:
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""
-        cursor, listed = self._fields(run, "cursor", "listed")
+        document, lane, cursor, listed = self._fields(run, "spec", "lane", "cursor", "listed")
+        self._keep_terms(run, document, lane)  # whoever lists needs them next
         return cursor, listed == "1"
 
     def add_batches(
@@ -342,29 +345,7 @@ class Ledger:
         if not row:
             raise UnknownRun(run)
         spec = self._keep_terms(run, row["spec"], row["lane"])[0]
-        states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
-        tags = int(row["tags"])
-        if pending := tags - sum(states.values()):
-            states["pending"] = pending
-        return RunReport(
-            run=run,
-            mirror=spec.name,
-            lane=row["lane"],
-            state=row["state"],
-            source=spec.source,
-            started_s=float(row["started"]),
-            finished_s=float(row["finished"]) if "finished" in row else None,
-            listed=row["listed"] == "1",
-            tags=tags,
-            states=states,
-            regions=_regions(progress, spec),
-            error=row.get("error", ""),
-            error_kind=row.get("error_kind", ""),
-            waits=row.get("waits", "") if row["state"] == "open" else "",
-            waits_until_s=float(row["waits_until"])
-            if row["state"] == "open" and "waits_until" in row
-            else None,
-        )
+        return report_of(run, row, progress, spec)
 
     def runs(self, limit: int = 20) -> list[RunReport]:
         """The last runs, newest first."""
@@ -390,32 +371,3 @@ def _opened(parts: Sequence[bytes]) -> dict[str, list[tuple[str, str]]]:
     """From (batch id, tags) one after the other."""
     pairs = zip(parts[::2], parts[1::2], strict=True)
     return {batch.decode(): [(tag, ref) for tag, ref in json.loads(tags)] for batch, tags in pairs}
-
-
-def _regions(rows: Mapping[bytes, bytes], spec: MirrorSpec) -> tuple[RegionReport, ...]:
-    row = {key.decode(): int(value) for key, value in rows.items()}
-
-    def of(region: str) -> RegionReport:
-        count = {name: row.get(f"{region}\n{name}", 0) for name in PROGRESS_FIELDS}
-        return RegionReport(
-            region=region,
-            tags_landed=count.pop("tags_landed"),
-            tags_flipped=count.pop("tags_flipped"),
-            planned_bytes=count.pop("planned_bytes"),
-            moved=Moved(**count),
-        )
-
-    return tuple(of(region) for region in spec.regions)
-
-
-PROGRESS_FIELDS = (
-    "tags_landed",
-    "tags_flipped",
-    "planned_bytes",
-    "copied_bytes",
-    "mounted_bytes",
-    "present_bytes",
-    "copied_blobs",
-    "mounted_blobs",
-    "present_blobs",
-)

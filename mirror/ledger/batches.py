@@ -70,7 +70,7 @@ class Batches:
         self._redis = client
         self._keys = keys
         script = client.register_script
-        self._advance, self._touch = script(scripts.ADVANCE), script(scripts.TOUCH)
+        self._touch = script(scripts.TOUCH)
         self._conclude = script(scripts.CONCLUDE)
 
     @staticmethod
@@ -104,12 +104,25 @@ class Batches:
     def _ask_view(self, pipe: Client, batch: str) -> None:
         for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
             pipe.hgetall(key(batch))
-        pipe.hget(self._keys.run(self.run_of(batch)), "state")
+        pipe.hmget(self._keys.run(self.run_of(batch)), "state", "waits")
         pipe.time()
 
-    def advance(self, batch: str, expected: BatchState, state: BatchState) -> bool:
-        """Move the batch on, if it is where the caller believes it to be."""
-        return bool(self._advance([self._keys.batch(batch), self._keys.open], [batch, expected, state]))
+    def advance(
+        self,
+        batch: str,
+        expected: BatchState,
+        state: BatchState,
+        outcomes: Outcomes | None = None,
+        over: Sequence[OutcomeState] = (),
+    ) -> bool:
+        """Move the batch on, if it is where the caller believes; ``outcomes`` are recorded before."""
+        pipe = self._redis.pipeline(transaction=False)
+        self.record(batch, outcomes or {}, over, on=pipe)
+        self._ask_advance(pipe, batch, expected, state)
+        return bool(pipe.execute()[-1])
+
+    def _ask_advance(self, pipe: Client, batch: str, expected: BatchState, state: BatchState) -> None:
+        pipe.eval(scripts.ADVANCE, 2, self._keys.batch(batch), self._keys.open, batch, expected, state)
 
     def touch(self, member: str) -> None:
         """Say that a batch (or a run that is being listed) moves, so that the sweeper lets it be."""
@@ -132,18 +145,18 @@ class Batches:
         self._put_resolved(pipe, batch, resolved)
         pipe.execute()
 
-    def end_resolving(self, batch: str, resolved: Sequence[Resolved]) -> View | None:
+    def end_resolving(self, batch: str, resolved: Sequence[Resolved], after: Client) -> View | None:
         """The same for all tags that were left: the batch has no trouble and moves on to landing.
 
-        Returns the batch as it is then; None where it was not being resolved any more.
+        Returns the batch as it is then; None where it was not being resolved any more. ``after``: what is
+        written before, in the same exchange.
         """
-        pipe = self._redis.pipeline()
-        pipe.eval(scripts.ADVANCE, 2, self._keys.batch(batch), self._keys.open, batch, "resolving", "landing")
-        self._put_resolved(pipe, batch, resolved)
-        self.no_trouble(batch, on=pipe)
-        self._ask_view(pipe, batch)
-        advanced, *answers = pipe.execute()
-        return _view(answers[-_VIEWED:]) if advanced else None
+        self._put_resolved(after, batch, resolved)
+        self.no_trouble(batch, on=after)
+        self._ask_advance(after, batch, "resolving", "landing")  # after them: the exchange may be cut short
+        self._ask_view(after, batch)
+        advanced, *answers = after.execute()[-1 - _VIEWED :]
+        return _view(answers) if advanced else None
 
     def _put_resolved(self, pipe: Client, batch: str, resolved: Sequence[Resolved]) -> None:
         for one in resolved:
@@ -333,7 +346,7 @@ def _done(region: str, step: RegionStep) -> dict[str, str]:
 
 
 def _view(answers: Sequence[Any]) -> View:
-    row, tags, outcomes, associates, run_state, (seconds, micros) = answers
+    row, tags, outcomes, associates, (run_state, waits), (seconds, micros) = answers
     return View(
         state=_state(row.get(b"state")),
         done=done_of(row),
@@ -341,6 +354,7 @@ def _view(answers: Sequence[Any]) -> View:
         outcomes=outcomes_of(outcomes),
         associates=associates_of(associates),
         is_cancelled=run_state == b"cancelled",
+        has_trouble=waits is not None or b"trouble" in row,
         now=seconds + micros / 1e6,
     )
 

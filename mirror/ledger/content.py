@@ -131,14 +131,15 @@ class Content:
     def keep_manifest(self, manifest: Manifest) -> None:
         self.keep_manifests([manifest])
 
-    def keep_manifests(self, manifests: Sequence[Manifest]) -> None:
-        """Keep several at once."""
-        pipe = self._redis.pipeline(transaction=False)
+    def keep_manifests(self, manifests: Sequence[Manifest], on: Client | None = None) -> None:
+        """Keep several at once, or together with what else is ``on`` its way."""
+        pipe = self._redis.pipeline(transaction=False) if on is None else on
         for manifest in manifests:
             self._recent.keep(manifest)
             value = manifest.media_type.encode() + b"\n" + manifest.content
             pipe.set(self._keys.manifest(manifest.digest), value, ex=MANIFEST_TTL_S)
-        pipe.execute()
+        if on is None:
+            pipe.execute()
 
     def seen(self, host: str, repository: str, digests: Sequence[str]) -> set[str]:
         """Those of ``digests`` that were seen in ``repository`` lately; ``host`` separates registries."""

@@ -118,6 +118,8 @@ class View:
     """By the tag they travel with; a tag without any is left out."""
     is_cancelled: bool
     """The run was."""
+    has_trouble: bool
+    """It is noted that the batch has trouble, or that something of its run waits."""
     now: float
     """The server's clock in Unix time."""
 
