@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mirror.engine import Engine
 from mirror.graph import Graph, walk
+from mirror.ledger.leases import TURN_WAIT_S, Lease
 from registry.descriptor import Descriptor, is_digest
 from registry.manifest import Manifest
 from registry.repository import Repository
@@ -19,13 +20,27 @@ class Manifests:
     source: Repository
 
     def get(self, digest: str) -> Manifest:
-        """The manifest's bytes, verified; any RegistryError of the source."""
-        cached = self.engine.ledger.content.manifest(digest)
-        if cached is not None:
-            return cached
-        manifest = self.engine.patience.attempt(lambda: self.source.manifest(digest))
-        self.engine.ledger.content.keep_manifest(manifest)
-        return manifest
+        """The manifest's bytes, verified; any RegistryError of the source.
+
+        Whoever else needs it at the same time, in any region, waits for the one who reads it.
+        """
+        content = self.engine.ledger.content
+        found: Manifest | Lease | None = content.manifest(digest)
+        while not isinstance(found, Manifest):
+            found = content.begin_reading(digest)
+            if found is None:
+                self.engine.patience.wait(TURN_WAIT_S)
+            elif not isinstance(found, Manifest):
+                found = self._read(digest, found)
+        return found
+
+    def _read(self, digest: str, lease: Lease) -> Manifest:
+        read: Manifest | None = None
+        try:
+            read = self.engine.patience.attempt(lambda: self.source.manifest(digest))
+        finally:
+            self.engine.ledger.content.end_reading(lease, read)
+        return read
 
     def named(self, tag_or_digest: str) -> Manifest:
         """The same for a tag: by a HEAD, which nobody counts, and its digest."""

@@ -20,6 +20,8 @@ from mirror.ledger.leases import LONGEST_S, Lease, Leases
 from registry.manifest import Manifest
 
 MANIFEST_TTL_S = 6 * 3600
+_READING = "manifests"
+"""The place of the lease of whoever reads a manifest."""
 RECENT_BYTES = 2**20
 RECENT_MANIFESTS = 256
 RECENT_S = 300.0
@@ -121,12 +123,35 @@ class Content:
         if recent is not None:
             return recent
         value: bytes | None = self._redis.getex(self._keys.manifest(digest), ex=MANIFEST_TTL_S)
-        if value is None:
-            return None
+        return self._parsed(digest, value) if value is not None else None
+
+    def _parsed(self, digest: str, value: bytes) -> Manifest:
         media_type, _, content = value.partition(b"\n")
         manifest = Manifest.parse(content, media_type.decode(), digest.partition(":")[0])
         self._recent.keep(manifest)
         return manifest
+
+    def begin_reading(self, digest: str) -> Lease | Manifest | None:
+        """The right to be the one who reads the manifest at its source; None while another has it.
+
+        Or the manifest, if it has been read meanwhile.
+        """
+        taken = self.leases.take_all([_READING], digest, [self._keys.manifest(digest)])
+        if isinstance(taken, str):
+            return None
+        (lease,), (value,) = taken
+        if value is None:
+            return lease
+        self.leases.release(lease)
+        return self._parsed(digest, value)
+
+    def end_reading(self, lease: Lease, manifest: Manifest | None) -> None:
+        """Keep what was read, if anything was, and let others read."""
+        pipe = self._redis.pipeline(transaction=False)
+        self.keep_manifests([manifest] if manifest else (), on=pipe)
+        self.leases.lay_down(lease)
+        pipe.eval(scripts.RELEASE, 1, self._keys.lease(lease.place, lease.what), lease.token)
+        pipe.execute()
 
     def keep_manifest(self, manifest: Manifest) -> None:
         self.keep_manifests([manifest])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import pytest
 
 from mirror import resolve
 from mirror.engine import Engine
 from mirror.ledger.content import Memory
+from mirror.manifests import Manifests
+from mirror.retry import Patience
 from mirror.spec import MirrorSpec, Target
+from registry.errors import Denied
 from registry.images import Image, build_artifact, build_image
-from registry.memory import MemoryRegistry
+from registry.memory import ErrorReply, MemoryRegistry
 from registry.referrers import fallback_tag, merged
 from tests.support.engine import Drive, engine_on
 from tests.support.valkey import ValkeyServer
@@ -182,3 +187,43 @@ def test_a_blob_that_a_run_cut_short_has_left_is_asked_for_although_there_is_no_
 
     assert pair.target.count("blob", "HEAD") == 1
     assert pair.target.count("upload", "PUT") == 1, "the config only"
+
+
+def test_a_manifest_that_several_need_at_once_is_read_by_one_of_them(
+    valkey: ValkeyServer, pair: Pair
+) -> None:
+    digest = pair.source.hold("team/app", image("one"), "1.0").digest
+    is_read, is_waited_for = threading.Event(), threading.Event()
+
+    def slowly(_: str, path: str) -> None:
+        if path.endswith(digest):
+            is_read.set()
+            is_waited_for.wait(10)
+
+    pair.source.on_request = slowly
+    with engine_on(valkey) as other, ThreadPoolExecutor(2) as pool:
+        waiting = replace(other, patience=Patience(wait=lambda _: is_waited_for.set()))
+        source = f"{pair.source.host}/team/app"
+        first = pool.submit(Manifests(pair.engine, pair.engine.open_repository(source)).get, digest)
+        assert is_read.wait(10)
+        second = pool.submit(Manifests(waiting, waiting.open_repository(source)).get, digest)
+        found = {first.result(10).digest, second.result(10).digest}
+
+    assert found == {digest}
+    assert [one for one in asked(pair.source) if one[1] == digest] == [("GET", digest)]
+    assert not pair.engine.ledger.content.leases.is_held("manifests", digest)
+
+
+def test_a_manifest_that_could_not_be_read_is_read_by_the_next_who_needs_it(pair: Pair) -> None:
+    digest = pair.source.hold("team/app", image("one"), "1.0").digest
+    manifests = Manifests(pair.engine, pair.engine.open_repository(f"{pair.source.host}/team/app"))
+
+    def denied(*_: str) -> None:
+        raise ErrorReply(403, "DENIED", "not yours")
+
+    pair.source.on_request = denied
+    with pytest.raises(Denied):
+        manifests.get(digest)
+    pair.source.on_request = None
+
+    assert manifests.get(digest).digest == digest
