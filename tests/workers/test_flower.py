@@ -195,10 +195,16 @@ def _progress(page: Flower) -> dict[str, Any] | None:
 
 def _everything(page: Flower) -> str:
     """Every page and every answer of the API that has configuration or tasks in it."""
-    workers = list(json.loads(page.get("/api/workers?refresh=1")))
+    workers: list[str] = []
+
+    def are_listed() -> bool:
+        """Flower asks the workers and waits a second: a busy one may be too late."""
+        workers[:] = json.loads(page.get("/api/workers?refresh=1"))
+        return bool(workers)
+
+    until(are_listed, 20, page.sealift.tail)
     paths = ["/", "/workers", "/tasks", "/broker", "/metrics", "/api/tasks", "/api/task/types"]
     paths += [f"/worker/{name}" for name in workers]
     paths += [f"/task/{row['uuid']}" for row in page.tasks()]
-    assert workers
     rows = [*json.loads(page.get("/api/workers")).values(), *page.tasks()]
     return "".join([*map(page.get, paths), json.dumps(rows, ensure_ascii=False)])
