@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 
 from mirror.created import created_in
 from mirror.engine import Engine
@@ -21,6 +22,8 @@ from registry.errors import RegistryError, Transient
 from registry.repository import Repository
 
 NEVER_FULL = 10**9
+SPREAD, LEAST_TAGS = 4, 4
+"""Into how many batches a list is cut at least, if each still has so many tags."""
 _DIGEST_TAGS = "sha256-"
 
 
@@ -53,7 +56,7 @@ def _enumerate(
         grown()
         return
     for following, pairs, over in _portions(engine, run, spec, cursor):
-        batches = list(cut(pairs, batch_tags))
+        batches = list(cut(pairs, _batch_size(len(pairs), batch_tags)))
         if not engine.ledger.add_batches(run, cursor, following, batches, listed=over):
             return  # another enumeration of this run was faster, or the run has ended
         cursor = following
@@ -61,6 +64,11 @@ def _enumerate(
         if not over and engine.ledger.waiting_batches(run) >= most_waiting:
             engine.ledger.pause_listing(run)
             return  # whoever makes room has it go on
+
+
+def _batch_size(tags: int, most: int) -> int:
+    """A short list is spread over several workers; one of a few tags is not worth a second message."""
+    return most if tags < 2 * LEAST_TAGS else min(most, max(LEAST_TAGS, ceil(tags / SPREAD)))
 
 
 def _portions(

@@ -93,6 +93,22 @@ def test_the_list_is_read_no_further_than_there_is_room(lister: Lister) -> None:
     assert (report.state, report.tags) == ("done", 10 * PAGE)
 
 
+@pytest.mark.parametrize(
+    ("tags", "most", "batches"),
+    [(1, 32, 1), (7, 32, 1), (8, 32, 2), (20, 32, 4), (100, 32, 4), (1000, 32, 32), (12, 1, 12)],
+)
+def test_a_short_list_is_spread_over_several_workers(
+    lister: Lister, tags: int, most: int, batches: int
+) -> None:
+    refs = tuple((f"1.{number}", f"1.{number}") for number in range(tags))
+    spec = MirrorSpec("app", f"{lister.source.host}/app", (Target("eu.example/app", "eu"),), refs=refs)
+    run = lister.engine.ledger.create_run(spec, "release")
+
+    enumerate_tags(lister.engine, run, most, lambda: None)
+
+    assert len(lister.engine.ledger.open_window(run, 100)) == batches
+
+
 def test_of_all_who_made_room_one_has_the_list_read_on(lister: Lister) -> None:
     hold(lister.source, *(f"1.{number:03}" for number in range(10 * PAGE)))
     lister.begin()
