@@ -35,11 +35,13 @@ class Manifests:
         return found
 
     def _read(self, digest: str, lease: Lease) -> Manifest:
-        read: Manifest | None = None
+        content = self.engine.ledger.content
         try:
             read = self.engine.patience.attempt(lambda: self.source.manifest(digest))
-        finally:
-            self.engine.ledger.content.end_reading(lease, read)
+        except BaseException:
+            content.end_reading(lease, None)
+            raise
+        content.end_reading(lease, read)
         return read
 
     def named(self, tag_or_digest: str) -> Manifest:
