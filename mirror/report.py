@@ -84,6 +84,8 @@ class RunReport:
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
     error_kind: str = ""
+    is_paused: bool = False
+    """Nothing further of an open run is begun until it is resumed."""
     waits: str = ""
     """The last trouble that an open run waits out; empty where nothing is known to be in its way."""
     waits_until_s: float | None = None

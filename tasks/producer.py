@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from mirror.spec import Lane, MirrorSpec
 from tasks import canvas
@@ -13,11 +14,29 @@ class NothingFailed(ValueError):
     """The run has no failed tag that could be tried again."""
 
 
+class Started(NamedTuple):
+    """A run that was asked for."""
+
+    run: str
+    is_new: bool
+    """Else it was under way already, and has been joined."""
+
+
 def start(rt: Runtime, spec: MirrorSpec, lane: Lane = "release") -> str:
     """Write the run to the ledger, then send the message about it; returns its id."""
     run = rt.ledger.create_run(spec, lane)
     canvas.send_enumerate(rt.ledger, run)
     return run
+
+
+def start_backfill(rt: Runtime, spec: MirrorSpec) -> Started:
+    """The same in the backfill lane; one on the same terms that is still open is joined, not doubled.
+
+    A message is sent for that one, too: whoever asked for it first may have died before sending any.
+    """
+    run, is_new = rt.ledger.create_or_join_run(spec, "backfill")
+    canvas.send_enumerate(rt.ledger, run)
+    return Started(run, is_new)
 
 
 def retry(rt: Runtime, run: str) -> str:
@@ -36,6 +55,24 @@ def retry(rt: Runtime, run: str) -> str:
         raise NothingFailed(f"run {run} has no failed tag; `sealift sync` starts a new run of everything")
     refs = dict(spec.refs)
     return start(rt, replace(spec, refs=tuple((tag, refs.get(tag, tag)) for tag in sorted(failed))), lane)
+
+
+def pause(rt: Runtime, run: str) -> bool:
+    """Begin nothing further of the run until it is resumed; what is under way is finished.
+
+    False where the run has ended or is paused already; UnknownRun.
+    """
+    return rt.ledger.pause_run(run, paused=True)
+
+
+def resume(rt: Runtime, run: str) -> bool:
+    """Let a run go on from where it is: what is concluded is neither listed nor looked at again.
+
+    True where it was paused; UnknownRun. A message is sent in any case: the last one may be lost.
+    """
+    was_paused = rt.ledger.pause_run(run, paused=False)
+    canvas.send_enumerate(rt.ledger, run)
+    return was_paused
 
 
 def cancel(rt: Runtime, run: str) -> bool:

@@ -13,6 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import NamedTuple
 
 import redis
@@ -88,7 +89,7 @@ class Ledger:
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
-        self._fail = script(scripts.FAIL_RUN)
+        self._fail, self._pause = script(scripts.FAIL_RUN), script(scripts.PAUSE)
         self._trouble = script(scripts.TROUBLE)
         self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
 
@@ -100,6 +101,14 @@ class Ledger:
 
     def create_run(self, spec: MirrorSpec, lane: Lane) -> str:
         """Write an open run, before any message about it is sent; returns its id (sorts by time)."""
+        return self._begin(spec, lane, ())[0]
+
+    def create_or_join_run(self, spec: MirrorSpec, lane: Lane) -> tuple[str, bool]:
+        """The same, unless one on the very same terms is open: then that one; and whether it is new."""
+        terms = json.dumps([spec.document(), lane], sort_keys=True)
+        return self._begin(spec, lane, [self.keys.alike(sha256(terms.encode()).hexdigest())])
+
+    def _begin(self, spec: MirrorSpec, lane: Lane, alike: Sequence[str]) -> tuple[str, bool]:
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         fields = {
             "spec": json.dumps(spec.document()),
@@ -108,9 +117,10 @@ class Ledger:
             "source": spec.source,
         }
         flat = [part for pair in fields.items() for part in pair]
-        self._create([self.keys.run(run), self.keys.runs, self.keys.open], [run, *flat])
-        self._keep_terms(run, fields["spec"], lane)
-        return run
+        keys = [self.keys.run(run), self.keys.runs, self.keys.open, *alike]
+        begun = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat]).decode()
+        self._keep_terms(begun, fields["spec"], lane)
+        return begun, begun == run
 
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""
@@ -211,6 +221,14 @@ class Ledger:
         ended = bool(self._fail(self._ends(run), [run, "cancelled", "", ""]))
         self._redis.delete(self.keys.queue(run))
         return ended
+
+    def pause_run(self, run: str, *, paused: bool) -> bool:
+        """Open no further batch of the run and read its list no further, or do so again.
+
+        What is under way goes on. False where the run has ended or is so already; UnknownRun.
+        """
+        self._fields(run, "state")
+        return bool(self._pause([self.keys.run(run)], [int(paused)]))
 
     def _ends(self, run: str) -> list[str]:
         return [self.keys.run(run), self.keys.open, self.keys.parked]

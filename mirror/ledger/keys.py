@@ -21,8 +21,15 @@ class Keys:
         self.workers = f"{self.root}workers"
         self.budgets = f"{self.root}budgets"
 
+    @property
+    def run_root(self) -> str:
+        return f"{self.root}run:"
+
     def run(self, run: str) -> str:
-        return f"{self.root}run:{run}"
+        return f"{self.run_root}{run}"
+
+    def alike(self, terms: str) -> str:
+        return f"{self.root}alike:{terms}"
 
     def queue(self, run: str) -> str:
         return f"{self.root}run:{run}:queue"

@@ -43,6 +43,7 @@ def report_of(
         regions=_regions(progress, spec),
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),
+        is_paused=is_open and "paused" in row,
         waits=row.get("waits", "") if is_open else "",
         waits_until_s=float(row["waits_until"]) if is_open and "waits_until" in row else None,
     )

@@ -95,14 +95,19 @@ return 1
 CREATE_RUN = (
     _NOW
     + """
--- KEYS run, runs, open; ARGV run id, field, value, ...
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-for i = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+-- KEYS run, runs, open, then the key of all runs like it where it may join one
+-- ARGV run id, run root, seconds to keep that key, field, value, ...: the id of the run, this one or that one
+if #KEYS == 4 then
+  local other = redis.call('GET', KEYS[4])
+  if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then return other end
+  redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[3])
+end
+for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now), 'listed', '0', 'cursor', '',
   'batches', '0', 'concluded', '0', 'tags', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZADD', KEYS[3], now, ARGV[1])
-return 1
+return ARGV[1]
 """
 )
 
@@ -158,7 +163,8 @@ OPEN_WINDOW = (
     + """
 -- KEYS queue, flight, open, run; ARGV window, batch root
 local opened = {}
-if redis.call('HGET', KEYS[4], 'state') ~= 'open' then return opened end
+local held = redis.call('HMGET', KEYS[4], 'state', 'paused')
+if held[1] ~= 'open' or held[2] then return opened end
 while redis.call('SCARD', KEYS[2]) < tonumber(ARGV[1]) do
   local id = redis.call('LPOP', KEYS[1])
   if not id then break end
@@ -172,11 +178,18 @@ return opened
 """
 )
 
+PAUSE = """
+-- KEYS run; ARGV paused: whether the run is open, and was not so before
+if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
+if ARGV[1] == '1' then return redis.call('HSET', KEYS[1], 'paused', '1') end
+return redis.call('HDEL', KEYS[1], 'paused')
+"""
+
 # The list is read on by one of those who made room; the others find the key of the first.
 WANTS_LISTING = """
 -- KEYS run, queue, listing; ARGV least batches that should wait, seconds
-local held = redis.call('HMGET', KEYS[1], 'state', 'listed')
-if held[1] ~= 'open' or held[2] == '1' then return 0 end
+local held = redis.call('HMGET', KEYS[1], 'state', 'listed', 'paused')
+if held[1] ~= 'open' or held[2] == '1' or held[3] then return 0 end
 if redis.call('LLEN', KEYS[2]) >= tonumber(ARGV[1]) then return 0 end
 if redis.call('SET', KEYS[3], '1', 'NX', 'EX', ARGV[2]) then return 1 end
 return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +79,44 @@ def test_no_more_batches_are_in_flight_than_the_window_has_room_for(ledger: Ledg
     ledger.batches.advance(f"{run}.0", "resolving", "landing")
     ledger.batches.conclude(f"{run}.0", "landing", SPEC)
     assert list(ledger.open_window(run, 2)) == [f"{run}.2"]
+
+
+def test_a_paused_run_opens_no_batch_and_has_its_list_read_no_further(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "backfill")
+    ledger.add_batches(run, "", "a", [[("a", "a")]], listed=False)
+
+    assert ledger.pause_run(run, paused=True)
+    assert not ledger.pause_run(run, paused=True)
+    assert ledger.refill(run, 2) == ({}, False)
+    assert ledger.run_report(run).is_paused
+
+    assert ledger.pause_run(run, paused=False)
+    assert ledger.refill(run, 2) == ({f"{run}.0": [("a", "a")]}, True)
+    assert not ledger.run_report(run).is_paused
+
+
+def test_a_run_that_has_ended_is_not_paused(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "backfill")
+    ledger.cancel_run(run)
+
+    assert not ledger.pause_run(run, paused=True)
+    with pytest.raises(UnknownRun):
+        ledger.pause_run("nope", paused=True)
+
+
+def test_of_several_starts_on_the_same_terms_all_but_the_first_join_it(ledger: Ledger) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        begun = list(pool.map(lambda _: ledger.create_or_join_run(SPEC, "backfill"), range(8)))
+
+    assert len({run for run, _ in begun}) == 1
+    assert sum(is_new for _, is_new in begun) == 1
+    run = begun[0][0]
+    other = replace(SPEC, name="other")
+    assert ledger.create_or_join_run(other, "backfill")[0] != run
+    assert ledger.spec(run) == SPEC
+
+    ledger.cancel_run(run)
+    assert ledger.create_or_join_run(SPEC, "backfill")[1], "that one has ended"
 
 
 def test_a_step_is_taken_once(ledger: Ledger) -> None:

@@ -133,6 +133,18 @@ class Fleet:
     def run(self, spec: MirrorSpec, lane: Lane = "release", timeout_s: float = RUN_TIMEOUT_S) -> RunReport:
         return self.wait(self.start_run(spec, lane), timeout_s)
 
+    def sealift(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command that somebody types for this fleet."""
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "workers.cli", *words],
+            env={**surroundings(), **self._env},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
+        )
+
     def tags(self, run: str) -> dict[str, TagReport]:
         """What became of each tag, by its name."""
         return {report.tag: report for report in self.ledger.tag_reports(run)}

@@ -390,7 +390,7 @@ def test_a_region_without_workers_is_3_and_says_who_is_there(world: World) -> No
 
 
 @pytest.mark.fleet
-@pytest.mark.parametrize("command", ["status", "watch", "retry", "cancel"])
+@pytest.mark.parametrize("command", ["status", "watch", "retry", "cancel", "pause", "resume", "report"])
 def test_an_unknown_run_is_2_and_says_where_to_look(command: str, world: World) -> None:
     said = world.place.sealift(command, "5b14")
 

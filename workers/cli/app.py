@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import configuring, demo, mirroring, options, runs, serving
+from workers.cli import configuring, demo, mirroring, options, reporting, runs, serving
 from workers.cli.session import Session, take_options
 
 app = typer.Typer(
@@ -19,8 +19,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PANELS = {
-    "Mirror": (mirroring.mirror, mirroring.sync, mirroring.plan),
-    "Runs": (runs.runs, runs.status, runs.watch, runs.retry, runs.cancel),
+    "Mirror": (mirroring.mirror, mirroring.sync, mirroring.backfill, mirroring.plan),
+    "Runs": (
+        runs.runs,
+        runs.status,
+        runs.watch,
+        runs.retry,
+        runs.pause,
+        runs.resume,
+        runs.cancel,
+        reporting.report,
+        reporting.budget,
+    ),
     "Fleet": (serving.worker, serving.up, serving.registry, demo.demo),
 }
 for _panel, _commands in _PANELS.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from difflib import get_close_matches
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from workers.cli.fleets import Engine, engine
 from workers.cli.session import Session
 from workers.cli.specs import Terms, spec_from
 from workers.cli.text import counted, listed
+
+if TYPE_CHECKING:
+    from mirror.report import RunReport
 
 
 def mirror(
@@ -74,6 +77,56 @@ def sync(
     session.console.json = json
     specs = named_specs(session, mirrors or [])
     return run_all(session, specs, lane, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def backfill(
+    context: typer.Context,
+    *,
+    mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", help="Names; none: all.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with this run, paused or interrupted."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do, as plan.")] = False,
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Run mirrors of the fleet file behind everything that somebody waits for.
+
+    One that is under way on the same terms is joined, not doubled.
+
+    - `sealift backfill explorer --no-wait`
+    - `sealift backfill --resume RUN`
+    """
+    session = Session.of(context)
+    session.console.json = json
+    if resume is not None:
+        if mirrors or dry_run:
+            raise Stop("--resume goes on with one run: it takes no MIRROR and no --dry-run", Exit.USAGE)
+        return go_on(session, resume, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+    specs = named_specs(session, mirrors or [])
+    if dry_run:
+        return show_plans(session, specs, everything=all_rows)
+    return run_all(session, specs, "backfill", wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def go_on(session: Session, run: str, *, wait: bool, timeout_s: float | None, everything: bool) -> Exit:
+    """Resume a run and see it through."""
+    refuse_fresh(session, run)
+
+    def resume(fleet: Engine) -> list[str]:
+        from tasks import producer
+
+        refuse_ended(fleet.rt.ledger.run_report(run))
+        fleet.need(fleet.rt.ledger.spec(run).regions, wait=wait)
+        producer.resume(fleet.rt, run)
+        return [run]
+
+    return see_through(
+        session, (), resume, wait=wait, timeout_s=timeout_s, everything=everything, watched=run
+    )
 
 
 def plan(
@@ -156,7 +209,13 @@ def run_all(
         from tasks import producer
 
         fleet.need(regions, wait=wait)
-        return [producer.start(fleet.rt, spec, lane) for spec in specs]
+        if lane == "release":
+            return [producer.start(fleet.rt, spec) for spec in specs]
+        started = [producer.start_backfill(fleet.rt, spec) for spec in specs]
+        for spec, one in zip(specs, started, strict=True):
+            if not one.is_new:
+                session.console.say(f"{spec.name}: joins run {one.run}, which is under way on the same terms")
+        return [one.run for one in started]
 
     return see_through(session, regions, start, wait=wait, timeout_s=timeout_s, everything=everything)
 
@@ -207,6 +266,19 @@ def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: boo
     with closing(connections):
         previews = [preview(spec, connections.open) for spec in specs]
     return show_previews(session.console, previews, everything=everything)
+
+
+def refuse_fresh(session: Session, run: str) -> None:
+    """Stop where there can be no run: no server need be started to look."""
+    if not session.is_external and session.state.is_new:
+        raise Stop(f"no run {run!r}: nothing has run on {session.state.path} yet", Exit.USAGE)
+
+
+def refuse_ended(report: RunReport) -> None:
+    """Stop where nothing is left to steer."""
+    if report.ended:
+        again = f"`sealift retry {report.run}` tries again what failed"
+        raise Stop(f"run {report.run} has ended ({report.state}): {again}", Exit.USAGE)
 
 
 def _hosts(specs: Sequence[MirrorSpec]) -> set[str]:

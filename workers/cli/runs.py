@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from workers.cli import options
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import Engine, engine
-from workers.cli.mirroring import see_through
+from workers.cli.mirroring import refuse_ended, refuse_fresh, see_through
 from workers.cli.progress import listed_states
 from workers.cli.session import Session
 from workers.cli.text import duration
@@ -51,7 +52,7 @@ def status(
     from workers.cli.summary import show
 
     session = _session(context, json=json)
-    _refuse_fresh(session, run)
+    refuse_fresh(session, run)
     with engine(session, workers=False) as fleet:
         report = fleet.rt.ledger.run_report(run)
         code = show(session.console, fleet.rt.ledger, [report], everything=all_rows)
@@ -70,7 +71,7 @@ def watch(
 ) -> Exit:
     """Wait for a run; one that was interrupted on this machine goes on."""
     session = _session(context, json=json)
-    _refuse_fresh(session, run)
+    refuse_fresh(session, run)
 
     def take_up(fleet: Engine) -> list[str]:
         if not fleet.rt.ledger.run_report(run).ended:
@@ -91,7 +92,7 @@ def retry(
 ) -> Exit:
     """Try the failed tags of a run again, as a new run; where none failed there is nothing to do."""
     session = _session(context, json=json)
-    _refuse_fresh(session, run)
+    refuse_fresh(session, run)
 
     def again(fleet: Engine) -> list[str]:
         from tasks import producer
@@ -103,12 +104,62 @@ def retry(
     return see_through(session, (), again, wait=not no_wait, timeout_s=timeout, everything=all_rows)
 
 
+def pause(context: typer.Context, *, run: Run, json: options.Json = False) -> Exit:
+    """Begin nothing further of a run until it is resumed; what is under way is finished."""
+    from tasks import producer
+
+    return _steer(
+        context,
+        run,
+        json=json,
+        action=lambda fleet: producer.pause(fleet.rt, run),
+        done=f"{run} is paused; `sealift resume {run}` lets it go on.",
+        not_done=f"{run} was paused already.",
+    )
+
+
+def resume(context: typer.Context, *, run: Run, json: options.Json = False) -> Exit:
+    """Let a paused run go on from where it is; nothing of it is listed or looked at again."""
+    from tasks import producer
+
+    return _steer(
+        context,
+        run,
+        json=json,
+        action=lambda fleet: producer.resume(fleet.rt, run),
+        done=f"{run} goes on; `sealift watch {run}` shows how.",
+        not_done=f"{run} was not paused; `sealift watch {run}` shows how it goes.",
+    )
+
+
+def _steer(
+    context: typer.Context,
+    run: str,
+    *,
+    json: bool,
+    action: Callable[[Engine], bool],
+    done: str,
+    not_done: str,
+) -> Exit:
+    session = _session(context, json=json)
+    refuse_fresh(session, run)
+    with engine(session, workers=False) as fleet:
+        refuse_ended(fleet.rt.ledger.run_report(run))
+        line = done if action(fleet) else not_done
+        after = fleet.rt.ledger.run_report(run)
+    if json:
+        session.console.document({"exit_code": 0, "run": after.document()})
+    else:
+        session.console.result(line)
+    return Exit.DONE
+
+
 def cancel(context: typer.Context, *, run: Run, json: options.Json = False) -> Exit:
     """End a run: nothing more is copied, no more tags are moved; those that were moved stay."""
     from tasks import producer
 
     session = _session(context, json=json)
-    _refuse_fresh(session, run)
+    refuse_fresh(session, run)
     with engine(session, workers=False) as fleet:
         before = fleet.rt.ledger.run_report(run)
         if not before.ended:
@@ -146,11 +197,6 @@ def _is_fresh(session: Session) -> bool:
     return not session.is_external and session.state.is_new
 
 
-def _refuse_fresh(session: Session, run: str) -> None:
-    if _is_fresh(session):
-        raise Stop(f"no run {run!r}: nothing has run on {session.state.path} yet", Exit.USAGE)
-
-
 def _show_runs(session: Session, found: list[RunReport]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -158,13 +204,14 @@ def _show_runs(session: Session, found: list[RunReport]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("RUN", "MIRROR", "STATE", "TAGS", "STARTED", "TOOK"):
         table.add_column(name, overflow="fold")
-    colours = {"done": "green", "failed": "red", "open": "cyan"}
+    colours = {"done": "green", "failed": "red", "open": "cyan", "paused": "yellow"}
     for report in found:
         took = duration(report.finished_s - report.started_s) if report.finished_s else "-"
+        state = "paused" if report.is_paused else report.state
         table.add_row(
             report.run,
             Text(report.mirror),
-            Text(report.state, style=colours.get(report.state, "yellow")),
+            Text(state, style=colours.get(state, "yellow")),
             _tags(report),
             f"{duration(time.time() - report.started_s)} ago",
             took,

@@ -92,6 +92,8 @@ def closing_line(report: RunReport) -> str:
     if not report.ended:
         done = sum(states.values())
         waits = f" Waiting{until(report)}, because {report.waits}." if report.waits else ""
+        if report.is_paused:
+            waits = f" Paused; `sealift resume {report.run}` lets it go on."
         listing = "" if report.listed else ", the listing goes on"
         tags = f"{done} of {counted(report.tags, 'tag')} done{_bracket(listed_states(states))}"
         return f"Under way: {tags}{listing}.{waits}"
