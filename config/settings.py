@@ -38,7 +38,10 @@ class Settings(BaseSettings):
         default="direct", description="How bulk data moves: Sealift's own transport, or httpx's stock one."
     )
     batch_tags: PositiveInt = Field(
-        default=32, le=500, description="Tags of one repository that travel together."
+        default=32,
+        le=500,
+        description="Tags of one repository that travel together at most; fewer where a short list is spread "
+        "over several workers.",
     )
     window_batches: PositiveInt = Field(default=16, description="Batches of one run in flight at most.")
     copy_threads: PositiveInt = Field(

@@ -157,7 +157,7 @@ def test_flower_shows_a_run_by_its_titles_and_how_far_it_is(tmp_path: Path, regi
 
     with flower(tmp_path, registry.host, {"SEALIFT_COPY_THREADS": "1"}) as page:
         sealift(tmp_path, {}, "sync")
-        until(lambda: "mirror · explorer v0.00…v0.11 (12 tags) → eu" in page.names(), 20, page.sealift.tail)
+        until(lambda: "mirror · explorer v0.00…v0.03 (4 tags) → eu" in page.names(), 20, page.sealift.tail)
         registry.on_request = slowly
         sealift(tmp_path, {}, "mirror", slow, "--to", f"eu={registry.host}/c/slow", "--no-wait")
         progress = until(partial(_progress, page), 30, page.sealift.tail)
