@@ -23,7 +23,7 @@ def digest_tags_of(digest: str) -> tuple[str, ...]:
     return (*_cosign_tags_of(digest), fallback_tag(digest))
 
 
-def listed_for(engine: Engine, run: str, digests: Iterable[str], host: str = "") -> Listed:
+def listed_for(engine: Engine, run: str, digests: Iterable[str], host: str) -> Listed:
     """Digest tags of ``digests`` that the run's listing of the source showed, which is ``host``."""
     return engine.ledger.digest_tags(run, [name for one in digests for name in digest_tags_of(one)], host)
 
@@ -80,6 +80,6 @@ class _Asking:
         for descriptor in answer:
             found.append(Associate(digest, descriptor))
             if depth < MAX_DEPTH:
-                deeper = listed_for(self.engine, self.run, [descriptor.digest]).tags
+                deeper = listed_for(self.engine, self.run, [descriptor.digest], self.source.host).tags
                 found += self.referrers(descriptor.digest, deeper, depth + 1)
         return found

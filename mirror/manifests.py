@@ -39,7 +39,7 @@ class Manifests:
         try:
             read = self.engine.patience.attempt(lambda: self.source.manifest(digest))
         except BaseException:
-            content.end_reading(lease, None)
+            content.leases.release(lease)
             raise
         content.end_reading(lease, read)
         return read

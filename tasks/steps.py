@@ -39,14 +39,9 @@ def enumerate_task(run: str) -> None:
 def mirror_task(self: Task[..., None], batch: str, region: str) -> None:
     """A batch of one region: every step of it, from wherever it is, until it ends or has to wait."""
     rt = runtime()
-    taken = rt.ledger.take_view(AT_WORK.format(region), batch)
-    if taken is None:
-        return
-    lease, view = taken
-    try:
-        _Shortcut(rt, batch, region, _heard(self), view).go()
-    finally:
-        rt.ledger.content.leases.release(lease)
+    with at_work(rt, batch, region) as view:
+        if view:
+            _Shortcut(rt, batch, region, _heard(self), view).go()
 
 
 @shared_task(name="sealift.resolve")
@@ -68,10 +63,10 @@ def resolve_task(batch: str) -> None:
 def land_task(self: Task[..., None], batch: str, region: str) -> None:
     """Land the batch in one region; blobs too large for this task join its chord as hauls."""
     rt, chorded = runtime(), bool(self.request.chord)
-    with at_work(rt, batch, region) as alone:
-        if not alone:
+    with at_work(rt, batch, region) as view:
+        if view is None:
             return
-        digests = land_batch(rt, batch, region, _heard(self), hauls=chorded)
+        digests = land_batch(rt, batch, region, _heard(self), hauls=chorded, view=view)
         if digests:
             _let_growth_expire(self)
         for digest in digests:
@@ -100,8 +95,8 @@ def finalize_task(batch: str) -> None:
 @shared_task(name="sealift.flip", bind=True)
 def flip_task(self: Task[..., None], batch: str, region: str) -> None:
     rt = runtime()
-    with at_work(rt, batch, region) as alone:
-        if not alone:
+    with at_work(rt, batch, region) as view:
+        if view is None:
             return
         flip(rt.engine, batch, region, _heard(self))
     _ask_for_conclude(rt, batch, "flipped", chorded=bool(self.request.chord))
@@ -110,8 +105,8 @@ def flip_task(self: Task[..., None], batch: str, region: str) -> None:
 @shared_task(name="sealift.unflip", bind=True)
 def unflip_task(self: Task[..., None], batch: str, region: str) -> None:
     rt = runtime()
-    with at_work(rt, batch, region) as alone:
-        if not alone:
+    with at_work(rt, batch, region) as view:
+        if view is None:
             return
         unflip(rt.engine, batch, region)
     _ask_for_conclude(rt, batch, "returned", chorded=bool(self.request.chord))
@@ -123,18 +118,20 @@ def conclude_task(batch: str) -> None:
 
 
 @contextlib.contextmanager
-def at_work(rt: Runtime, batch: str, region: str) -> Iterator[bool]:
-    """Whether this worker is the one at the batch's step in the region; a copy of its message is not.
+def at_work(rt: Runtime, batch: str, region: str) -> Iterator[View | None]:
+    """The batch as it is, for whoever is at its step in the region; None for a copy of the message.
 
     While it is, the sweeper sees so and sends no copy.
     """
-    leases = rt.ledger.content.leases
-    lease = leases.take(AT_WORK.format(region), batch)
+    taken = rt.ledger.take_view(AT_WORK.format(region), batch)
+    if taken is None:
+        yield None
+        return
+    lease, view = taken
     try:
-        yield lease is not None
+        yield view
     finally:
-        if lease is not None:
-            leases.release(lease)
+        rt.ledger.content.leases.release(lease)
 
 
 def land_batch(

@@ -145,10 +145,10 @@ class Content:
         self.leases.release(lease)
         return self._parsed(digest, value)
 
-    def end_reading(self, lease: Lease, manifest: Manifest | None) -> None:
-        """Keep what was read, if anything was, and let others read."""
+    def end_reading(self, lease: Lease, manifest: Manifest) -> None:
+        """Keep what was read and give the lease up; where nothing was read, its release is enough."""
         pipe = self._redis.pipeline(transaction=False)
-        self.keep_manifests([manifest] if manifest else (), on=pipe)
+        self.keep_manifests([manifest], on=pipe)
         self.leases.lay_down(lease)
         pipe.eval(scripts.RELEASE, 1, self._keys.lease(lease.place, lease.what), lease.token)
         pipe.execute()

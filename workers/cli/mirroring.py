@@ -269,8 +269,8 @@ def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: boo
 
 
 def refuse_fresh(session: Session, run: str) -> None:
-    """Stop where there can be no run: no server need be started to look."""
-    if not session.is_external and session.state.is_new:
+    """Stop where there can be no run."""
+    if session.is_fresh:
         raise Stop(f"no run {run!r}: nothing has run on {session.state.path} yet", Exit.USAGE)
 
 

@@ -70,7 +70,7 @@ def budget(context: typer.Context, *, json: options.Json = False) -> Exit:
     session = Session.of(context)
     session.console.json = json
     found: list[BudgetReport] = []
-    if session.is_external or not session.state.is_new:
+    if not session.is_fresh:
         with engine(session, workers=False) as fleet:
             found = fleet.rt.ledger.budgets.report()
     if json:

@@ -33,7 +33,7 @@ def runs(
     """List the last runs."""
     session = _session(context, json=json)
     found: list[RunReport] = []
-    if not _is_fresh(session):
+    if not session.is_fresh:
         with engine(session, workers=False) as fleet:
             found = fleet.rt.ledger.runs(limit)
     if json:
@@ -190,11 +190,6 @@ def _session(context: typer.Context, *, json: bool) -> Session:
     session = Session.of(context)
     session.console.json = json
     return session
-
-
-def _is_fresh(session: Session) -> bool:
-    """Whether there can be no run, so that no server need be started to look."""
-    return not session.is_external and session.state.is_new
 
 
 def _show_runs(session: Session, found: list[RunReport]) -> None:

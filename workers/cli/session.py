@@ -61,6 +61,11 @@ class Session:
         return self.settings.redis_url is not None or self.fleet.redis_url is not None
 
     @property
+    def is_fresh(self) -> bool:
+        """Whether there can be no run here yet: no server need be started to look."""
+        return not self.is_external and self.state.is_new
+
+    @property
     def finds_fleet(self) -> bool:
         """Whether workers of somebody else's do the work, with their own accounts."""
         return self.is_external or self.state.joinable() is not None
