@@ -109,7 +109,6 @@ class Ledger:
         return self._begin(spec, lane, [self.keys.alike(sha256(terms.encode()).hexdigest())])
 
     def _begin(self, spec: MirrorSpec, lane: Lane, alike: Sequence[str]) -> tuple[str, bool]:
-        run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         fields = {
             "spec": json.dumps(spec.document()),
             "lane": lane,
@@ -117,10 +116,13 @@ class Ledger:
             "source": spec.source,
         }
         flat = [part for pair in fields.items() for part in pair]
-        keys = [self.keys.run(run), self.keys.runs, self.keys.open, *alike]
-        begun = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat]).decode()
-        self._keep_terms(begun, fields["spec"], lane)
-        return begun, begun == run
+        begun: bytes | None = None
+        while begun is None:  # an id that another run of this second has is drawn again
+            run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
+            keys = [self.keys.run(run), self.keys.runs, self.keys.open, *alike]
+            begun = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat])
+        self._keep_terms(begun.decode(), fields["spec"], lane)
+        return begun.decode(), begun.decode() == run
 
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""

@@ -96,7 +96,9 @@ CREATE_RUN = (
     _NOW
     + """
 -- KEYS run, runs, open, then the key of all runs like it where it may join one
--- ARGV run id, run root, seconds to keep that key, field, value, ...: the id of the run, this one or that one
+-- ARGV run id, run root, seconds to keep that key, field, value, ...
+-- The id of the run, this one or that one; nothing where the id is taken.
+if redis.call('EXISTS', KEYS[1]) == 1 then return false end
 if #KEYS == 4 then
   local other = redis.call('GET', KEYS[4])
   if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then return other end

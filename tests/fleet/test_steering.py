@@ -122,6 +122,19 @@ def test_every_outcome_of_a_run_is_reported_row_by_row(yard: Yard) -> None:
     ] == rows
 
 
+def test_a_report_that_nobody_reads_to_its_end_is_no_failure(yard: Yard) -> None:
+    run = yard.start()
+    yard.fleet.wait(run)
+
+    with yard.fleet.typed("report", run) as command:
+        assert command.stdout
+        assert command.stderr
+        command.stdout.close()
+        said = command.stderr.read()
+
+    assert (command.returncode, said) == (0, "")
+
+
 def test_a_run_that_has_ended_can_be_neither_paused_nor_resumed(yard: Yard) -> None:
     run = yard.start()
     yard.fleet.wait(run)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -50,6 +52,19 @@ def test_a_new_run_reads_back_as_it_was_written(ledger: Ledger) -> None:
     assert (report.mirror, report.state, report.lane, report.tags) == ("app", "open", "backfill", 0)
     assert ledger.spec(run) == SPEC
     assert [one.run for one in ledger.runs()] == [run]
+
+
+def test_a_run_never_takes_the_id_of_another(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter(("aaaa", "aaaa", "bbbb"))
+    monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))
+    monkeypatch.setattr(time, "time", lambda: 1_800_000_000.0)
+    first = ledger.create_run(SPEC, "release")
+    ledger.cancel_run(first)
+
+    second = ledger.create_run(replace(SPEC, name="other"), "backfill")
+
+    assert second != first
+    assert (ledger.run_report(first).state, ledger.run_report(first).mirror) == ("cancelled", "app")
 
 
 def test_a_run_that_does_not_exist_is_named(ledger: Ledger) -> None:

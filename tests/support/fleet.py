@@ -135,14 +135,19 @@ class Fleet:
 
     def sealift(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A command that somebody types for this fleet."""
-        return subprocess.run(
+        with self.typed(*words) as command:
+            out, err = command.communicate(timeout=RUN_TIMEOUT_S)
+        return subprocess.CompletedProcess(words, command.returncode, out, err)
+
+    def typed(self, *words: str) -> subprocess.Popen[str]:
+        """The same while it runs."""
+        return subprocess.Popen(
             [sys.executable, "-P", "-m", "workers.cli", *words],
             env={**surroundings(), **self._env},
             cwd=self.folder,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=RUN_TIMEOUT_S,
-            check=False,
         )
 
     def tags(self, run: str) -> dict[str, TagReport]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json as json_format
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
@@ -54,14 +55,10 @@ def report(
     with engine(session, workers=False) as fleet:
         ledger = fleet.rt.ledger
         ledger.run_report(run)
-        rows = _rows(ledger.tag_reports(run))
-        if not json:
-            writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        else:
-            sys.stdout.writelines(f"{json_format.dumps(row, ensure_ascii=False)}\n" for row in rows)
-    sys.stdout.flush()
+        try:
+            _write(_rows(ledger.tag_reports(run)), json=json)
+        except BrokenPipeError:  # as of `| head`: whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Exit.DONE
 
 
@@ -80,6 +77,16 @@ def budget(context: typer.Context, *, json: options.Json = False) -> Exit:
     else:
         session.console.result("No registry has said that it counts pulls, and none is left alone.")
     return Exit.DONE
+
+
+def _write(rows: Iterable[dict[str, Any]], *, json: bool) -> None:
+    if json:
+        sys.stdout.writelines(f"{json_format.dumps(row, ensure_ascii=False)}\n" for row in rows)
+    else:
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    sys.stdout.flush()
 
 
 def _rows(tags: Iterable[TagReport]) -> Iterator[dict[str, Any]]:
