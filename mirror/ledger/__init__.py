@@ -116,13 +116,14 @@ class Ledger:
             "source": spec.source,
         }
         flat = [part for pair in fields.items() for part in pair]
-        begun: bytes | None = None
-        while begun is None:  # an id that another run of this second has is drawn again
+        while True:  # an id that another run of this second has is drawn again
             run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
             keys = [self.keys.run(run), self.keys.runs, self.keys.open, *alike]
-            begun = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat])
-        self._keep_terms(begun.decode(), fields["spec"], lane)
-        return begun.decode(), begun.decode() == run
+            answer: bytes | None = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat])
+            if answer is not None:
+                begun = answer.decode()
+                self._keep_terms(begun, fields["spec"], lane)
+                return begun, begun == run
 
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""
