@@ -1,14 +1,13 @@
 """One HTTP/1.1 connection over a blocking socket: a request out, its answer's head in, the body by blocks.
 
-The parser is the standard library's ``http.client``; what it lets pass and a mirror must not (a head or a
-body cut short, conflicting lengths, heads without end) is refused around it.
+Bodies are read by the standard library's ``http.client``, heads by :mod:`registry.heads`; what it lets pass
+and a mirror must not (a body cut short) is refused around it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import http.client
-import io
 import re
 import select
 import socket
@@ -20,10 +19,9 @@ from dataclasses import dataclass
 import httpx
 
 from registry.dialing import ORDERLY
+from registry.heads import Answer, Reader
 from registry.repository import BLOCK
 
-MAX_HEAD_BYTES = 100 * 1024
-"""As httpcore: status line and headers together, interim answers included."""
 _MAX_FRAMING_BYTES = 8 * BLOCK
 """Chunk sizes and trailers around one block of a chunked body."""
 _EARLY_ANSWER_S = 5.0
@@ -64,21 +62,6 @@ class _Unsent(Exception):
         self.error = error
 
 
-class _Reader(io.BufferedReader):
-    """Takes the end of the stream for what it is, where ``http.client`` takes it for the end of the head."""
-
-    budget = MAX_HEAD_BYTES
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        line = super().readline(size)
-        self.budget -= len(line)
-        if self.budget < 0:
-            raise http.client.HTTPException("the head or the framing of the answer has no end")
-        if not line.endswith(b"\n") and (size is None or size < 0 or len(line) < size):
-            raise http.client.HTTPException("the answer was cut short")
-        return line
-
-
 class Connection:
     """A connected socket to ``origin``; used by one thread at a time."""
 
@@ -88,7 +71,7 @@ class Connection:
         self._poller = select.poll()
         self._poller.register(sock, select.POLLIN)
         self._idle_since = 0.0
-        self._response: http.client.HTTPResponse | None = None
+        self._response: Answer | None = None
 
     def close(self) -> None:
         """An orderly end, where no exchange is under way."""
@@ -112,26 +95,24 @@ class Connection:
         pending = self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
         return not pending and not self._poller.poll(0)
 
-    def exchange(self, request: httpx.Request, length: int, timeouts: Phases) -> http.client.HTTPResponse:
+    def exchange(self, request: httpx.Request, length: int, timeouts: Phases) -> Answer:
         """Send ``request`` with its ``length`` bytes of body; return the answer, its body still unread.
 
         A server that refuses an upload answers before it has read it all: the rest is then kept back.
         Whatever the body's iterator raises propagates unchanged. Raises NoAnswer or httpx.TransportError; the
         connection is then good for nothing.
         """
-        self._response = response = http.client.HTTPResponse(self._sock, method=request.method)
-        response.fp.close()
-        response.fp = reader = _Reader(self._sock.makefile("rb", buffering=0))
+        self._response = response = Answer(self._sock, request.method)
         self._sock.settimeout(timeouts.write)
         try:
             self._send(request_head(request))
             for block in counted(request.stream, length):
-                if self._has_answer(reader, timeouts.write):
-                    return self._early(response, reader, httpx.WriteError("the server stopped reading"))
+                if self._has_answer(response.reader, timeouts.write):
+                    return self._early(response, httpx.WriteError("the server stopped reading"))
                 self._send(block)
         except _Unsent as unsent:
-            return self._early(response, reader, unsent.error)
-        return self._read_head(response, reader, timeouts.read)
+            return self._early(response, unsent.error)
+        return self._read_head(response, timeouts.read)
 
     def _send(self, data: bytes | memoryview) -> None:
         try:
@@ -141,7 +122,7 @@ class Connection:
         except OSError as error:
             raise _Unsent(httpx.WriteError(f"the connection broke while sending: {error}")) from error
 
-    def _has_answer(self, reader: _Reader, timeout_s: float | None) -> bool:
+    def _has_answer(self, reader: Reader, timeout_s: float | None) -> bool:
         """Whether an answer, not only an interim one, is there before the body was sent.
 
         This also takes in TLS session tickets: unread, they would bar an answer after a failed write.
@@ -159,12 +140,10 @@ class Connection:
             self._sock.settimeout(timeout_s)
         return bool(begun) and not _INTERIM.startswith(begun)
 
-    def _early(
-        self, response: http.client.HTTPResponse, reader: _Reader, unsent: httpx.TransportError
-    ) -> http.client.HTTPResponse:
+    def _early(self, response: Answer, unsent: httpx.TransportError) -> Answer:
         """The answer of a server that takes no more of the request: it says more than a broken pipe."""
         try:
-            self._read_head(response, reader, _EARLY_ANSWER_S)
+            self._read_head(response, _EARLY_ANSWER_S)
         except NoAnswer as error:
             raise NoAnswer(unsent) from error
         except httpx.TransportError as error:
@@ -172,28 +151,23 @@ class Connection:
         response.will_close = True
         return response
 
-    def _read_head(
-        self, response: http.client.HTTPResponse, reader: _Reader, timeout_s: float | None
-    ) -> http.client.HTTPResponse:
+    def _read_head(self, response: Answer, timeout_s: float | None) -> Answer:
         self._sock.settimeout(timeout_s)
         try:
-            if not reader.peek(1):
+            if not response.reader.peek(1):
                 raise NoAnswer(httpx.RemoteProtocolError("the server hung up without an answer"))
         except TimeoutError as error:
             raise httpx.ReadTimeout("no answer in time") from error
         except OSError as error:
             raise NoAnswer(httpx.ReadError(f"the connection broke before an answer: {error}")) from error
         _translated(response.begin)
-        _check(response)
         return response
 
 
 class Body(httpx.SyncByteStream):
     """The body of one answer, once; ``done`` is told, once, whether the connection can be used again."""
 
-    def __init__(
-        self, response: http.client.HTTPResponse, *, reuse: bool, done: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, response: Answer, *, reuse: bool, done: Callable[[bool], None]) -> None:
         """With ``reuse`` every block is a view of one buffer, which the next block overwrites."""
         self._response = response
         self._reuse = reuse
@@ -218,7 +192,7 @@ class Body(httpx.SyncByteStream):
     def _fill(self, view: memoryview) -> int:
         response = self._response
         wanted = 1 if response.length is None else min(len(view), response.length)
-        if isinstance(response.fp, _Reader):
+        if isinstance(response.fp, Reader):
             response.fp.budget = _MAX_FRAMING_BYTES
         try:
             count = _translated(lambda: response.readinto(view))
@@ -294,18 +268,3 @@ def _cause(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "cut short"
     return str(error)[:200] or type(error).__name__
-
-
-def _check(response: http.client.HTTPResponse) -> None:
-    """Refuse what two readers could read in two ways, and interim answers that the parser takes for final."""
-    headers = response.headers
-    lengths = set(headers.get_all("content-length") or ())
-    coding = (headers.get("transfer-encoding") or "chunked").strip().lower()
-    if response.status < 200:
-        raise httpx.RemoteProtocolError(f"unexpected interim answer {response.status}")
-    if any(type(defect).__name__ == "MissingHeaderBodySeparatorDefect" for defect in headers.defects):
-        raise httpx.RemoteProtocolError("malformed header")
-    if len(lengths) > 1 or not all(text.isascii() and text.isdigit() for text in lengths):
-        raise httpx.RemoteProtocolError("malformed Content-Length")
-    if coding != "chunked":
-        raise httpx.RemoteProtocolError("a transfer coding that was not asked for")

@@ -5,7 +5,6 @@ Both are ``httpx.BaseTransport``: HTTP/1.1, no redirects, nothing from the envir
 
 from __future__ import annotations
 
-import http.client
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +14,7 @@ import httpx
 
 from registry.dialing import ABANDON, AddressGuard, dial
 from registry.endpoint import Endpoint
+from registry.heads import Answer
 from registry.http1 import Body, Connection, NoAnswer, Origin, Phases, body_length, counted
 
 VIEWS = "sealift.views"
@@ -69,7 +69,7 @@ class DirectTransport(httpx.BaseTransport):
 
         return httpx.Response(
             answer.status,
-            headers=[(k.encode("latin-1"), v.encode("latin-1")) for k, v in answer.headers.raw_items()],
+            headers=answer.fields,
             stream=Body(answer, reuse=bool(request.extensions.get(VIEWS)), done=done),
             extensions={"http_version": b"HTTP/1.1"},
         )
@@ -80,7 +80,7 @@ class DirectTransport(httpx.BaseTransport):
 
     def _exchange(
         self, origin: Origin, request: httpx.Request, length: int, timeouts: Phases
-    ) -> tuple[Connection, http.client.HTTPResponse]:
+    ) -> tuple[Connection, Answer]:
         if kept := self._idle.take(origin):
             try:
                 return kept, _sent(kept, request, length, timeouts)
@@ -209,9 +209,7 @@ class _IdleConnections:
         return None
 
 
-def _sent(
-    connection: Connection, request: httpx.Request, length: int, timeouts: Phases
-) -> http.client.HTTPResponse:
+def _sent(connection: Connection, request: httpx.Request, length: int, timeouts: Phases) -> Answer:
     try:
         return connection.exchange(request, length, timeouts)
     except BaseException:
