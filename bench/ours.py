@@ -9,7 +9,8 @@ from tests.support.process import Process
 from tests.support.waiting import until
 
 UP_TIMEOUT_S = 60.0
-FAR_THREADS = 16
+FAR_THREADS, FAR_PROCESSES = 16, 8
+"""What waits for registries far away waits side by side, as regsync is told to."""
 WARM_UP = "bench/warm-up"
 """A repository of the source that holds a small image for workers to begin with."""
 
@@ -51,7 +52,8 @@ class Sealift(Contender):
 
     def _up(self, job: Job) -> Process:
         up = self._command(job, "up", "--flower-port", "0")
-        share = {"SEALIFT_WORKER_PROCESSES": str(self._processes)} if self._processes else {}
+        processes = self._processes or (FAR_PROCESSES if job.is_far else None)
+        share = {"SEALIFT_WORKER_PROCESSES": str(processes)} if processes else {}
         fleet = Process(up.argv, job.folder / "up.log", {**up.env, **share}, job.folder)
         until(lambda: "The fleet is up" in fleet.text(), UP_TIMEOUT_S, fleet.tail)
         for region in dict.fromkeys(self._regions(job)):

@@ -10,7 +10,11 @@ import http.client
 import io
 import re
 import socket
-from typing import NamedTuple
+import ssl
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAX_HEAD_BYTES = 100 * 1024
 """As httpcore: status line and headers together, interim answers included."""
@@ -18,6 +22,22 @@ _END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [^\r\n\0]*)?")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTINUE = 100
+
+
+class _Incoming(io.RawIOBase):
+    """What a socket receives, asked for without the layers of ``makefile``: TLS brings 16 KiB at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__()
+        self._sock = sock
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if isinstance(self._sock, ssl.SSLSocket):
+            return self._sock.read(len(memoryview(buffer)), buffer)  # type: ignore[return-value]
+        return self._sock.recv_into(buffer)
 
 
 class Reader(io.BufferedReader):
@@ -61,7 +81,7 @@ class Answer(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, method: str) -> None:
         super().__init__(sock, method=method)
         self.fp.close()
-        self.fp = self.reader = Reader(sock.makefile("rb", buffering=0))
+        self.fp = self.reader = Reader(_Incoming(sock))
         self._is_headless = method == "HEAD"
 
     def begin(self) -> None:

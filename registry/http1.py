@@ -115,8 +115,11 @@ class Connection:
         return self._read_head(response, timeouts.read)
 
     def _send(self, data: bytes | memoryview) -> None:
+        """All of it; the timeout is for each part that the peer takes, where ``sendall`` has one for all."""
+        left = memoryview(data)
         try:
-            self._sock.sendall(data)
+            while left:
+                left = left[self._sock.send(left) :]
         except TimeoutError as error:
             raise _Unsent(httpx.WriteTimeout("the server takes no more bytes")) from error
         except OSError as error:

@@ -14,7 +14,7 @@ from typing import Protocol
 from registry.descriptor import Descriptor
 from registry.manifest import Manifest
 
-BLOCK = 256 * 1024
+BLOCK = 2**20
 """Bytes moved at once: below it system calls dominate, above it nothing is gained (docs/performance.md)."""
 
 

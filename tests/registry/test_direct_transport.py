@@ -14,7 +14,7 @@ from tests.support.exchanges import LOOPBACK_IS_FINE, Stream, fetch, request, up
 from tests.support.waiting import until
 from tests.support.wire import Call, Script, Wire, answering, in_turn
 
-BODY = bytes(range(256)) * 3 * 1024 + b"seventeen more..."
+BODY = bytes(range(256)) * (3 * BLOCK // 256) + b"seventeen more..."
 
 
 @pytest.fixture(scope="module")
