@@ -28,7 +28,7 @@ TlsSource = Callable[[], ssl.SSLContext]
 
 
 class DirectTransport(httpx.BaseTransport):
-    """Moves bodies between a blocking socket and its caller in blocks of BLOCK bytes, without layers in between.
+    """Moves bodies between a blocking socket and its caller in blocks of BLOCK bytes, with no layers between.
 
     Thread-safe. A request is sent once; only one without a body is sent again, once and on a fresh
     connection, where a kept-alive connection proves dead before any byte of an answer.
