@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 from contextlib import suppress
@@ -74,6 +75,7 @@ def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
 
 def _prepare(**_: Any) -> None:
     _heartbeat.clear()
+    importlib.import_module("registry.connections")  # once, for all processes that the pool forks from here
 
 
 def _begin(**_: Any) -> None:
