@@ -45,7 +45,7 @@ def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
     if fleet.redis_url is not None:
         yield ("redis_url",), fleet.redis_url.get_secret_value()
     for host, registry in fleet.registries.items():
-        for key in ("username", "password", "proxy"):
+        for key in ("username", "password", "proxy", "listing_token"):
             if value := getattr(registry, key):
                 yield ("registries", host, key), value
         for place, account in enumerate(registry.accounts):

@@ -118,6 +118,18 @@ class RegistryConfig(_Model):
         description="Of the pulls that the registry says it allows: what only the release lane may use.",
     )
 
+    listing: Literal["catalog", "dockerhub", "quay", "gitlab", "harbor"] | None = Field(
+        default=None,
+        description="How its repositories are listed for a wildcard; unset: as Docker Hub, quay.io and "
+        "gitlab.com are known to, others by their catalog.",
+    )
+    listing_host: str | None = Field(
+        default=None, description="Where the API for that is; unset: at the registry's own host."
+    )
+    listing_token: Annotated[str, AfterValidator(check_secret)] | None = Field(
+        default=None, description="What that API wants to be shown: env:NAME or file:PATH."
+    )
+
     @model_validator(mode="after")
     def _pairs(self) -> Self:
         for one, other in (("username", "password"), ("client_cert", "client_key")):
@@ -134,7 +146,9 @@ class RegistryConfig(_Model):
 class TargetConfig(_Model):
     """One repository to write, and the region whose workers write it."""
 
-    repository: str = Field(description="host/repository, or oci:DIR for an image layout folder.")
+    repository: str = Field(
+        description="host/repository, or oci:DIR for an image layout folder; with the wildcard of the source."
+    )
     region: RegionName = Field(default=DEFAULT_REGION, description="The region whose workers write it.")
 
     @classmethod
@@ -156,6 +170,20 @@ class TagRules(_Model):
         return {"anyOf": [patterns, handler.resolve_ref_schema(handler(core))]}
 
 
+class RepositoryRules(_Model):
+    """Which repositories of a wildcard: any include, no exclude."""
+
+    include: tuple[str, ...] = Field(
+        default=("*",), description="Globs about what the wildcard stands for, one of which must match."
+    )
+    exclude: tuple[str, ...] = Field(default=(), description="Globs, none of which may match.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        globs = {"type": "array", "items": {"type": "string"}}
+        return {"anyOf": [globs, handler.resolve_ref_schema(handler(core))]}
+
+
 def _target(value: object) -> object:
     return {"repository": value} if isinstance(value, str) else value
 
@@ -166,7 +194,7 @@ def _some(targets: tuple[TargetConfig, ...]) -> tuple[TargetConfig, ...]:
     return targets
 
 
-def _tags(value: object) -> object:
+def _rules(value: object) -> object:
     if isinstance(value, str):
         raise ValueError(f"must be a list or a mapping; write [{value}]")  # noqa: TRY004 - pydantic's protocol
     return {"include": value} if isinstance(value, list) else value
@@ -176,15 +204,21 @@ class Mirror(_Model):
     """A source repository, its targets, which tags, on what terms."""
 
     name: MirrorName = Field(description="Names the mirror in commands and reports; once in the file.")
-    source: str = Field(description="host/repository to read, without tag; or oci:DIR.")
+    source: str = Field(
+        description="host/repository to read, without tag; or oci:DIR; or host/prefix/* for all below it."
+    )
     targets: Annotated[
         tuple[Annotated[TargetConfig, BeforeValidator(_target)], ...], AfterValidator(_some)
     ] = Field(
         json_schema_extra={"minItems": 1},
         description="Repositories to write: each a text (region local), or region and repository.",
     )
-    tags: Annotated[TagRules, BeforeValidator(_tags)] = Field(
+    tags: Annotated[TagRules, BeforeValidator(_rules)] = Field(
         default_factory=TagRules, description="A list of patterns, or include, exclude, newest, newest_by."
+    )
+    repositories: Annotated[RepositoryRules, BeforeValidator(_rules)] = Field(
+        default_factory=RepositoryRules,
+        description="Of a source with *: a list of globs, or include and exclude.",
     )
     platforms: tuple[PlatformName, ...] = Field(
         default=(), description="Which images of an index are copied; empty: all. The index keeps its digest."

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mirror.engine import Engine
-from mirror.ledger import Listed
 from mirror.ledger.batches import Associate
+from mirror.ledger.sources import Listed
 from registry.errors import NotFound, Refused
 from registry.reference import LAYOUT
 from registry.referrers import fallback_tag
@@ -23,9 +23,10 @@ def digest_tags_of(digest: str) -> tuple[str, ...]:
     return (*_cosign_tags_of(digest), fallback_tag(digest))
 
 
-def listed_for(engine: Engine, run: str, digests: Iterable[str], host: str) -> Listed:
-    """Digest tags of ``digests`` that the run's listing of the source showed, which is ``host``."""
-    return engine.ledger.digest_tags(run, [name for one in digests for name in digest_tags_of(one)], host)
+def listed_for(engine: Engine, run: str, digests: Iterable[str], source: Repository) -> Listed:
+    """Digest tags of ``digests`` that the run's listing of the source showed."""
+    names = [name for one in digests for name in digest_tags_of(one)]
+    return engine.ledger.sources.digest_tags(run, source.name, names)
 
 
 def associates(
@@ -80,6 +81,6 @@ class _Asking:
         for descriptor in answer:
             found.append(Associate(digest, descriptor))
             if depth < MAX_DEPTH:
-                deeper = listed_for(self.engine, self.run, [descriptor.digest], self.source.host).tags
+                deeper = listed_for(self.engine, self.run, [descriptor.digest], self.source).tags
                 found += self.referrers(descriptor.digest, deeper, depth + 1)
         return found

@@ -115,9 +115,8 @@ def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
 
 
 def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision]) -> Decision:
-    spec = engine.ledger.spec(engine.ledger.batches.run_of(batch))
     with engine.ledger.deciding(batch) as view:
-        return decision(_Batch(engine, batch, spec, view))
+        return decision(_Batch(engine, batch, engine.spec_of(batch, view), view))
 
 
 def _concluded(one: _Batch, state: BatchState) -> Decision:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from mirror.ledger import Ledger
-from mirror.ledger.batches import RegionStep
+from mirror.ledger.batches import RegionStep, View
 from mirror.ledger.content import Memory
 from mirror.ledger.keys import Client
 from mirror.retry import Patience
+from mirror.spec import MirrorSpec
 from mirror.threads import Crew, Threads
-from registry.repository import Repository
+from registry.reference import Wildcard
+from registry.repository import Repository, RepositoryPage
 
 
 class Opener(Protocol):
@@ -24,6 +26,14 @@ class Opener(Protocol):
 
     def __call__(self, name: str, /, *, gives_way: bool = False) -> Repository:
         """``gives_way``: the reserve of a budget is left to others."""
+        ...
+
+
+class Lister(Protocol):
+    """The way to what is below a wildcard, a page at a time."""
+
+    def __call__(self, below: Wildcard, cursor: str, /) -> RepositoryPage:
+        """``cursor``: empty at first, then what leads on. Raises :mod:`registry.errors`."""
         ...
 
 
@@ -55,13 +65,18 @@ class Engine:
     proof_s: float = 300.0
     """How old the proof that a target holds a tag's content may be when the tag moves."""
 
+    list_repositories: Lister | None = None
+    """None where no run is of a wildcard."""
     counts_pulls: Callable[[str], bool | None] = lambda _: False
     """Whether a registry counts reading as pulls, as far as this process has heard."""
 
-    def open_source(self, run: str) -> Repository:
-        """The source of a run, on the terms of its lane."""
-        lane = self.ledger.lane(run)
-        return self.open_repository(self.ledger.spec(run).source, gives_way=lane == "backfill")
+    def spec_of(self, batch: str, view: View | None = None) -> MirrorSpec:
+        """On what terms a batch is, its own repositories among them; ``view``: the batch, if it was read."""
+        return self.ledger.spec_of(batch, view.repository if view else None)
+
+    def open_source(self, run: str, repository: str) -> Repository:
+        """A source of a run, on the terms of its lane."""
+        return self.open_repository(repository, gives_way=self.ledger.lane(run) == "backfill")
 
     def crew(self) -> AbstractContextManager[Crew]:
         """Threads for one step."""

@@ -50,6 +50,17 @@ class TagReport:
     state: TagState
     reason: str
     targets: tuple[TargetReport, ...]
+    repository: str = ""
+    """Where it was taken from, ``host/repository`` or ``oci:DIR``."""
+    ref: str = ""
+    """What it was taken from there: a tag or a digest."""
+    rest: str = ""
+    """In a run of many repositories: which one it is, as the wildcard stands for it."""
+
+    @property
+    def label(self) -> str:
+        """What tells it from the run's others; a repository that cannot be listed has no tag."""
+        return ":".join(part for part in (self.rest, self.tag) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,8 @@ class RunReport:
     states: dict[str, int]
     """Concluded tags by TagState; ``pending`` for the rest."""
     regions: tuple[RegionReport, ...]
+    repositories: int | None = None
+    """Of a wildcard: how many were listed to their end; else None."""
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
     error_kind: str = ""

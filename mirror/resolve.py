@@ -31,9 +31,9 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     that may pass: then the batch is parked until its next attempt. ``view``: the batch as it is now.
     """
     ledger = engine.ledger.batches
-    spec = engine.ledger.spec(ledger.run_of(batch))
-    source = engine.open_source(ledger.run_of(batch))
     view = view or ledger.view(batch)
+    spec = engine.spec_of(batch, view)
+    source = engine.open_source(ledger.run_of(batch), spec.source)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     targets = [target.repository for target in spec.targets if source.host not in RATIONED]
     generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 DEFAULT_REGION = "local"
 Lane = Literal["release", "backfill"]
 Finalize = Literal["all", "each"]
+ANY = "*"
+EVERYWHERE = ANY
+"""The source of a mirror whose references are given: repositories of any registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class MirrorSpec:
-    """A source repository, its targets, which tags, on what terms (the fleet file's ``mirrors`` entry)."""
+    """A source repository, its targets, which tags, on what terms (the fleet file's ``mirrors`` entry).
+
+    With a wildcard (``host/prefix/*``) as source and in every target it stands for the mirrors of many
+    repositories: one run covers them all, each batch is of one of them, and :meth:`of` says on what terms.
+    """
 
     name: str
     source: str
@@ -36,6 +44,51 @@ class MirrorSpec:
     finalize: Finalize = "all"
     refs: tuple[tuple[str, str], ...] = ()
     """Exact (target tag, source tag or digest) pairs; where given, nothing is listed or selected."""
+    repositories: tuple[str, ...] = (ANY,)
+    """Of a wildcard: globs about what it stands for, one of which must match."""
+    not_repositories: tuple[str, ...] = ()
+    """... and none of which may."""
+    given: str = ""
+    """The digest of a list of references that is in the ledger: then no repositories are listed."""
+    rest: str = ""
+    """Of one of the repositories of a wildcard: what the wildcard stands for."""
+
+    @property
+    def is_wildcard(self) -> bool:
+        return self.source == EVERYWHERE or self.source.endswith(f"/{ANY}")
+
+    @property
+    def has_many(self) -> bool:
+        """Whether a run has a list of repositories, and each batch its own."""
+        return self.is_wildcard or bool(self.given)
+
+    def rest_of(self, repository: str) -> str:
+        """What the wildcard stands for in ``host/repository``; empty where it is not below the prefix."""
+        if self.source == EVERYWHERE:
+            return repository.partition("/")[2]
+        prefix = self.source.removesuffix(ANY)
+        return repository.removeprefix(prefix) if repository.startswith(prefix) else ""
+
+    def takes(self, rest: str) -> bool:
+        """Whether a repository is one of the wildcard's, by what the wildcard stands for."""
+        return any(fnmatchcase(rest, glob) for glob in self.repositories) and not any(
+            fnmatchcase(rest, glob) for glob in self.not_repositories
+        )
+
+    def of(self, repository: str) -> MirrorSpec:
+        """The mirror of one of the repositories: its own source, targets and name.
+
+        Itself where it names one repository anyway, or ``repository`` is not one of its own.
+        """
+        rest = self.rest_of(repository) if self.is_wildcard else ""
+        if not rest:
+            return self
+        targets = tuple(
+            replace(one, repository=f"{one.repository.removesuffix(ANY)}{rest}") for one in self.targets
+        )
+        return replace(
+            self, name=f"{self.name}/{rest}", source=repository, targets=targets, given="", rest=rest
+        )
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -62,14 +62,14 @@ class Stage:
         cls, engine: Engine, batch: str, region: str, progress: Progress, view: View | None = None
     ) -> Stage:
         """``view``: the batch as the step before has left it, if nobody can have written to it since."""
-        spec = engine.ledger.spec(engine.ledger.batches.run_of(batch))
         view = view or engine.ledger.batches.view(batch)
+        spec = engine.spec_of(batch, view)
         return cls(
             engine=engine,
             batch=batch,
             region=region,
             spec=spec,
-            source=engine.open_source(engine.ledger.batches.run_of(batch)),
+            source=engine.open_source(engine.ledger.batches.run_of(batch), spec.source),
             targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
             tags=[one for one in view.resolved if one.descriptor],
             progress=progress,

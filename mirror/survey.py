@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mirror.associates import associates, digest_tags_of, listed_for
 from mirror.graph import GraphError
-from mirror.ledger import Listed
 from mirror.ledger.batches import Associate, OutcomeState, Resolved
+from mirror.ledger.sources import Listed
 from mirror.plan import BlobWork, blob_work
 from mirror.stage import Stage
 from mirror.threads import Crew
@@ -77,7 +77,7 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
     about = [(one, digests) for one in tags if (digests := _asked_about(stage, one))]
     if not about:
         return
-    told = listed_for(stage.engine, stage.run, _digests(about), stage.source.host)
+    told = listed_for(stage.engine, stage.run, _digests(about), stage.source)
     listed = told.tags
     surveyed = list(crew.map(look, _worth_asking(stage, about, told)))
     if noted:

@@ -9,7 +9,7 @@ from registry.accounts import PooledRegistry
 from registry.client import RemoteRepository
 from registry.credentials import CredentialSource
 from registry.endpoint import Endpoint
-from registry.exchange import Observer, Registry
+from registry.exchange import Authorization, Observer, Registry
 from registry.gate import Gate
 from registry.layout import LayoutRepository
 from registry.reference import Reference
@@ -61,6 +61,17 @@ class Connections:
             if host not in self._registries:
                 self._registries[host] = self._made(host)
             return self._registries[host]
+
+    def api(self, host: str, known_as: str, authorization: Authorization) -> Registry:
+        """An API at ``host`` that has an ``authorization`` of its own; one for each ``known_as``."""
+        key = f"{host} {known_as}"  # no host has a space in it
+        with self._lock:
+            if key not in self._registries:
+                endpoint = self._endpoint(host)
+                self._registries[key] = Registry(
+                    endpoint, self._credentials, self._observer, self._gate, authorization=authorization
+                )
+            return self._registries[key]
 
     def counts_pulls(self, host: str) -> bool | None:
         """Whether ``host`` counts reading as pulls; None: not heard of yet."""

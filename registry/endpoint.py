@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from registry.reference import DOCKER_HUB, is_loopback
+
+ListingKind = Literal["catalog", "dockerhub", "quay", "gitlab", "harbor"]
+KNOWN_LISTINGS: Mapping[str, ListingKind] = {
+    DOCKER_HUB: "dockerhub",
+    "quay.io": "quay",
+    "registry.gitlab.com": "gitlab",
+}
+"""Registries that are known to list their repositories so; all others by their catalog."""
+KNOWN_LISTING_HOSTS = {DOCKER_HUB: "hub.docker.com", "registry.gitlab.com": "gitlab.com"}
+"""Where the API for that is, if not at the registry's own host."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListingTerms:
+    """How the repositories of one registry are listed, and at which host."""
+
+    kind: ListingKind
+    host: str
+
+    @classmethod
+    def usual(cls, host: str) -> ListingTerms:
+        """For a registry of which nothing else is said."""
+        return cls(KNOWN_LISTINGS.get(host, "catalog"), KNOWN_LISTING_HOSTS.get(host, host))
 
 
 @dataclass(frozen=True, slots=True)

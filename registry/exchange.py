@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
-from typing import Literal
+from typing import Literal, Protocol
 
 import httpx
 
@@ -25,7 +25,7 @@ from registry.tokens import subject
 from registry.transport import VIEWS, transport_for
 from registry.urls import origin_of
 
-Kind = Literal["manifest", "blob", "upload", "tags", "referrers", "token"]
+Kind = Literal["manifest", "blob", "upload", "tags", "referrers", "catalog", "token"]
 Observer = Callable[[str, Kind, int], None]
 """Told the method, the kind and the status of every answer, redirects and refusals included."""
 
@@ -36,6 +36,18 @@ _FINAL = frozenset({403, 404, 429})
 """Answers to a HEAD that a GET need not be tried after."""
 _about = lru_cache(maxsize=4096)(subject)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Authorization(Protocol):
+    """Which Authorization goes along; :class:`registry.auth.Authorizer` is the usual one."""
+
+    def header(self, scopes: tuple[str, ...]) -> str | None:
+        """What to send now; None: nothing."""
+        ...
+
+    def challenged(self, response: httpx.Response, scopes: tuple[str, ...], sent: str | None) -> bool:
+        """Learn from a 401 to what was sent with ``sent``; whether to send once more."""
+        ...
 
 
 class Content(httpx.SyncByteStream):
@@ -111,8 +123,12 @@ class Registry:
         observer: Observer | None = None,
         gate: Gate | None = None,
         account: str = "",
+        authorization: Authorization | None = None,
     ) -> None:
-        """``account`` names this one to the ``gate`` where the registry has several."""
+        """``account`` names this one to the ``gate`` where the registry has several.
+
+        ``authorization`` takes the place of what the registry protocol does with ``credentials``.
+        """
         self.endpoint = endpoint
         self.account = account
         self._gate = gate
@@ -124,7 +140,7 @@ class Registry:
         self._observer = observer
         tls = cache(lambda: tls_context(endpoint))
         self._reading, self._writing, self._asking = (transport_for(endpoint, tls) for _ in range(3))
-        self._authorizer = Authorizer(endpoint, credentials, self._ask_for_token)
+        self._authorizer = authorization or Authorizer(endpoint, credentials, self._ask_for_token)
 
     def close(self) -> None:
         for transport in (self._reading, self._writing, self._asking):

@@ -22,6 +22,9 @@ _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(rf"(?P<name>{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{{1,5}}))?")
+_SOME = "a"
+"""Stands in for a repository's last part where only what comes before it is given."""
+ANY = "*"
 MAX_NAME = 255
 MAX_PORT = 65535
 
@@ -89,6 +92,46 @@ class Reference:
         if is_digest(tag_or_digest):
             return replace(self, tag=None, digest=tag_or_digest)
         return replace(self, tag=check_tag(tag_or_digest), digest=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Wildcard:
+    """``host/*`` or ``host/prefix/*``: every repository below the prefix; ``oci:DIR/*``: folders there."""
+
+    host: str
+    prefix: str
+    """Empty, or what every repository's name begins with, ``/`` at its end included."""
+
+    @classmethod
+    def parse(cls, text: str) -> Wildcard:
+        """Raise MalformedReference unless ``text`` ends in ``/*`` and has no other ``*``."""
+        body = text.removesuffix(f"/{ANY}")
+        if body == text or ANY in body:
+            raise MalformedReference(
+                f"{text!r}: {ANY!r} stands for all that is below a prefix: it comes last, as in ghcr.io/org/*"
+            )
+        if body.startswith(LAYOUT):
+            folder = _parse_layout(body)
+            if folder != folder.bare:
+                raise MalformedReference(f"{text!r}: the path of a layout folder may not hold ':' or '@'")
+            return cls(LAYOUT, f"{folder.repository}/")
+        host, below = _split_host(f"{body}/{_SOME}")
+        host = _check_host(host, text)
+        check_repository(below, text, host)
+        return cls(host, below.removesuffix(_SOME))
+
+    def __str__(self) -> str:
+        return f"{self.prefix_name}{ANY}"
+
+    @property
+    def prefix_name(self) -> str:
+        """What the full name of every repository begins with."""
+        return f"{LAYOUT}{self.prefix}" if self.host == LAYOUT else f"{self.host}/{self.prefix}"
+
+
+def is_wildcard(text: str) -> bool:
+    """Whether ``text`` is meant as one, well written or not."""
+    return ANY in text
 
 
 def check_tag(tag: str) -> str:

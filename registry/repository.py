@@ -30,6 +30,15 @@ class Upload:
         return "Upload(location=...)"
 
 
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """Repositories of one page in the registry's order, as references name them without the host."""
+
+    names: tuple[str, ...]
+    following: str | None
+    """What leads to the next page; None: there is none."""
+
+
 class Pieces(Protocol):
     """Uploads in pieces: of what has arrived nothing is sent again, whoever goes on with the session."""
 

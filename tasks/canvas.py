@@ -112,7 +112,7 @@ def unflip_everywhere(ledger: Ledger, batch: str) -> None:
 
 def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
     """One large blob as a task of its own, to be added to the chord of its ``land``."""
-    spec = ledger.spec(ledger.batches.run_of(batch))
+    spec = ledger.spec_of(batch)
     title = f"haul · {spec.name} {digest[:19]}… → {region}"
     return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
 
@@ -146,7 +146,7 @@ def _in_regions(ledger: Ledger, header: str, batch: str, body: str, regions: Seq
 
 def _batch_task(ledger: Ledger, name: str, batch: str, tags: Tags | None = None) -> Signature:
     run = ledger.batches.run_of(batch)
-    shown = f"{name} · {title(ledger.spec(run), tags or ledger.batches.tags(batch))}"
+    shown = f"{name} · {title(ledger.spec_of(batch), tags or ledger.batches.tags(batch))}"
     return _control(name, [batch], shown, turn_of(ledger, name, run))
 
 
@@ -154,7 +154,7 @@ def _region_task(
     ledger: Ledger, name: str, batch: str, region: str, *, first: bool = False, tags: Tags | None = None
 ) -> Signature:
     run = ledger.batches.run_of(batch)
-    shown = f"{name} · {title(ledger.spec(run), tags or ledger.batches.tags(batch))} → {region}"
+    shown = f"{name} · {title(ledger.spec_of(batch), tags or ledger.batches.tags(batch))} → {region}"
     turn: Turn = "first" if first else turn_of(ledger, name, run)
     return _task(name, [batch, region], region, shown, turn)
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, groupby
 from typing import NamedTuple
 
+from mirror.ledger.sources import Entry, Staged
+from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 from tasks import canvas
 from tasks.runtime import Runtime
+
+_NOTHING_FAILED = "run {} has no failed tag; `sealift sync` starts a new run of everything"
 
 
 class NothingFailed(ValueError):
@@ -22,21 +28,37 @@ class Started(NamedTuple):
     """Else it was under way already, and has been joined."""
 
 
-def start(rt: Runtime, spec: MirrorSpec, lane: Lane = "release") -> str:
-    """Write the run to the ledger, then send the message about it; returns its id."""
-    run = rt.ledger.create_run(spec, lane)
+def start(
+    rt: Runtime, spec: MirrorSpec, lane: Lane = "release", references: Iterable[Entry] | None = None
+) -> str:
+    """Write the run to the ledger, then send the message about it; returns its id.
+
+    ``references``: what the run is about instead of all that the spec's source has.
+    """
+    spec, staged = _given(rt, spec, references)
+    run = rt.ledger.create_run(spec, lane, staged)
     canvas.send_enumerate(rt.ledger, run)
     return run
 
 
-def start_backfill(rt: Runtime, spec: MirrorSpec) -> Started:
+def start_backfill(rt: Runtime, spec: MirrorSpec, references: Iterable[Entry] | None = None) -> Started:
     """The same in the backfill lane; one on the same terms that is still open is joined, not doubled.
 
     A message is sent for that one, too: whoever asked for it first may have died before sending any.
     """
-    run, is_new = rt.ledger.create_or_join_run(spec, "backfill")
+    spec, staged = _given(rt, spec, references)
+    run, is_new = rt.ledger.create_or_join_run(spec, "backfill", staged)
     canvas.send_enumerate(rt.ledger, run)
     return Started(run, is_new)
+
+
+def _given(
+    rt: Runtime, spec: MirrorSpec, references: Iterable[Entry] | None
+) -> tuple[MirrorSpec, Staged | None]:
+    if references is None:
+        return spec, None
+    staged = rt.ledger.sources.stage(references)
+    return replace(spec, given=staged.digest), staged
 
 
 def retry(rt: Runtime, run: str) -> str:
@@ -48,13 +70,35 @@ def retry(rt: Runtime, run: str) -> str:
     """
     report, spec = rt.ledger.run_report(run), rt.ledger.spec(run)
     lane: Lane = rt.ledger.lane(run)
+    if spec.has_many:
+        return _retry_many(rt, report, spec, lane)
     if report.error:
         return start(rt, spec, lane)
     failed = {one.tag for one in rt.ledger.tag_reports(run) if one.state in {"failed", "cancelled"}}
     if not failed:
-        raise NothingFailed(f"run {run} has no failed tag; `sealift sync` starts a new run of everything")
+        raise NothingFailed(_NOTHING_FAILED.format(run))
     refs = dict(spec.refs)
     return start(rt, replace(spec, refs=tuple((tag, refs.get(tag, tag)) for tag in sorted(failed))), lane)
+
+
+def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane) -> str:
+    """The same of a run of many repositories, and of a list that was given what was not reached."""
+    if report.error and not spec.given:
+        return start(rt, spec, lane)
+    left = rt.ledger.sources.left(report.run) if spec.given else iter(())
+    again = chain(_failed(rt.ledger.tag_reports(report.run)), left)
+    first = next(again, None)
+    if first is None:
+        raise NothingFailed(_NOTHING_FAILED.format(report.run))
+    return start(rt, replace(spec, given=""), lane, chain((first,), again))
+
+
+def _failed(tags: Iterable[TagReport]) -> Iterator[Entry]:
+    """What failed by its repository; of one that could not be listed all of it."""
+    failed = (one for one in tags if one.state in {"failed", "cancelled"})
+    for repository, group in groupby(failed, key=lambda one: one.repository):
+        refs = tuple((one.tag, one.ref) for one in group)
+        yield Entry(repository, refs if all(tag for tag, _ in refs) else ())
 
 
 def pause(rt: Runtime, run: str) -> bool:

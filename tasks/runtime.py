@@ -22,12 +22,20 @@ from mirror.ledger.content import Memory
 from mirror.retry import Patience
 from registry.redact import redacted
 from tasks.canvas import PRIORITY
-from tasks.terms import account_entries, allowance_of, credential_entries, endpoint_of
+from tasks.terms import (
+    account_entries,
+    allowance_of,
+    credential_entries,
+    endpoint_of,
+    listing_of,
+    listing_tokens,
+)
 
 if TYPE_CHECKING:
     from registry.connections import (
         Connections,
     )  # brings httpx, which a command that sends work does not need
+    from registry.listings import Lists
 
 
 class BrokerUnreachable(Exception):
@@ -64,6 +72,7 @@ class Runtime:
         return Engine(
             ledger=self.ledger,
             open_repository=self.connections.open,
+            list_repositories=lists_of(self.fleet, self.connections).page,
             counts_pulls=self.connections.counts_pulls,
             patience=Patience(settings.attempts, settings.retry_budget_s),
             limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
@@ -142,6 +151,20 @@ def connections_of(settings: Settings, fleet: Fleet, ledger: Ledger | None = Non
         usual_credentials(credential_entries(fleet)),
         gate=Budget(ledger, lambda host: allowance_of(fleet, host)) if ledger else None,
         accounts=accounts,
+    )
+
+
+def lists_of(fleet: Fleet, connections: Connections) -> Lists:
+    """How registries list their repositories, by their own accounts and the tokens of the fleet file."""
+    from registry.credentials import ExplicitCredentials
+    from registry.docker_config import usual_credentials
+    from registry.listings import Lists
+
+    return Lists(
+        connections,
+        usual_credentials(credential_entries(fleet)),
+        ExplicitCredentials(listing_tokens(fleet)),
+        lambda host: listing_of(fleet, host),
     )
 
 

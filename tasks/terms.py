@@ -20,10 +20,12 @@ from mirror.budget import Allowance
 from mirror.select import Selection
 from mirror.spec import MirrorSpec, Target
 from registry.credentials import CredentialEntry
-from registry.endpoint import Endpoint, Timeouts
-from registry.reference import MalformedReference, Reference
+from registry.endpoint import Endpoint, ListingTerms, Timeouts
+from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
+from tasks.clashes import clashes
 
 Where = tuple[str | int, ...]
+_REPOSITORY_GLOB = re.compile(r"[a-z0-9._/*?\[\]!-]+")
 _PLAIN_NAME = re.compile(r"(?:env:)?[A-Za-z0-9_-]{1,64}")
 
 
@@ -43,7 +45,7 @@ def check_fleet(fleet: Fleet) -> None:
     """Raise FleetError with everything that structure and types let through."""
     problems: list[Problem] = list(_registry_problems(fleet))
     specs = [_spec(mirror, fleet, problems) for mirror in fleet.mirrors]
-    problems += _clashes(fleet, specs)
+    problems += clashes(fleet, specs)
     if problems:
         raise FleetError(_ordered(problems))
 
@@ -96,6 +98,22 @@ def allowance_of(fleet: Fleet, host: str) -> Allowance:
     return Allowance(config.requests_per_minute, config.reserve_percent / 100)
 
 
+def listing_of(fleet: Fleet, host: str) -> ListingTerms:
+    """How the repositories of ``host`` are listed, and where."""
+    _, config = _registry(fleet, host)
+    usual = ListingTerms.usual(host)
+    return ListingTerms(config.listing or usual.kind, config.listing_host or usual.host)
+
+
+def listing_tokens(fleet: Fleet) -> dict[str, CredentialEntry]:
+    """What listing APIs want to be shown, by the registry's host, still as ``env:`` and ``file:``."""
+    return {
+        canonical: CredentialEntry("", _placed(config.listing_token, fleet))
+        for host, config in fleet.registries.items()
+        if config.listing_token and (canonical := host_of(host))
+    }
+
+
 def _known_as(username: str) -> str:
     """The name as the file spells it, the same for the whole fleet; an e-mail address as its hash."""
     if _PLAIN_NAME.fullmatch(username):
@@ -108,13 +126,16 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
     before = len(problems)
     at: Where = ("mirrors", _position(mirror, fleet))
     source = _repository(fleet, (*at, "source"), mirror.source, problems)
+    is_sound = len(problems) == before
     names: dict[str, int] = {}
     targets: list[Target] = []
     for place, target in enumerate(mirror.targets):
         where = (*at, "targets", place, "repository")
+        known = len(problems)
         name = _repository(fleet, where, target.repository, problems)
-        if name == source:
-            problems.append(fleet.problem(where, f"{name} is the source itself; name another repository"))
+        fault = misfit(source, name) if is_sound and len(problems) == known else ""
+        if fault:
+            problems.append(fleet.problem(where, fault))
         elif name in names:
             first = fleet.line_of(*at, "targets", names[name])
             problems.append(fleet.problem(where, f"{name} is a target already ({first}); keep one of them"))
@@ -131,14 +152,49 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         platforms=mirror.platforms,
         referrers=mirror.referrers,
         finalize=mirror.finalize,
+        repositories=mirror.repositories.include,
+        not_repositories=mirror.repositories.exclude,
     )
+    problems += _repository_problems(spec, fleet, at)
     problems += _pattern_problems(spec, fleet, at)
     return spec if len(problems) == before else None
+
+
+def misfit(source: str, target: str) -> str:
+    """What keeps a target from being one of the source, both by their full names; empty if nothing does."""
+    if target == source:
+        return f"{target} is the source itself; name another repository"
+    if is_wildcard(source) and not is_wildcard(target):
+        return f"{source} is many repositories; end the target with a wildcard too, as in {target}/*"
+    if is_wildcard(target) and not is_wildcard(source):
+        return f"{source} is one repository; name one to write, without '*'"
+    mine, theirs = source.removesuffix("*"), target.removesuffix("*")
+    if is_wildcard(source) and (mine.startswith(theirs) or theirs.startswith(mine)):
+        return f"{target} and the source {source} are within each other; use another prefix"
+    return ""
+
+
+def _repository_problems(spec: MirrorSpec, fleet: Fleet, at: Where) -> Iterator[Problem]:
+    """What is wrong with a wildcard, and with the choice of its repositories."""
+    if is_wildcard(spec.source) and spec.source.startswith(LAYOUT):
+        yield fleet.problem((*at, "source"), "folders are not searched for layouts; name them one by one")
+    globs = (*spec.repositories, *spec.not_repositories)
+    if not is_wildcard(spec.source) and globs != ("*",):
+        yield fleet.problem((*at, "repositories"), "belongs to a source that ends with '/*'; leave it out")
+    for key, texts in (("include", spec.repositories), ("exclude", spec.not_repositories)):
+        for place, text in enumerate(texts):
+            if not _REPOSITORY_GLOB.fullmatch(text):
+                fault = f"{text!r} is no glob about names of repositories, which are lower case"
+                yield fleet.problem((*at, "repositories", key, place), fault)
+    if not spec.repositories:
+        yield fleet.problem((*at, "repositories"), "include is empty and would select nothing; leave it out")
 
 
 def _repository(fleet: Fleet, where: Where, text: str, problems: list[Problem]) -> str:
     """The repository's full name; the text itself, and a problem, if it is none."""
     try:
+        if is_wildcard(text):
+            return str(_placed_wildcard(text, fleet))
         reference = _parsed(text, fleet)
     except MalformedReference as error:
         problems.append(fleet.problem(where, f"not a repository: {error}"))
@@ -158,6 +214,14 @@ def _parsed(text: str, fleet: Fleet) -> Reference:
     if Reference.parse(placed.name) != placed.bare:
         raise MalformedReference(f"{placed.name}: a folder's path may not hold ':' or '@'")
     return placed
+
+
+def _placed_wildcard(text: str, fleet: Fleet) -> Wildcard:
+    """The wildcard, a layout's folder from the root. Raises MalformedReference."""
+    wildcard = Wildcard.parse(text)
+    if wildcard.host != LAYOUT:
+        return wildcard
+    return Wildcard.parse(f"{LAYOUT}{fleet.resolve(wildcard.prefix.rstrip('/'))}/*")
 
 
 def _pattern_problems(spec: MirrorSpec, fleet: Fleet, at: Where) -> Iterator[Problem]:
@@ -186,33 +250,6 @@ def _fault(action: Callable[[], object]) -> str:
     return ""
 
 
-def _clashes(fleet: Fleet, specs: list[MirrorSpec | None]) -> Iterator[Problem]:
-    """Targets that two mirrors may write the same tag to: each would undo the other's work."""
-    writers: dict[str, list[tuple[int, MirrorSpec]]] = {}
-    sound = [(place, spec) for place, spec in enumerate(specs) if spec is not None]
-    for place, spec in sound:
-        for number, target in enumerate(spec.targets):
-            for other_place, other in writers.get(target.repository, []):
-                if shared := _overlap(spec, other):
-                    where = ("mirrors", place, "targets", number, "repository")
-                    at = fleet.line_of("mirrors", other_place)
-                    yield fleet.problem(
-                        where,
-                        f"mirror {other.name!r} ({at}) writes {target.repository} too, and {shared}; "
-                        "use another repository, or list different tags one by one in both",
-                    )
-            writers.setdefault(target.repository, []).append((place, spec))
-
-
-def _overlap(one: MirrorSpec, other: MirrorSpec) -> str:
-    """How two mirrors of one target may meet in a tag; empty if they cannot."""
-    mine, theirs = Selection.of(one).literals(), Selection.of(other).literals()
-    if mine is None or theirs is None:
-        return "their tags may be the same"
-    both = [tag for tag in mine if tag in set(theirs)]
-    return f"both write the tag {both[0]}" if both else ""
-
-
 def _registry_problems(fleet: Fleet) -> Iterator[Problem]:
     first: dict[str, str] = {}
     for host in fleet.registries:
@@ -229,6 +266,17 @@ def _registry_problems(fleet: Fleet) -> Iterator[Problem]:
             )
         else:
             first[canonical] = host
+            yield from _listing_problems(fleet, host, canonical)
+
+
+def _listing_problems(fleet: Fleet, key: str, host: str) -> Iterator[Problem]:
+    config, where = fleet.registries[key], ("registries", key)
+    if config.listing_host and host_of(config.listing_host) != config.listing_host:
+        fault = f"{config.listing_host!r} is not a host; write name[:port] in small letters"
+        yield fleet.problem((*where, "listing_host"), fault)
+    if config.listing_token and listing_of(fleet, host).kind == "catalog":
+        fault = "is of no use to a catalog, which takes the registry's account; say which API under listing"
+        yield fleet.problem((*where, "listing_token"), fault)
 
 
 def _registry(fleet: Fleet, host: str) -> tuple[str, RegistryConfig]:

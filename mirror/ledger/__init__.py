@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 import redis
 
@@ -25,6 +24,7 @@ from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.reports import report_of
+from mirror.ledger.sources import Sources, Staged
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import View
 from mirror.report import RunReport, TagReport
@@ -49,14 +49,6 @@ LISTING_S = 15
 _EPOCH = 1_700_000_000
 
 
-class Listed(NamedTuple):
-    """What a run's listing says of digest tags, and the ledger of the source's referrers."""
-
-    tags: frozenset[str] | None
-    """None where the run has not seen all there are."""
-    has_referrers: bool
-
-
 class UnknownRun(LookupError):
     """No run of that name is in the ledger; ``args[0]`` is the name."""
 
@@ -65,7 +57,7 @@ class UnknownRun(LookupError):
 
 
 class Ledger:
-    """Runs, and through ``batches``, ``content`` and ``turns`` everything below them."""
+    """Runs, and through ``batches``, ``content``, ``sources`` and ``turns`` everything below them."""
 
     def __init__(
         self,
@@ -81,11 +73,13 @@ class Ledger:
         """
         self._replicas, self._can_confirm = replicas, True
         self._known: dict[str, tuple[MirrorSpec, Lane]] = {}
+        self._repositories: dict[str, str] = {}
         self._redis = client
         self.keys = Keys(prefix)
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
+        self.sources = Sources(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
@@ -99,16 +93,23 @@ class Ledger:
 
     # -- a run's life ------------------------------------------------------------------------------
 
-    def create_run(self, spec: MirrorSpec, lane: Lane) -> str:
-        """Write an open run, before any message about it is sent; returns its id (sorts by time)."""
-        return self._begin(spec, lane, ())[0]
+    def create_run(self, spec: MirrorSpec, lane: Lane, staged: Staged | None = None) -> str:
+        """Write an open run, before any message about it is sent; returns its id (sorts by time).
 
-    def create_or_join_run(self, spec: MirrorSpec, lane: Lane) -> tuple[str, bool]:
+        ``staged``: the list of references that the run is about, whose digest the spec has.
+        """
+        return self._begin(spec, lane, staged, ())[0]
+
+    def create_or_join_run(
+        self, spec: MirrorSpec, lane: Lane, staged: Staged | None = None
+    ) -> tuple[str, bool]:
         """The same, unless one on the very same terms is open: then that one; and whether it is new."""
         terms = json.dumps([spec.document(), lane], sort_keys=True)
-        return self._begin(spec, lane, [self.keys.alike(sha256(terms.encode()).hexdigest())])
+        return self._begin(spec, lane, staged, [self.keys.alike(sha256(terms.encode()).hexdigest())])
 
-    def _begin(self, spec: MirrorSpec, lane: Lane, alike: Sequence[str]) -> tuple[str, bool]:
+    def _begin(
+        self, spec: MirrorSpec, lane: Lane, staged: Staged | None, alike: Sequence[str]
+    ) -> tuple[str, bool]:
         fields = {
             "spec": json.dumps(spec.document()),
             "lane": lane,
@@ -118,7 +119,8 @@ class Ledger:
         flat = [part for pair in fields.items() for part in pair]
         while True:  # an id that another run of this second has is drawn again
             run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
-            keys = [self.keys.run(run), self.keys.runs, self.keys.open, *alike]
+            lists = [self.keys.repositories(run), self.keys.staged(staged.token if staged else "")]
+            keys = [self.keys.run(run), self.keys.runs, self.keys.open, *lists, *alike]
             answer: bytes | None = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat])
             if answer is not None:
                 begun = answer.decode()
@@ -128,6 +130,18 @@ class Ledger:
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""
         return self._terms(run)[0]
+
+    def spec_of(self, batch: str, repository: str | None = None) -> MirrorSpec:
+        """On what terms the batch is: of a run of many repositories those of its own.
+
+        ``repository``: the batch's, where the caller has read it already.
+        """
+        spec = self.spec(self.batches.run_of(batch))
+        if not spec.is_wildcard:
+            return spec
+        if repository is None:
+            repository = self._repositories.get(batch) or self.batches.repository(batch)
+        return spec.of(repository)
 
     def lane(self, run: str) -> Lane:
         return self._terms(run)[1]
@@ -178,17 +192,23 @@ class Ledger:
         batches: Sequence[Sequence[tuple[str, str]]],
         *,
         listed: bool,
+        repository: str = "",
+        is_through: bool = False,
+        repositories: Sequence[str] = (),
     ) -> bool:
         """Append batches of (target tag, source ref) pairs and move the cursor, in one step.
 
+        Of a run of many repositories the batches are of ``repository``, whose turn it is until it
+        ``is_through``; ``repositories`` are those that come next.
         False, and nothing is changed, where the cursor is not at ``cursor`` any more (another enumeration
         of this run was faster) or the run is not open.
         """
         flat = [part for tags in batches for part in (json.dumps(list(tags)), len(tags))]
+        own = [repository, int(is_through), len(repositories), *repositories]
         return bool(
             self._add(
-                [self.keys.run(run), self.keys.queue(run), self.keys.open],
-                [run, cursor, following, int(listed), self.keys.batch_root, *flat],
+                [self.keys.run(run), self.keys.queue(run), self.keys.open, self.keys.repositories(run)],
+                [run, cursor, following, int(listed), self.keys.batch_root, *own, *flat],
             )
         )
 
@@ -196,7 +216,7 @@ class Ledger:
         """Set further batches going, up to ``window`` in flight; returns those to begin, with their tags."""
         pipe = self._redis.pipeline(transaction=False)
         self._ask_open(pipe, run, window)
-        return _opened(pipe.execute()[0])
+        return self._opened(pipe.execute()[0])
 
     def refill(self, run: str, window: int) -> tuple[dict[str, list[tuple[str, str]]], bool]:
         """The same where room was made; and whether the caller should have the run's list read on.
@@ -208,11 +228,22 @@ class Ledger:
         names = (self.keys.run(run), self.keys.queue(run), self.keys.listing(run))
         pipe.eval(scripts.WANTS_LISTING, len(names), *names, window, LISTING_S)
         opened, wants_listing = pipe.execute()
-        return _opened(opened), bool(wants_listing)
+        return self._opened(opened), bool(wants_listing)
 
     def _ask_open(self, pipe: Client, run: str, window: int) -> None:
         names = (self.keys.queue(run), self.keys.flight(run), self.keys.open, self.keys.run(run))
         pipe.eval(scripts.OPEN_WINDOW, len(names), *names, window, self.keys.batch_root)
+
+    def _opened(self, parts: Sequence[bytes]) -> dict[str, list[tuple[str, str]]]:
+        """From (batch id, tags, repository) one after the other; whoever opens a batch soon names it."""
+        if len(self._repositories) >= KNOWN_RUNS:
+            self._repositories.clear()
+        ids = [batch.decode() for batch in parts[::3]]
+        self._repositories.update(zip(ids, (one.decode() for one in parts[2::3]), strict=True))
+        return {
+            batch: [(tag, ref) for tag, ref in json.loads(tags)]
+            for batch, tags in zip(ids, parts[1::3], strict=True)
+        }
 
     def fail_run(self, run: str, error: str, kind: str) -> bool:
         """End an open run as a whole, with the reason."""
@@ -296,26 +327,6 @@ class Ledger:
         """The run's list is read on when there is room: whoever makes it may ask for that again."""
         self._redis.delete(self.keys.listing(run))
 
-    def add_digest_tags(self, run: str, tags: Sequence[str], *, complete: bool = False) -> None:
-        """Digest tags (``sha256-….sig``) that the source's listing showed; ``complete``: these are all."""
-        if complete:
-            self._redis.hset(self.keys.run(run), "digest_tags_listed", "1")
-        if tags:
-            self._redis.sadd(self.keys.digest_tags(run), *tags)
-            self._redis.expire(self.keys.digest_tags(run), KEEP_S)
-
-    def digest_tags(self, run: str, names: Sequence[str], host: str = "") -> Listed:
-        """Those of ``names`` that were listed; and whether ``host`` was ever seen to have referrers."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hexists(self.keys.run(run), "digest_tags_listed")
-        pipe.exists(self.keys.referrers_api(host))
-        if names:
-            pipe.smismember(self.keys.digest_tags(run), list(names))
-        is_complete, has_referrers, *answers = pipe.execute()
-        known = answers[0] if names else ()
-        found = frozenset(name for name, there in zip(names, known, strict=True) if there)
-        return Listed(found if is_complete else None, bool(has_referrers))
-
     # -- steps of batches --------------------------------------------------------------------------
 
     def take_view(self, place: str, batch: str) -> tuple[Lease, View] | None:
@@ -377,18 +388,12 @@ class Ledger:
     def tag_reports(self, run: str) -> Iterator[TagReport]:
         """Every tag of the run in the order of the listing, read batch by batch; UnknownRun."""
         (count,) = self._fields(run, "batches")
-        spec = self.spec(run)
         for index in range(int(count)):
-            yield from self.batches.tag_reports(f"{run}.{index}", spec)
+            batch = f"{run}.{index}"
+            yield from self.batches.tag_reports(batch, self.spec_of(batch))
 
     def _fields(self, run: str, *names: str) -> list[str]:
         values = self._redis.hmget(self.keys.run(run), list(names))
         if values[0] is None:
             raise UnknownRun(run)
         return [value.decode() if value is not None else "" for value in values]
-
-
-def _opened(parts: Sequence[bytes]) -> dict[str, list[tuple[str, str]]]:
-    """From (batch id, tags) one after the other."""
-    pairs = zip(parts[::2], parts[1::2], strict=True)
-    return {batch.decode(): [(tag, ref) for tag, ref in json.loads(tags)] for batch, tags in pairs}

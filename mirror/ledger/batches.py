@@ -77,6 +77,11 @@ class Batches:
     def run_of(batch: str) -> str:
         return batch.rpartition(".")[0]
 
+    def repository(self, batch: str) -> str:
+        """Of a run of many repositories the one that the batch is of; else empty."""
+        value = self._redis.hget(self._keys.batch(batch), "repository")
+        return value.decode() if value else ""
+
     def state(self, batch: str) -> BatchState:
         return _state(self._redis.hget(self._keys.batch(batch), "state"))
 
@@ -349,6 +354,7 @@ def _view(answers: Sequence[Any]) -> View:
     row, tags, outcomes, associates, (run_state, waits), (seconds, micros) = answers
     return View(
         state=_state(row.get(b"state")),
+        repository=row.get(b"repository", b"").decode(),
         done=done_of(row),
         resolved=resolved_of(row.get(b"tags"), tags),
         outcomes=outcomes_of(outcomes),

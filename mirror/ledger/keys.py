@@ -43,8 +43,14 @@ class Keys:
     def progress(self, run: str) -> str:
         return f"{self.root}run:{run}:progress"
 
-    def digest_tags(self, run: str) -> str:
-        return f"{self.root}run:{run}:digest-tags"
+    def digest_tags(self, run: str, repository: str) -> str:
+        return f"{self.root}run:{run}:digest-tags:{repository}"
+
+    def repositories(self, run: str) -> str:
+        return f"{self.root}run:{run}:repositories"
+
+    def staged(self, token: str) -> str:
+        return f"{self.root}staged:{token}"
 
     @property
     def batch_root(self) -> str:

@@ -40,6 +40,7 @@ def report_of(
         listed=row["listed"] == "1",
         tags=tags,
         states=states,
+        repositories=int(row.get("repositories", "0")) if spec.is_wildcard and not spec.given else None,
         regions=_regions(progress, spec),
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),

@@ -95,14 +95,21 @@ return 1
 CREATE_RUN = (
     _NOW
     + """
--- KEYS run, runs, open, then the key of all runs like it where it may join one
+-- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one
 -- ARGV run id, run root, seconds to keep that key, field, value, ...
 -- The id of the run, this one or that one; nothing where the id is taken.
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
-if #KEYS == 4 then
-  local other = redis.call('GET', KEYS[4])
-  if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then return other end
-  redis.call('SET', KEYS[4], ARGV[1], 'EX', ARGV[3])
+if #KEYS == 6 then
+  local other = redis.call('GET', KEYS[6])
+  if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then
+    redis.call('DEL', KEYS[5])
+    return other
+  end
+  redis.call('SET', KEYS[6], ARGV[1], 'EX', ARGV[3])
+end
+if redis.call('EXISTS', KEYS[5]) == 1 then
+  redis.call('RENAME', KEYS[5], KEYS[4])
+  redis.call('PERSIST', KEYS[4])
 end
 for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now), 'listed', '0', 'cursor', '',
@@ -115,7 +122,7 @@ return ARGV[1]
 
 _KEEP_RUN = """
 local function keep_run(run_key)
-  for _, part in ipairs({'', ':progress', ':digest-tags', ':flight'}) do
+  for _, part in ipairs({'', ':progress', ':repositories', ':flight'}) do
     redis.call('EXPIRE', run_key .. part, 30 * 86400)
   end
 end
@@ -138,24 +145,71 @@ end
 """
 )
 
+# What is listed next is moved on by one of those who list.
+_LIST = """
+local function may_list(run_key, cursor)
+  local r = redis.call('HMGET', run_key, 'cursor', 'listed', 'state')
+  return r[1] == cursor and r[2] ~= '1' and r[3] == 'open'
+end
+local function move_list(run_key, open_key, run_id, cursor, listed)
+  redis.call('HSET', run_key, 'cursor', cursor, 'listed', listed)
+  redis.call('ZADD', open_key, now, run_id)
+  end_run(run_key, open_key, run_id)
+end
+local function add_batch(run_key, root, run_id, state, repository)
+  local id = run_id .. '.' .. (redis.call('HINCRBY', run_key, 'batches', 1) - 1)
+  redis.call('HSET', root .. id, 'run', run_id, 'state', state, 'attempts', '0')
+  if repository ~= '' then redis.call('HSET', root .. id, 'repository', repository) end
+  return id
+end
+"""
+
 ADD_BATCHES = (
     _NOW
     + _END_RUN
+    + _LIST
     + """
--- KEYS run, queue, open; ARGV run id, expected cursor, new cursor, listed, batch root, (tags JSON, count) ...
-if redis.call('HGET', KEYS[1], 'cursor') ~= ARGV[2] then return 0 end
-if redis.call('HGET', KEYS[1], 'listed') == '1' then return 0 end
-if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
-for i = 6, #ARGV, 2 do
-  local index = redis.call('HINCRBY', KEYS[1], 'batches', 1) - 1
-  local id = ARGV[1] .. '.' .. index
-  redis.call('HSET', ARGV[5] .. id, 'run', ARGV[1], 'state', 'queued', 'tags', ARGV[i], 'attempts', '0')
+-- KEYS run, queue, open, repositories; ARGV run id, expected cursor, new cursor, listed, batch root,
+-- repository, whether it is through, how many repositories come next, those, (tags JSON, count) ...
+if not may_list(KEYS[1], ARGV[2]) then return 0 end
+-- It goes well: an outage of the source, if there was one, is over.
+if redis.call('HDEL', KEYS[1], 'trouble', 'troubles', 'trouble_until') > 0 then
+  redis.call('HDEL', KEYS[1], 'waits', 'waits_until')
+end
+local first = 9 + ARGV[8]
+for i = 9, first - 1 do redis.call('RPUSH', KEYS[4], ARGV[i]) end
+if ARGV[7] == '1' then
+  redis.call('LPOP', KEYS[4])
+  redis.call('HINCRBY', KEYS[1], 'repositories', 1)
+end
+for i = first, #ARGV, 2 do
+  local id = add_batch(KEYS[1], ARGV[5], ARGV[1], 'queued', ARGV[6])
+  redis.call('HSET', ARGV[5] .. id, 'tags', ARGV[i])
   redis.call('RPUSH', KEYS[2], id)
   redis.call('HINCRBY', KEYS[1], 'tags', ARGV[i + 1])
 end
-redis.call('HSET', KEYS[1], 'cursor', ARGV[3], 'listed', ARGV[4])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-end_run(KEYS[1], KEYS[3], ARGV[1])
+move_list(KEYS[1], KEYS[3], ARGV[1], ARGV[3], ARGV[4])
+return 1
+"""
+)
+
+# What cannot be listed is reported as what it would have been: a batch, concluded, of one nameless tag.
+FAIL_REPOSITORY = (
+    _NOW
+    + _END_RUN
+    + _LIST
+    + """
+-- KEYS run, open, repositories
+-- ARGV run id, expected cursor, new cursor, listed, batch root, repository, how it ended, seconds to keep
+if not may_list(KEYS[1], ARGV[2]) then return 0 end
+redis.call('LPOP', KEYS[3])
+local id = add_batch(KEYS[1], ARGV[5], ARGV[1], 'concluded', ARGV[6])
+redis.call('EXPIRE', ARGV[5] .. id, ARGV[8])
+redis.call('SET', ARGV[5] .. id .. ':ended', ARGV[7], 'EX', ARGV[8])
+for _, field in ipairs({'repositories', 'tags', 'concluded', 'n:failed'}) do
+  redis.call('HINCRBY', KEYS[1], field, 1)
+end
+move_list(KEYS[1], KEYS[2], ARGV[1], ARGV[3], ARGV[4])
 return 1
 """
 )
@@ -174,7 +228,9 @@ while redis.call('SCARD', KEYS[2]) < tonumber(ARGV[1]) do
   redis.call('HSET', ARGV[2] .. id, 'state', 'resolving')
   redis.call('ZADD', KEYS[3], now, id)
   table.insert(opened, id)
-  table.insert(opened, redis.call('HGET', ARGV[2] .. id, 'tags'))
+  local held = redis.call('HMGET', ARGV[2] .. id, 'tags', 'repository')
+  table.insert(opened, held[1])
+  table.insert(opened, held[2] or '')
 end
 return opened
 """

@@ -109,6 +109,8 @@ class View:
     """
 
     state: BatchState
+    repository: str
+    """The one it is of, where its run is of many."""
     done: frozenset[tuple[RegionStep, str]]
     """Steps that regions have taken."""
     resolved: list[Resolved]
@@ -219,7 +221,7 @@ def tag_reports(resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSp
         state = min(states, key=_WORST.index)
         reason = next((t.reason for t in targets if t.state == state and t.reason), "")
         digest = one.descriptor.digest if one.descriptor else None
-        yield TagReport(one.tag, digest, state, reason, targets)
+        yield TagReport(one.tag, digest, state, reason, targets, spec.source, one.ref, spec.rest)
 
 
 def pair_of(key: bytes) -> tuple[str, str]:

@@ -11,7 +11,8 @@ import pytest
 
 from mirror.associates import digest_tags_of
 from mirror.engine import Engine
-from mirror.listing import _list_digest_tags, enumerate_tags
+from mirror.listing import enumerate_tags
+from mirror.pages import _list_digest_tags
 from mirror.spec import MirrorSpec, Target
 from registry.images import build_image
 from registry.memory import MemoryRegistry
@@ -132,7 +133,9 @@ def test_the_digest_tags_of_a_long_list_are_known_before_its_first_batch(lister:
     lister.begin()
 
     assert lister.listed == 2 * PAGE
-    known = lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest)).tags
+    known = lister.engine.ledger.sources.digest_tags(
+        lister.run, f"{lister.source.host}/app", digest_tags_of(IMAGE.digest)
+    ).tags
     assert known == frozenset({signature})
 
 
@@ -141,13 +144,16 @@ def test_of_a_list_in_another_order_nothing_is_concluded_before_its_end(
     lister: Lister, page: list[str]
 ) -> None:
     hold(lister.source, *(f"1.{number:03}" for number in range(10 * PAGE)))
-    unordered = cast("Repository", SimpleNamespace(tags=lambda _: iter([page])))
+    unordered = cast("Repository", SimpleNamespace(name="a.example/app", tags=lambda _: iter([page])))
     lister.begin()
     other = lister.engine.ledger.create_run(lister.engine.ledger.spec(lister.run), "backfill")
 
     _list_digest_tags(lister.engine, other, unordered)
 
-    assert lister.engine.ledger.digest_tags(other, digest_tags_of(IMAGE.digest)).tags is None
+    assert (
+        lister.engine.ledger.sources.digest_tags(other, "a.example/app", digest_tags_of(IMAGE.digest)).tags
+        is None
+    )
 
 
 def test_a_short_list_is_read_by_one_request_and_known_to_be_whole(lister: Lister) -> None:
@@ -155,4 +161,9 @@ def test_a_short_list_is_read_by_one_request_and_known_to_be_whole(lister: Liste
     lister.begin()
 
     assert lister.pages == 1
-    assert lister.engine.ledger.digest_tags(lister.run, digest_tags_of(IMAGE.digest)).tags == frozenset()
+    assert (
+        lister.engine.ledger.sources.digest_tags(
+            lister.run, f"{lister.source.host}/app", digest_tags_of(IMAGE.digest)
+        ).tags
+        == frozenset()
+    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +15,13 @@ from mirror.spec import Finalize, Lane, MirrorSpec
 from workers.cli import options
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import Engine, engine
+from workers.cli.lists import STDIN, References, reading
 from workers.cli.session import Session
-from workers.cli.specs import Terms, spec_from
+from workers.cli.specs import Terms, spec_from, spec_of_list
 from workers.cli.text import counted, listed
 
 if TYPE_CHECKING:
+    from mirror.engine import Lister
     from mirror.report import RunReport
 
 
@@ -83,6 +87,18 @@ def backfill(
     context: typer.Context,
     *,
     mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", help="Names; none: all.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE", help="Only the references in it, one a line; - reads stdin."),
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="[REGION=]PREFIX/*", help="Where those of --from go, without a MIRROR."),
+    ] = None,
+    tags: options.Tags = None,
+    exclude: options.Exclude = None,
+    newest: options.Newest = None,
+    platform: options.Platforms = None,
     resume: Annotated[
         str | None,
         typer.Option("--resume", metavar="RUN", help="Go on with this run, paused or interrupted."),
@@ -98,18 +114,49 @@ def backfill(
     One that is under way on the same terms is joined, not doubled.
 
     - `sealift backfill explorer --no-wait`
+    - `sealift backfill --from images.txt --to 'ghcr.io/me/*'`
     - `sealift backfill --resume RUN`
     """
     session = Session.of(context)
     session.console.json = json
+    terms = Terms(tuple(tags or ()), tuple(exclude or ()), newest, tuple(platform or ()))
     if resume is not None:
-        if mirrors or dry_run:
-            raise Stop("--resume goes on with one run: it takes no MIRROR and no --dry-run", Exit.USAGE)
+        if mirrors or dry_run or source:
+            raise Stop(
+                "--resume goes on with one run: it takes no MIRROR, no --from and no --dry-run", Exit.USAGE
+            )
         return go_on(session, resume, wait=not no_wait, timeout_s=timeout, everything=all_rows)
-    specs = named_specs(session, mirrors or [])
-    if dry_run:
-        return show_plans(session, specs, everything=all_rows)
-    return run_all(session, specs, "backfill", wait=not no_wait, timeout_s=timeout, everything=all_rows)
+    if source is None and (to or terms != Terms()):
+        raise Stop("--to, --tags and the like go with --from; a mirror's are in the fleet file", Exit.USAGE)
+    with ExitStack() as stack:
+        specs, references = named_specs(session, mirrors or []) if source is None else [], None
+        if source is not None:
+            specs = [_spec_of_list(session, source, mirrors or [], to or [], terms)]
+            references = stack.enter_context(reading(source, specs[0]))
+        if dry_run:
+            return show_plans(session, specs, everything=all_rows, references=references)
+        return run_all(
+            session,
+            specs,
+            "backfill",
+            wait=not no_wait,
+            timeout_s=timeout,
+            everything=all_rows,
+            references=references,
+        )
+
+
+def _spec_of_list(
+    session: Session, source: str, mirrors: Sequence[str], to: Sequence[str], terms: Terms
+) -> MirrorSpec:
+    """On what terms a list is run: those of the options, or of the one mirror whose references it has."""
+    if to and not mirrors:
+        return spec_of_list(Path(source).stem if source != STDIN else "stdin", to, terms)
+    if len(mirrors) != 1 or to:
+        raise Stop("--from takes either --to or one MIRROR, whose targets it goes to", Exit.USAGE)
+    if terms != Terms():
+        raise Stop("--tags and the like go with --to; a mirror's are in the fleet file", Exit.USAGE)
+    return named_specs(session, mirrors)[0]
 
 
 def go_on(session: Session, run: str, *, wait: bool, timeout_s: float | None, everything: bool) -> Exit:
@@ -199,11 +246,15 @@ def run_all(
     wait: bool,
     timeout_s: float | None,
     everything: bool = False,
+    references: References | None = None,
 ) -> Exit:
-    """Enqueue a run of each, and see them through where that is wanted."""
+    """Enqueue a run of each, and see them through where that is wanted.
+
+    ``references``: what they are about instead of all that their sources have.
+    """
     regions = list(dict.fromkeys(region for spec in specs for region in spec.regions))
     if not session.finds_fleet:
-        session.check_fleet(_hosts(specs))
+        session.check_fleet(_hosts(specs, references))
 
     def start(fleet: Engine) -> list[str]:
         from tasks import producer
@@ -211,7 +262,8 @@ def run_all(
         fleet.need(regions, wait=wait)
         if lane == "release":
             return [producer.start(fleet.rt, spec) for spec in specs]
-        started = [producer.start_backfill(fleet.rt, spec) for spec in specs]
+        entries = references.entries if references else lambda: None
+        started = [producer.start_backfill(fleet.rt, spec, entries()) for spec in specs]
         for spec, one in zip(specs, started, strict=True):
             if not one.is_new:
                 session.console.say(f"{spec.name}: joins run {one.run}, which is under way on the same terms")
@@ -252,20 +304,41 @@ def see_through(
         return show(session.console, fleet.rt.ledger, reports, everything=everything)
 
 
-def show_plans(session: Session, specs: Sequence[MirrorSpec], *, everything: bool) -> Exit:
+def show_plans(
+    session: Session,
+    specs: Sequence[MirrorSpec],
+    *,
+    everything: bool,
+    references: References | None = None,
+) -> Exit:
     from mirror.preview import preview
     from registry.connections import Connections
     from registry.docker_config import usual_credentials
+    from tasks.runtime import lists_of
     from tasks.terms import credential_entries, endpoint_of
     from workers.cli.plans import show_previews
 
-    session.check_fleet(_hosts(specs))
+    session.check_fleet(_hosts(specs, references))
     fleet, settings = session.fleet, session.settings
     credentials = usual_credentials(credential_entries(fleet))
     connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
     with closing(connections):
-        previews = [preview(spec, connections.open) for spec in specs]
+        lister = lists_of(fleet, connections).page
+        single = (one for spec in specs for one in _each(spec, references, lister))
+        previews = [preview(one, connections.open) for one in single]
     return show_previews(session.console, previews, everything=everything)
+
+
+def _each(spec: MirrorSpec, references: References | None, lister: Lister) -> Iterator[MirrorSpec]:
+    """The mirror of each repository that a run of ``spec`` would be about."""
+    from mirror.sources import repositories_of
+
+    if references is not None:
+        yield from (replace(spec.of(one.repository), refs=one.refs) for one in references.entries())
+    elif spec.is_wildcard:
+        yield from map(spec.of, repositories_of(spec, lister))
+    else:
+        yield spec
 
 
 def refuse_fresh(session: Session, run: str) -> None:
@@ -281,8 +354,9 @@ def refuse_ended(report: RunReport) -> None:
         raise Stop(f"run {report.run} has ended ({report.state}): {again}", Exit.USAGE)
 
 
-def _hosts(specs: Sequence[MirrorSpec]) -> set[str]:
-    names = {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
+def _hosts(specs: Sequence[MirrorSpec], references: References | None = None) -> set[str]:
+    names = references.hosts if references else set()
+    names |= {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
     return {name.partition("/")[0] for name in names}
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mirror.report import TagReport
 
 COLUMNS: tuple[str, ...] = (
+    "repository",
     "tag",
     "digest",
     "target",
@@ -93,6 +94,7 @@ def _rows(tags: Iterable[TagReport]) -> Iterator[dict[str, Any]]:
     for tag in tags:
         for target in tag.targets:
             yield {
+                "repository": tag.repository,
                 "tag": tag.tag,
                 "digest": tag.digest,
                 "target": target.repository,

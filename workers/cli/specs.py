@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from config.checks import CONTROL, PLATFORM, REGION_NAME
-from mirror.spec import DEFAULT_REGION, Finalize, MirrorSpec, Target
-from registry.reference import LAYOUT, MalformedReference, Reference
+from mirror.spec import DEFAULT_REGION, EVERYWHERE, Finalize, MirrorSpec, Target
+from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 
 DEFAULT_TAG = "latest"
 _REGION = re.compile(REGION_NAME)
@@ -33,6 +33,8 @@ def spec_from(source: str, to: Sequence[str], terms: Terms) -> tuple[MirrorSpec,
 
     Raises MalformedReference, whose text is for the user.
     """
+    if is_wildcard(source):
+        return _all_below(Wildcard.parse(source), to, terms), ""
     origin = _placed(Reference.parse(source))
     targets = [_target(text) for text in to]
     if terms.tags or terms.exclude or terms.newest:
@@ -44,6 +46,19 @@ def spec_from(source: str, to: Sequence[str], terms: Terms) -> tuple[MirrorSpec,
     return _one(origin, targets, terms), note
 
 
+def spec_of_list(name: str, to: Sequence[str], terms: Terms) -> MirrorSpec:
+    """For a list of references of any registries: each keeps its repository's name below the targets.
+
+    Raises MalformedReference.
+    """
+    for text in to:
+        if not is_wildcard(text):
+            raise MalformedReference(
+                f"{text!r} is one repository; every repository of the list needs its own: write {text}/*"
+            )
+    return _checked(_terms(name, EVERYWHERE, [_wild_target(text) for text in to], terms))
+
+
 def check_region(region: str) -> str:
     """Return ``region``; MalformedReference unless a queue can be named so."""
     if region == CONTROL:
@@ -51,6 +66,21 @@ def check_region(region: str) -> str:
     if not _REGION.fullmatch(region):
         raise MalformedReference(f"{region!r} is not a region's name (small letters, digits and '-')")
     return region
+
+
+def _all_below(source: Wildcard, to: Sequence[str], terms: Terms) -> MirrorSpec:
+    """Every repository below the prefix, under the part of its name that the wildcard stands for."""
+    from tasks.terms import misfit
+
+    if source.host == LAYOUT:
+        raise MalformedReference(f"{source}: folders are not searched for layouts; name them one by one")
+    if not (terms.tags or terms.exclude or terms.newest):
+        raise MalformedReference(f"{source} is many repositories: say which tags of each, as in --tags '*'")
+    targets = [_wild_target(text) for text in to]
+    for target in targets:
+        if fault := misfit(str(source), target.repository):
+            raise MalformedReference(fault)
+    return _checked(_terms(source.prefix.rstrip("/") or source.host, str(source), targets, terms))
 
 
 def _one(origin: Reference, targets: list[tuple[str, Reference]], terms: Terms) -> MirrorSpec:
@@ -86,7 +116,11 @@ def _many(origin: Reference, targets: list[tuple[str, Reference]], terms: Terms)
             )
         if target.name == origin.name:
             raise MalformedReference(f"{target.name} is the source itself; name another target")
-    spec = _spec(origin, targets, terms)
+    return _checked(_spec(origin, targets, terms))
+
+
+def _checked(spec: MirrorSpec) -> MirrorSpec:
+    """Return ``spec``; MalformedReference where its patterns are none."""
     from mirror.select import Selection
 
     try:
@@ -97,15 +131,20 @@ def _many(origin: Reference, targets: list[tuple[str, Reference]], terms: Terms)
 
 
 def _spec(origin: Reference, targets: list[tuple[str, Reference]], terms: Terms) -> MirrorSpec:
+    name = Path(origin.repository).name if origin.is_layout else origin.repository
+    return _terms(name, origin.name, [Target(target.name, region) for region, target in targets], terms)
+
+
+def _terms(name: str, source: str, targets: Sequence[Target], terms: Terms) -> MirrorSpec:
     for platform in terms.platforms:
         if not _PLATFORM.fullmatch(platform):
             raise MalformedReference(
                 f"{platform!r} is not a platform (os/architecture[/variant], as linux/arm64)"
             )
     return MirrorSpec(
-        name=Path(origin.repository).name if origin.is_layout else origin.repository,
-        source=origin.name,
-        targets=tuple(dict.fromkeys(Target(target.name, region) for region, target in targets)),
+        name=name,
+        source=source,
+        targets=tuple(dict.fromkeys(targets)),
         include=terms.tags or ("*",),
         exclude=terms.exclude,
         newest=terms.newest,
@@ -116,17 +155,34 @@ def _spec(origin: Reference, targets: list[tuple[str, Reference]], terms: Terms)
 
 
 def _target(text: str) -> tuple[str, Reference]:
-    """``[REGION=]TARGET``; a folder's name may hold ``=``, a region's name no ``:`` or ``/``."""
-    before, equals, after = text.partition("=")
-    region = DEFAULT_REGION
-    if equals and not before.startswith(LAYOUT) and "/" not in before:
-        region, text = check_region(before), after
-    target = _placed(Reference.parse(text))
+    """``[REGION=]TARGET``."""
+    region, name = _region_of(text)
+    target = _placed(Reference.parse(name))
     if target.digest:
         raise MalformedReference(
             f"{text!r}: a target is named by its tag; its digest follows from the source"
         )
     return region, target
+
+
+def _wild_target(text: str) -> Target:
+    """``[REGION=]PREFIX/*``; one repository is left as it is."""
+    region, name = _region_of(text)
+    if not is_wildcard(name):
+        return Target(_placed(Reference.parse(name)).name, region)
+    wildcard = Wildcard.parse(name)
+    if wildcard.host == LAYOUT:
+        folder = _placed(Reference(LAYOUT, wildcard.prefix))
+        return Target(f"{folder.name}/*", region)
+    return Target(str(wildcard), region)
+
+
+def _region_of(text: str) -> tuple[str, str]:
+    """Region and the rest: a folder's name may hold ``=``, a region's name no ``:`` or ``/``."""
+    before, equals, after = text.partition("=")
+    if equals and not before.startswith(LAYOUT) and "/" not in before:
+        return check_region(before), after
+    return DEFAULT_REGION, text
 
 
 def _placed(reference: Reference) -> Reference:

@@ -95,15 +95,15 @@ def closing_line(report: RunReport) -> str:
         if report.is_paused:
             waits = f" Paused; `sealift resume {report.run}` lets it go on."
         listing = "" if report.listed else ", the listing goes on"
-        tags = f"{done} of {counted(report.tags, 'tag')} done{_bracket(listed_states(states))}"
+        tags = f"{done} of {_tags(report)} done{_bracket(listed_states(states))}"
         return f"Under way: {tags}{listing}.{waits}"
     if not report.tags:
         return f"Nothing to do: no tag of {report.source} was selected."
     if set(states) == {"current"}:
-        return f"Nothing to do: {counted(report.tags, 'tag')} current everywhere ({took})."
+        return f"Nothing to do: {_tags(report)} current everywhere ({took})."
     word = "Done" if report.state == "done" else "Failed"
-    total = f" of {counted(report.tags, 'tag')}" if len(states) > 1 else " tag" + "s" * (report.tags != 1)
-    counts = listed_states(states) + total if len(states) > 1 else _single(states)
+    several = f"{listed_states(states)} of {_tags(report)}"
+    counts = several if len(states) > 1 else f"{_single(states)}{_in_repositories(report)}"
     return f"{word} in {took}: {counts}{'; ' + bytes_text if bytes_text else ''}."
 
 
@@ -115,6 +115,17 @@ def _remedy(report: RunReport, rows: list[Row]) -> str:
     helps = [text.format(end=ends.get(kind, "HOST")) for kind, text in _REMEDIES.items() if kind in kinds]
     again = f"`sealift retry {report.run}` tries again what failed"
     return f"To do: {'; '.join(helps)}. Then {again}." if helps else f"{again}."
+
+
+def _tags(report: RunReport) -> str:
+    """``12 tags``, ``12 tags in 3 repositories``."""
+    return f"{counted(report.tags, 'tag')}{_in_repositories(report)}"
+
+
+def _in_repositories(report: RunReport) -> str:
+    if report.repositories is None:
+        return ""
+    return f" in {counted(report.repositories, 'repository')}"
 
 
 def _single(states: dict[str, int]) -> str:
@@ -171,7 +182,7 @@ def _chosen(ledger: Ledger, report: RunReport, *, everything: bool) -> tuple[lis
             left_out += 1
         else:
             shown.append((tag, target))
-    return sorted(shown, key=lambda row: by_number(row[0].tag)), left_out
+    return sorted(shown, key=lambda row: by_number(row[0].label)), left_out
 
 
 def by_number(tag: str) -> list[tuple[int, str]]:
@@ -184,8 +195,8 @@ def _reasons(rows: list[Row]) -> list[str]:
     tags: dict[str, list[str]] = {}
     for tag, target in rows:
         reason = target.reason or tag.reason
-        if reason and tag.tag not in tags.setdefault(reason, []):
-            tags[reason].append(tag.tag)
+        if reason and tag.label not in tags.setdefault(reason, []):
+            tags[reason].append(tag.label)
     return [
         f"{_some(names)}: {reason}"
         for reason, names in tags.items()
@@ -216,7 +227,7 @@ def _table(rows: list[Row], *, has_regions: bool) -> Table:
     for name in counts:
         table.add_column(name, justify="right", no_wrap=True)
     for tag, target in rows:
-        cells = [Text(tag.tag), Text(target.repository), *([Text(target.region)] if has_regions else [])]
+        cells = [Text(tag.label), Text(target.repository), *([Text(target.region)] if has_regions else [])]
         cells.append(Text(target.state, style=_COLOURS.get(target.state, "yellow")))
         table.add_row(*cells, *(_cell(getattr(target.moved, key)) for key in counts.values()))
     return table

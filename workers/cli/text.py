@@ -47,9 +47,11 @@ def countdown(seconds: float) -> str:
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 tag``, ``2 tags``, ``3 batches``."""
+    """``1 tag``, ``2 tags``, ``3 batches``, ``4 repositories``."""
     if count == 1:
         return f"1 {noun}"
+    if noun.endswith("ry"):
+        return f"{count:,} {noun.removesuffix('y')}ies"
     return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's')) else 's'}"
 
 

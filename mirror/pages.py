@@ -1,0 +1,108 @@
+"""The tags of one repository as a run is to take them: selected, in portions, with where the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mirror.created import created_in
+from mirror.engine import Engine
+from mirror.manifests import Manifests
+from mirror.retry import Patience
+from mirror.select import Selection, is_digest_tag
+from mirror.spec import MirrorSpec
+from registry.errors import Transient
+from registry.repository import Repository
+
+_DIGEST_TAGS = "sha256-"
+
+
+def portions(
+    engine: Engine, run: str, spec: MirrorSpec, cursor: str
+) -> Iterator[tuple[str, Sequence[tuple[str, str]], bool]]:
+    """(new cursor, (target tag, source ref) pairs, whether that was all) of the repository of ``spec``.
+
+    ``cursor`` is the last tag that was listed before, empty at first.
+    """
+    selection = Selection.of(spec)
+    # Of many repositories, exact tags are looked for: that one has no such tag is no failure.
+    exact = selection.literals() if not spec.rest else None
+    if spec.refs or exact is not None:
+        yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
+        return
+    source = engine.open_source(run, spec.source)
+    pages = _pages(source, engine.patience, cursor)
+    if not selection.streamable:
+        tags = [tag for page in pages for tag in page]
+        engine.ledger.sources.add_digest_tags(
+            run, source.name, [tag for tag in tags if is_digest_tag(tag)], complete=True
+        )
+        with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
+            # By digest and from the cache: landing needs the same manifests, and each is a pull only once.
+            created = created_in(source, Manifests(engine, source).named)
+            chosen = selection.choose(tags, created, pool.map).kept
+        yield "", [(tag, tag) for tag in chosen], True
+        return
+    yield from _streamed(engine, run, selection, source, pages, cursor)
+
+
+def _streamed(
+    engine: Engine,
+    run: str,
+    selection: Selection,
+    source: Repository,
+    pages: Iterator[list[str]],
+    cursor: str,
+) -> Iterator[tuple[str, Sequence[tuple[str, str]], bool]]:
+    is_first = not cursor
+    for page, is_last in _marked(pages):
+        engine.ledger.sources.add_digest_tags(
+            run, source.name, [tag for tag in page if is_digest_tag(tag)], complete=is_last
+        )
+        if is_first and not is_last:
+            _list_digest_tags(engine, run, source)
+        is_first = False
+        cursor = page[-1] if page else cursor
+        yield cursor, [(tag, tag) for tag in selection.choose(page).kept], is_last
+
+
+def _marked(pages: Iterator[list[str]]) -> Iterator[tuple[list[str], bool]]:
+    """Each page, and whether it is the last one; a list without any is one empty page."""
+    held = next(pages, [])
+    for page in pages:
+        yield held, False
+        held = page
+    yield held, True
+
+
+def _list_digest_tags(engine: Engine, run: str, source: Repository) -> None:
+    """Learn all digest tags of a long list before its first batches ask for them.
+
+    Tags come in lexical order (distribution-spec 1.1), so these stand together; where a registry has
+    another order nothing is concluded from it, and each possible one is asked for instead.
+    """
+    found: list[str] = []
+    for page in _pages(source, engine.patience, _DIGEST_TAGS):
+        if page != sorted(page) or any(tag <= _DIGEST_TAGS for tag in page):
+            return
+        found += [tag for tag in page if is_digest_tag(tag)]
+        if not page or not page[-1].startswith(_DIGEST_TAGS):
+            break
+    engine.ledger.sources.add_digest_tags(run, source.name, found, complete=True)
+
+
+def _pages(source: Repository, patience: Patience, last: str) -> Iterator[list[str]]:
+    """The source's pages; after a transient fault the listing goes on behind the last tag seen."""
+    failures = 0
+    while True:
+        try:
+            for page in source.tags(last or None):
+                yield page
+                last, failures = page[-1] if page else last, 0
+        except Transient as error:
+            failures += 1
+            if failures >= patience.attempts or patience.is_too_long(error):
+                raise
+            patience.wait(patience.pause(failures, error))
+        else:
+            return
