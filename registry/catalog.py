@@ -39,8 +39,7 @@ def catalog_page(registry: Registry, below: Wildcard, cursor: str) -> Repository
     """
     target = cursor or f"/v2/_catalog?n={PAGE_NAMES}"
     page = Asked(registry, below, target, _SCOPES)
-    document = page.json_object()
-    names = page.checked(document.get("repositories") or ())
+    names = page.checked(page.json_object().get("repositories") or [])
     following = page.link()
     if following is None and len(names) == PAGE_NAMES:  # full and without a Link: an old registry, or its end
         following = f"/v2/_catalog?n={PAGE_NAMES}&last={quote(names[-1], safe='/')}"
@@ -110,17 +109,16 @@ class Asked:
             raise self._unsafe("its list of repositories has no end")
         return str(number + 1) if has_next else None
 
-    def checked(self, names: Iterable[object]) -> list[str]:
+    def checked(self, names: object) -> list[str]:
         """Names that fit the grammar of repositories; Unsafe for any other: they become parts of URLs."""
-        host = self._registry.host
+        if not isinstance(names, list):
+            raise self.malformed()
+        found = [str(name) for name in names]
         try:
-            found = [str(name) for name in names]
             for name in found:
-                check_repository(name, name[:200], host)
+                check_repository(name, name[:200], self._registry.host)
         except MalformedReference as error:
             raise self._unsafe(f"its list of repositories: {str(error)[:300]}") from error
-        except TypeError:
-            raise self.malformed() from None
         return found
 
     def result(self, names: Iterable[str], following: str | None) -> RepositoryPage:

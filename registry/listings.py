@@ -95,7 +95,7 @@ def _dockerhub(api: Registry, below: Wildcard, cursor: str) -> RepositoryPage:
     number = _number(cursor)
     page = Asked(api, below, f"/v2/repositories/{namespace}/?page={number}&page_size={PAGE_NAMES}")
     document = page.json_object()
-    names = page.checked(f"{namespace}/{one.get('name')}" for one in page.entries(document.get("results")))
+    names = page.checked([f"{namespace}/{one.get('name')}" for one in page.entries(document.get("results"))])
     return page.result(names, page.numbered(number, has_next=bool(document.get("next"))))
 
 
@@ -108,7 +108,7 @@ def _quay(api: Registry, below: Wildcard, cursor: str) -> RepositoryPage:
     token = document.get("next_page")
     if token is not None and (not isinstance(token, str) or token == cursor):
         raise page.malformed()
-    return page.result(page.checked(f"{namespace}/{one.get('name')}" for one in images), token or None)
+    return page.result(page.checked([f"{namespace}/{one.get('name')}" for one in images]), token or None)
 
 
 def _gitlab(api: Registry, below: Wildcard, cursor: str) -> RepositoryPage:
@@ -123,7 +123,7 @@ def _gitlab(api: Registry, below: Wildcard, cursor: str) -> RepositoryPage:
             if known or place + 1 == len(places):
                 raise
             continue
-        names = page.checked(one.get("path") for one in page.entries(page.json_list()))
+        names = page.checked([one.get("path") for one in page.entries(page.json_list())])
         has_next = page.has_link or bool(page.headers.get("x-next-page", ""))
         following = page.numbered(number, has_next=has_next)
         return page.result(names, following and f"{place}:{following}")
@@ -143,7 +143,7 @@ def _harbor(api: Registry, below: Wildcard, cursor: str) -> RepositoryPage:
     project, number = below.prefix.partition("/")[0], _number(cursor)
     place = f"projects/{project}/repositories" if project else "repositories"
     page = Asked(api, below, f"/api/v2.0/{place}?page={number}&page_size={PAGE_NAMES}")
-    names = page.checked(one.get("name") for one in page.entries(page.json_list()))
+    names = page.checked([one.get("name") for one in page.entries(page.json_list())])
     return page.result(names, page.numbered(number, has_next=page.has_link))
 
 

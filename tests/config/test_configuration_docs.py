@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from config.fleet import Fleet, Mirror, RegistryConfig, TagRules, TargetConfig, parse_fleet
+from config.fleet import Fleet, Mirror, RegistryConfig, RepositoryRules, TagRules, TargetConfig, parse_fleet
 from config.settings import Settings
 from mirror.select import Selection
 from tasks.terms import check_fleet, spec_of
@@ -64,6 +64,7 @@ def test_every_variable_is_on_the_page_with_its_default_and_meaning() -> None:
         ("Registries", RegistryConfig),
         ("Mirrors", Mirror),
         ("Targets", TargetConfig),
+        ("Many repositories", RepositoryRules),
         ("Which tags", TagRules),
     ],
 )
