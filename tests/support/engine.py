@@ -12,6 +12,7 @@ from mirror.engine import Engine, Limits
 from mirror.flip import flip, unflip
 from mirror.land import haul, land
 from mirror.ledger import Ledger
+from mirror.ledger.sources import Staged
 from mirror.listing import enumerate_tags
 from mirror.report import RunReport, TagReport
 from mirror.resolve import resolve
@@ -20,6 +21,7 @@ from mirror.spec import Lane, MirrorSpec
 from registry.connections import Connections
 from registry.credentials import ChainedCredentials, CredentialSource
 from registry.endpoint import Endpoint, Timeouts
+from registry.listings import Lists
 from tests.support.valkey import ValkeyServer
 
 QUICK = Patience(attempts=3, budget_s=10.0, first_wait_s=0.01)
@@ -40,9 +42,10 @@ def engine_on(
     """
     with valkey.client() as client:
         ledger = Ledger(client, "test:")
+        nobody = ChainedCredentials(())
         connections = Connections(
             lambda host: Endpoint(host, timeouts=TIMEOUTS),
-            ChainedCredentials(()),
+            nobody,
             gate=Budget(ledger, lambda _: allowance) if allowance else None,
             accounts=accounts,
         )
@@ -53,6 +56,7 @@ def engine_on(
             limits or Limits(copy_threads=3),
             outage_s=outage_s,
             counts_pulls=connections.counts_pulls,
+            list_repositories=Lists(connections, nobody, nobody).page,
         )
         connections.close()
 
@@ -61,10 +65,15 @@ class Drive:
     """One run, step by step, in the order a fleet would take them."""
 
     def __init__(
-        self, engine: Engine, spec: MirrorSpec, batch_tags: int = 32, lane: Lane = "release"
+        self,
+        engine: Engine,
+        spec: MirrorSpec,
+        batch_tags: int = 32,
+        lane: Lane = "release",
+        staged: Staged | None = None,
     ) -> None:
         self.engine, self.spec = engine, spec
-        self.run = engine.ledger.create_run(spec, lane)
+        self.run = engine.ledger.create_run(spec, lane, staged)
         self.batches: list[str] = []
         enumerate_tags(engine, self.run, batch_tags, self._open)
 
@@ -118,7 +127,8 @@ class Drive:
 
     @property
     def tags(self) -> dict[str, TagReport]:
-        return {one.tag: one for one in self.engine.ledger.tag_reports(self.run)}
+        """By tag; in a run of many repositories by ``repository:tag``."""
+        return {one.label: one for one in self.engine.ledger.tag_reports(self.run)}
 
     def states(self, tag: str) -> list[str]:
         """The tag's state in each target, in the spec's order."""
