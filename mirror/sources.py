@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from mirror.engine import Engine, Lister
-from mirror.ledger.sources import Cursor, Entry, Position
+from mirror.ledger.sources import AHEAD, Cursor, Entry, Position
 from mirror.pages import portions
 from mirror.plan import cut
 from mirror.spec import EVERYWHERE, MirrorSpec
@@ -151,7 +151,7 @@ class _Walk:
         """Know where it goes on, if nobody else is faster; returns the cursor before, as it was written."""
         before = self._at
         left = before.left - is_through + len(names)
-        entries = [*before.entries[is_through:], *map(Entry, names)]
+        entries = [*before.entries[is_through:], *map(Entry, names)][:AHEAD]
         is_over = following.page is None and not left
         self._at = Position(following.text(), following, is_over, entries, left)
         return before.text

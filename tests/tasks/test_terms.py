@@ -10,13 +10,15 @@ from config.settings import Settings
 from mirror.budget import Allowance
 from mirror.spec import MirrorSpec, Target
 from registry.credentials import CredentialEntry
-from registry.endpoint import Endpoint, Timeouts
+from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from tasks.terms import (
     account_entries,
     allowance_of,
     check_fleet,
     credential_entries,
     endpoint_of,
+    listing_of,
+    listing_tokens,
     spec_of,
 )
 
@@ -231,3 +233,113 @@ def test_what_a_registry_may_be_asked_is_the_files_to_say() -> None:
 
     assert allowance_of(found, "b.example") == Allowance(90, 0.25)
     assert allowance_of(found, "c.example") == Allowance(None, 0.1)
+
+
+# -- many repositories -----------------------------------------------------------------------------
+
+
+def wild(
+    source: str = "ghcr.io/org/*", target: str = "b.example/org/*", more: str = "", name: str = "org"
+) -> str:
+    return f"  - {{name: {name}, source: '{source}', targets: ['{target}']{more}}}\n"
+
+
+def test_a_wildcard_becomes_a_spec_with_its_names_in_full() -> None:
+    found = fleet(wild("library/*", "oci:layouts/*", ", repositories: {include: ['a*'], exclude: [ab]}"))
+
+    check_fleet(found)
+
+    spec = spec_of(found.mirrors[0], found)
+    assert (spec.source, spec.targets) == (
+        "docker.io/library/*",
+        (Target("oci:/etc/sealift/layouts/*", "local"),),
+    )
+    assert [spec.takes(rest) for rest in ("alpine", "ab", "busybox")] == [True, False, False]
+    assert spec.of("docker.io/library/alpine").source == "docker.io/library/alpine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (wild("ghcr.io/*/app"), "3: mirrors[0].source: not a repository: 'ghcr.io/*/app': '*' stands for"),
+        (wild("oci:layouts/*"), "3: mirrors[0].source: folders are not searched for layouts"),
+        (wild(target="b.example/org"), "3: mirrors[0].targets[0]: ghcr.io/org/* is many repositories"),
+        (wild(target="b.example/*/org"), "3: mirrors[0].targets[0]: not a repository"),
+        (wild("ghcr.io/org/app"), "3: mirrors[0].targets[0]: ghcr.io/org/app is one repository"),
+        (wild(target="ghcr.io/org/*"), "3: mirrors[0].targets[0]: ghcr.io/org/* is the source itself"),
+        (wild(target="ghcr.io/org/x/*"), "3: mirrors[0].targets[0]: ghcr.io/org/x/* and the source"),
+        (wild(more=", repositories: []"), "3: mirrors[0].repositories: include is empty"),
+        (wild(more=", repositories: [App]"), "3: mirrors[0].repositories[0]: 'App' is no glob"),
+        (
+            wild("ghcr.io/org/app", "b.example/app", ", repositories: [a]"),
+            "3: mirrors[0].repositories: belongs to a source that ends with '/*'",
+        ),
+    ],
+)
+def test_a_wildcard_that_cannot_be_meant_is_one_problem_at_its_line(text: str, said: str) -> None:
+    (found,) = problems(fleet(text))
+
+    assert found.startswith(said)
+
+
+def test_an_unknown_way_of_listing_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(FleetError) as caught:
+        fleet(wild(), registries="{ghcr.io: {listing: github}}")
+
+    assert "registries.ghcr.io.listing: must be 'catalog', 'dockerhub', 'quay', 'gitlab' or 'harbor'" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("registries", "said"),
+    [
+        (
+            "{a.example: {listing: gitlab, listing_host: https://git.example}}",
+            "listing_host: 'https://git.ex",
+        ),
+        ("{a.example: {listing_token: env:TOKEN}}", "listing_token: is of no use to a catalog"),
+    ],
+)
+def test_how_repositories_are_listed_is_checked(registries: str, said: str) -> None:
+    (found,) = problems(fleet(wild(), registries=registries))
+
+    assert said in found
+
+
+def test_how_repositories_are_listed_is_known_or_said() -> None:
+    text = "{r.example: {listing: gitlab, listing_host: git.example, listing_token: file:token}}"
+    found = fleet(wild(), registries=text)
+
+    assert listing_of(found, "docker.io") == ListingTerms("dockerhub", "hub.docker.com")
+    assert listing_of(found, "quay.io") == ListingTerms("quay", "quay.io")
+    assert listing_of(found, "ghcr.io") == ListingTerms("catalog", "ghcr.io")
+    assert listing_of(found, "r.example") == ListingTerms("gitlab", "git.example")
+    assert listing_tokens(found) == {"r.example": CredentialEntry("", "file:/etc/sealift/token")}
+
+
+BESIDE = (
+    mirror("[b.example/org/x-cache]", name="app", source="ghcr.io/x/app"),
+    mirror("[b.example/other/app]", name="app", source="ghcr.io/x/app"),
+    wild("ghcr.io/two/*", "b.example/two/*", name="two"),
+    wild("ghcr.io/two/*", more=", repositories: [x-cache]", name="two"),
+)
+ACROSS = (
+    mirror("[b.example/org/app]", name="app", source="ghcr.io/x/app"),
+    wild("ghcr.io/two/*", name="two"),
+    wild("ghcr.io/two/*", "b.example/org/two/*", name="two"),
+    wild("ghcr.io/two/*", more=", repositories: [x-cache, app]", name="two"),
+)
+ORG = wild(more=", repositories: {exclude: ['*-cache']}")
+
+
+@pytest.mark.parametrize("mirrors", [pair for other in BESIDE for pair in ((ORG, other), (other, ORG))])
+def test_a_wildcard_leaves_room_for_what_it_does_not_write(mirrors: tuple[str, str]) -> None:
+    check_fleet(fleet(*mirrors))
+
+
+@pytest.mark.parametrize("mirrors", [pair for other in ACROSS for pair in ((ORG, other), (other, ORG))])
+def test_a_wildcard_and_another_mirror_may_not_write_the_same(mirrors: tuple[str, str]) -> None:
+    (found,) = problems(fleet(*mirrors))
+
+    assert "their tags may be the same" in found

@@ -91,3 +91,46 @@ def test_a_target_that_is_named_twice_is_written_once() -> None:
     spec, _ = spec_from("alpine", ["localhost:5000/a", "localhost:5000/a"], Terms())
 
     assert spec.targets == (Target("localhost:5000/a"),)
+
+
+def test_a_wildcard_is_every_repository_below_it_and_so_are_its_targets() -> None:
+    spec, note = spec_from("ghcr.io/org/*", ["eu=b.example/x/*", "oci:/backup/*"], Terms(tags=("1.*",)))
+
+    assert (spec.name, spec.source, spec.include, note) == ("org", "ghcr.io/org/*", ("1.*",), "")
+    assert spec.targets == (Target("b.example/x/*", "eu"), Target("oci:/backup/*"))
+    one = spec.of("ghcr.io/org/team/app")
+    assert (one.name, one.source, one.rest) == ("org/team/app", "ghcr.io/org/team/app", "team/app")
+    assert one.targets == (Target("b.example/x/team/app", "eu"), Target("oci:/backup/team/app"))
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "says"),
+    [
+        ("ghcr.io/*/app", "b.example/*", "it comes last, as in ghcr.io/org/*"),
+        ("*", "b.example/*", "it comes last"),
+        ("ghcr.io/org*", "b.example/*", "it comes last"),
+        ("ghcr.io/Org/*", "b.example/*", "lower case"),
+        ("oci:dir/*", "b.example/*", "name them one by one"),
+        ("ghcr.io/org/*", "b.example/x", "end the target with a wildcard too, as in b.example/x/*"),
+        ("ghcr.io/org/*", "b.example/*/x", "it comes last"),
+        ("ghcr.io/org/*", "ghcr.io/org/*", "is the source itself"),
+        ("ghcr.io/org/*", "ghcr.io/org/copy/*", "within each other"),
+        ("ghcr.io/org/*", "ghcr.io/*", "within each other"),
+        ("ghcr.io/org/*", "oci:a:b/*", "may not hold ':'"),
+    ],
+)
+def test_a_wildcard_that_cannot_be_meant_is_refused(source: str, to: str, says: str) -> None:
+    with pytest.raises(MalformedReference) as caught:
+        spec_from(source, [to], Terms(tags=("*",)))
+
+    assert says in str(caught.value)
+
+
+def test_of_many_repositories_the_tags_have_to_be_said() -> None:
+    with pytest.raises(MalformedReference, match=r"as in --tags '\*'"):
+        spec_from("ghcr.io/org/*", ["b.example/*"], Terms())
+
+
+def test_one_repository_goes_to_no_wildcard() -> None:
+    with pytest.raises(MalformedReference):
+        spec_from("ghcr.io/org/app:1", ["b.example/*"], Terms())

@@ -79,6 +79,7 @@ class Lines:
             if report.listed and report.tags:
                 self._say(report, "listed", f"{counted(report.tags, 'tag')} to look at", final=True)
             if not report.listed:
+                self._say_listing(report)
                 continue
             for region in report.regions:
                 self._say_region(report, region)
@@ -86,6 +87,13 @@ class Lines:
             if done:
                 line = f"{done} of {counted(report.tags, 'tag')} done ({states_text(report)})"
                 self._say(report, "done", line, final=done == report.tags)
+
+    def _say_listing(self, report: RunReport) -> None:
+        """Of many repositories: their list is read on as tags are done, to the end of the run almost."""
+        if report.repositories:
+            done = report.tags - report.states.get("pending", 0)
+            listed = f"{counted(report.repositories, 'repository')} with {counted(report.tags, 'tag')} listed"
+            self._say(report, "listing", f"{listed} so far, {done} done", final=False)
 
     def _say_region(self, report: RunReport, region: RegionReport) -> None:
         """Bytes on their way are news too: a large image says nothing else for minutes."""
