@@ -171,7 +171,7 @@ def own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         ("org --from good.txt --tags 1.*", "a mirror's are in the fleet file"),
         ("app --to localhost:1/*", "go with --from"),
         ("app --tags 1.*", "go with --from"),
-        ("--resume 5b14 --from good.txt", "takes no MIRROR, no --from"),
+        ("--resume 5b14 --from good.txt", "it takes no MIRROR, --from or --dry-run"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_2_and_nothing_is_begun(

@@ -87,22 +87,13 @@ def backfill(
     context: typer.Context,
     *,
     mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", help="Names; none: all.")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option("--from", metavar="FILE", help="Only the references in it, one a line; - reads stdin."),
-    ] = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option("--to", metavar="[REGION=]PREFIX/*", help="Where those of --from go, without a MIRROR."),
-    ] = None,
+    source: options.From = None,
+    to: options.ListTo = None,
     tags: options.Tags = None,
     exclude: options.Exclude = None,
     newest: options.Newest = None,
     platform: options.Platforms = None,
-    resume: Annotated[
-        str | None,
-        typer.Option("--resume", metavar="RUN", help="Go on with this run, paused or interrupted."),
-    ] = None,
+    resume: options.Resume = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do, as plan.")] = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = None,
@@ -122,17 +113,10 @@ def backfill(
     terms = Terms(tuple(tags or ()), tuple(exclude or ()), newest, tuple(platform or ()))
     if resume is not None:
         if mirrors or dry_run or source:
-            raise Stop(
-                "--resume goes on with one run: it takes no MIRROR, no --from and no --dry-run", Exit.USAGE
-            )
+            raise Stop("--resume goes on with one run: it takes no MIRROR, --from or --dry-run", Exit.USAGE)
         return go_on(session, resume, wait=not no_wait, timeout_s=timeout, everything=all_rows)
-    if source is None and (to or terms != Terms()):
-        raise Stop("--to, --tags and the like go with --from; a mirror's are in the fleet file", Exit.USAGE)
     with ExitStack() as stack:
-        specs, references = named_specs(session, mirrors or []) if source is None else [], None
-        if source is not None:
-            specs = [_spec_of_list(session, source, mirrors or [], to or [], terms)]
-            references = stack.enter_context(reading(source, specs[0]))
+        specs, references = _what(session, stack, mirrors or [], source, to or [], terms)
         if dry_run:
             return show_plans(session, specs, everything=all_rows, references=references)
         return run_all(
@@ -144,6 +128,25 @@ def backfill(
             everything=all_rows,
             references=references,
         )
+
+
+def _what(
+    session: Session,
+    stack: ExitStack,
+    mirrors: Sequence[str],
+    source: str | None,
+    to: Sequence[str],
+    terms: Terms,
+) -> tuple[list[MirrorSpec], References | None]:
+    """What a backfill is about: mirrors, or one list of references, which ``stack`` holds open."""
+    if source is None:
+        if to or terms != Terms():
+            raise Stop(
+                "--to, --tags and the like go with --from; a mirror's are in the fleet file", Exit.USAGE
+            )
+        return named_specs(session, mirrors), None
+    spec = _spec_of_list(session, source, mirrors, to, terms)
+    return [spec], stack.enter_context(reading(source, spec))
 
 
 def _spec_of_list(

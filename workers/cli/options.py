@@ -48,3 +48,14 @@ Platforms = Annotated[
 Referrers = Annotated[
     bool, typer.Option("--referrers/--no-referrers", help="Signatures, attestations and SBOMs too.")
 ]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="FILE", help="Only the references in it, one a line; - reads stdin."),
+]
+ListTo = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="[REGION=]PREFIX/*", help="Where those of --from go, without a MIRROR."),
+]
+Resume = Annotated[
+    str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run, paused or interrupted.")
+]
