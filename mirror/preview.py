@@ -82,6 +82,18 @@ def preview(spec: MirrorSpec, open_repository: Callable[[str], Repository], thre
     return Preview(spec.name, spec.source, tags, dropped)
 
 
+def preview_of_one(spec: MirrorSpec, open_repository: Callable[[str], Repository]) -> Preview:
+    """The same; that one of many repositories cannot be listed is no reason to say nothing of the others."""
+    try:
+        return preview(spec, open_repository)
+    except RegistryError as error:
+        if not spec.rest:
+            raise
+        reason = f"source: {error}"
+        targets = (TargetPreview(t.repository, t.region, "error", None, reason) for t in spec.targets)
+        return Preview(spec.name, spec.source, (TagPreview("", "", None, tuple(targets)),))
+
+
 def _wanted(
     spec: MirrorSpec, source: _End, pool: ThreadPoolExecutor
 ) -> tuple[list[tuple[str, str]], tuple[tuple[str, str], ...]]:

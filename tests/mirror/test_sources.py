@@ -249,15 +249,20 @@ def test_a_listing_that_was_killed_goes_on_where_it_was(
     assert (len(again), max(asked.values())) == (1, 2), "only what was asked and not written is asked again"
 
 
-def test_of_two_listings_on_one_way_each_step_is_taken_once(yard: Yard) -> None:
+@pytest.mark.parametrize("step", [1, 4, 9])
+def test_of_two_listings_on_one_way_each_step_is_taken_once(yard: Yard, step: int) -> None:
     yard.hold(*names(12))
-    yard.begin()
-    for _ in range(3):
-        yard.enumerate()
+    yard.run = yard.engine.ledger.create_run(yard.spec, "backfill")
+    steps = iter(range(1, 100))
 
+    def another_comes_by() -> None:
+        if next(steps) == step:
+            enumerate_tags(yard.engine, yard.run, 32, lambda: None, yard.waiting + 2)
+
+    enumerate_tags(yard.engine, yard.run, 32, another_comes_by)
+    yard.opened += yard.engine.ledger.open_window(yard.run, WINDOW)
     while yard.opened:
         yard.conclude()
-        yard.enumerate()
 
     assert (yard.report.tags, yard.report.repositories, yard.report.state) == (12, 12, "done")
 

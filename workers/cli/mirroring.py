@@ -314,7 +314,7 @@ def show_plans(
     everything: bool,
     references: References | None = None,
 ) -> Exit:
-    from mirror.preview import preview
+    from mirror.preview import preview_of_one
     from registry.connections import Connections
     from registry.docker_config import usual_credentials
     from tasks.runtime import lists_of
@@ -328,7 +328,7 @@ def show_plans(
     with closing(connections):
         lister = lists_of(fleet, connections).page
         single = (one for spec in specs for one in _each(spec, references, lister))
-        previews = [preview(one, connections.open) for one in single]
+        previews = [preview_of_one(one, connections.open) for one in single]
     return show_previews(session.console, previews, everything=everything)
 
 
