@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -115,14 +116,23 @@ def test_what_became_of_each_tag_is_said_with_its_repository(registries: Registr
 
 
 @pytest.mark.fleet
-def test_a_repository_of_the_catalog_that_is_not_there_fails_by_name(registries: Registries) -> None:
-    push_blob(f"{registries.source.host}/team/half", image("half").blobs[0])  # in the catalog, without a tag
+def test_a_repository_of_the_catalog_that_is_not_there_fails_by_name_until_it_is(
+    registries: Registries,
+) -> None:
+    half = f"{registries.source.host}/team/half"
+    push_blob(half, image("half").blobs[0])  # in the catalog, without a tag
 
     done = registries.fleet.sealift("sync", "team")
 
     assert done.returncode == 1
-    assert f"half: {registries.source.host}/team/half: " in done.stdout
+    assert f"half: {half}: " in done.stdout
     assert f"{REPOSITORIES * len(TAGS)} current and 1 failed of " in done.stdout
+    (run,) = re.findall(r"`sealift retry (\w+)`", done.stderr)
+    push(half, image("half"), "1.0")
+    again = registries.fleet.sealift("retry", run, "--json")
+    (retried,) = json.loads(again.stdout)["runs"]
+    assert (again.returncode, retried["states"]) == (0, {"updated": 1}), again.stderr
+    assert "half" in catalog(registries.eu)
 
 
 @pytest.mark.fleet
