@@ -43,7 +43,7 @@ class _Writers:
     def near(self, writer: _Writer) -> list[_Writer]:
         """Those that might write where ``writer`` does."""
         if writer.spec.is_wildcard:
-            return [one for one in self.all if one.prefix.startswith(writer.prefix) or one in self.wild]
+            return [one for one in self.all if one.spec.is_wildcard or one.prefix.startswith(writer.prefix)]
         same = self.by_target.get(writer.target, [])
         return [*same, *(one for one in self.wild if writer.target.startswith(one.prefix))]
 
@@ -51,9 +51,9 @@ class _Writers:
 def clashes(fleet: Fleet, specs: Sequence[MirrorSpec | None]) -> Iterator[Problem]:
     """A problem for each target that a mirror before writes, too."""
     seen = _Writers()
-    for place, spec in enumerate(specs):
-        for number, target in enumerate(spec.targets if spec else ()):
-            assert spec is not None  # noqa: S101 - without one there are no targets
+    sound = [(place, spec) for place, spec in enumerate(specs) if spec is not None]
+    for place, spec in sound:
+        for number, target in enumerate(spec.targets):
             writer = _Writer(place, spec, target.repository)
             for other in seen.near(writer):
                 if shared := _shared(writer, other):

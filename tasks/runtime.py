@@ -160,9 +160,10 @@ def lists_of(fleet: Fleet, connections: Connections) -> Lists:
     from registry.docker_config import usual_credentials
     from registry.listings import Lists
 
+    first = {host: next(iter(several.values())) for host, several in account_entries(fleet).items()}
     return Lists(
         connections,
-        usual_credentials(credential_entries(fleet)),
+        usual_credentials({**first, **credential_entries(fleet)}),
         ExplicitCredentials(listing_tokens(fleet)),
         lambda host: listing_of(fleet, host),
     )

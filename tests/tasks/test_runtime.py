@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import tasks.runtime as runtime_module
 from config.fleet import Fleet, parse_fleet
 from config.settings import Settings
 from mirror.spec import MirrorSpec, Target
+from registry.reference import Wildcard
 from tasks import canvas
 from tasks.configuration import celery_configuration
 from tasks.runtime import (
@@ -21,8 +25,10 @@ from tasks.runtime import (
     NoBroker,
     compose,
     connect,
+    connections_of,
     fleet_of,
     ledger_url,
+    lists_of,
     redis_url,
     regions_of,
 )
@@ -30,6 +36,7 @@ from tasks.sweep import Queues
 from tests.support.ports import free_port
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
+from tests.support.wire import Wire, answering
 
 FLEET = """
 redis_url: env:FLEET_REDIS
@@ -138,3 +145,21 @@ def test_a_message_that_waits_is_found_by_how_its_id_begins(
     assert not queues.hold("us", canvas.mark("haul", f"{run}.0", "eu"))
     assert not queues.hold("eu", canvas.mark("land", f"{run}.0", "eu"))
     app.close()
+
+
+def test_repositories_are_listed_by_what_the_fleet_file_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", "right")
+    monkeypatch.setenv("TOKEN", "shown")
+    several = [{"username": name, "password": "env:PASSWORD"} for name in ("first", "second")]
+    with Wire(answering(200, "[]")) as wire:
+        registries = {
+            wire.host: {"listing": "harbor", "accounts": several},
+            "r.example": {"listing": "gitlab", "listing_host": wire.host, "listing_token": "env:TOKEN"},
+        }
+        fleet = parse_fleet(f"registries: {json.dumps(registries)}")
+        with closing(connections_of(Settings(), fleet)) as connections:
+            for host in registries:
+                assert lists_of(fleet, connections).page(Wildcard(host, "org/"), "").names == ()
+
+        first = base64.b64encode(b"first:right").decode()
+        assert [call.headers["authorization"] for call in wire.calls] == [f"Basic {first}", "Bearer shown"]
