@@ -94,6 +94,34 @@ def test_a_long_run_is_told_calmly(
     assert [line.split(" of ")[0] for line in said] == ["hello: 1", "hello: 500"]
 
 
+def test_a_run_of_many_repositories_says_how_far_their_list_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.0)
+    many = replace(OPEN, listed=False, repositories=0, tags=0, states={})
+
+    with Lines(Console()) as shown:
+        shown.update([many])
+        shown.update([replace(many, repositories=3, tags=40, states={"updated": 8, "pending": 32})])
+
+    assert capsys.readouterr().err == "hello: 3 repositories with 40 tags listed so far, 8 done\n"
+
+
+def test_in_a_run_of_many_repositories_each_row_says_which_it_is_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    of = {"repository": "ghcr.io/a/team/app", "rest": "team/app"}
+    tags = [replace(tag("1.0", UPDATED), **of), replace(tag("", failure("NotFound", "it is gone")), **of)]
+    report = replace(FAILED, repositories=2)
+
+    show(Console(), ledger(*tags), [report], everything=False)
+
+    out = capsys.readouterr().out
+    assert "team/app:1.0" in out
+    assert "\nteam/app: it is gone\n" in out
+    assert "1 updated and 1 failed of 2 tags in 2 repositories" in out
+
+
 def test_a_terminal_gets_a_bar_for_the_mirror_and_for_each_region(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     console = Console()
