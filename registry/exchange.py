@@ -41,11 +41,11 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 class Authorization(Protocol):
     """Which Authorization goes along; :class:`registry.auth.Authorizer` is the usual one."""
 
-    def header(self, scopes: tuple[str, ...]) -> str | None:
+    def header(self, scopes: tuple[str, ...], /) -> str | None:
         """What to send now; None: nothing."""
         ...
 
-    def challenged(self, response: httpx.Response, scopes: tuple[str, ...], sent: str | None) -> bool:
+    def challenged(self, response: httpx.Response, scopes: tuple[str, ...], sent: str | None, /) -> bool:
         """Learn from a 401 to what was sent with ``sent``; whether to send once more."""
         ...
 
