@@ -39,18 +39,21 @@ def start_backfill(rt: Runtime, spec: MirrorSpec) -> Started:
     return Started(run, is_new)
 
 
-def retry(rt: Runtime, run: str) -> str:
-    """A new run of the tags that failed, or of the whole mirror where the run itself did; returns its id.
+def retry(rt: Runtime, run: str, *, failed_only: bool = False) -> str:
+    """A new run of the tags that failed or were cancelled, in the same lane; returns its id.
+
+    Where the run itself failed, of the whole mirror. ``failed_only``: of tags that failed, and no others.
 
     Raises:
         UnknownRun: no such run.
-        NothingFailed: it has no failed tag.
+        NothingFailed: it has no such tag.
     """
     report, spec = rt.ledger.run_report(run), rt.ledger.spec(run)
     lane: Lane = rt.ledger.lane(run)
-    if report.error:
+    if report.error and not failed_only:
         return start(rt, spec, lane)
-    failed = {one.tag for one in rt.ledger.tag_reports(run) if one.state in {"failed", "cancelled"}}
+    wanted = {"failed"} if failed_only else {"failed", "cancelled"}
+    failed = {one.tag for one in rt.ledger.tag_reports(run) if one.state in wanted}
     if not failed:
         raise NothingFailed(f"run {run} has no failed tag; `sealift sync` starts a new run of everything")
     refs = dict(spec.refs)
