@@ -129,7 +129,7 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
 
 def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
     """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
-    newer = stage.engine.ledger.turns.end(turn)
+    newer = stage.engine.ledger.turns.end(turn, stage.spec.trust_s)
     if newer is None:
         return replace(outcome, state="updated", reason="", kind="", at=0.0)
     target = stage.targets[turn.repository]

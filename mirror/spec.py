@@ -34,6 +34,8 @@ class MirrorSpec:
     """Empty: all. An index keeps its bytes and digest either way."""
     referrers: bool = True
     finalize: Finalize = "all"
+    trust_s: int = 0
+    """How long the ledger is believed about what a tag is in a target; 0: it is asked in every run."""
     refs: tuple[tuple[str, str], ...] = ()
     """Exact (target tag, source tag or digest) pairs; where given, nothing is listed or selected."""
 

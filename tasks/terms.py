@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Literal
 
+from config.checks import seconds_of
 from config.environment import looked_up
 from config.fleet import Fleet, Mirror, RegistryConfig
 from config.problems import FleetError, Problem
@@ -131,6 +132,7 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         platforms=mirror.platforms,
         referrers=mirror.referrers,
         finalize=mirror.finalize,
+        trust_s=seconds_of(mirror.trust_ledger_for) if mirror.trust_ledger_for else 0,
     )
     problems += _pattern_problems(spec, fleet, at)
     return spec if len(problems) == before else None

@@ -24,6 +24,7 @@ from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
+from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import View
@@ -86,6 +87,7 @@ class Ledger:
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
+        self.proofs = Proofs(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)

@@ -92,6 +92,9 @@ class Keys:
     def newest(self, repository: str) -> str:
         return f"{self.root}newest:{repository}"
 
+    def proved(self, repository: str) -> str:
+        return f"{self.root}proved:{repository}"
+
     def referrers_api(self, host: str) -> str:
         return f"{self.root}referrers-api:{host}"
 

@@ -5,13 +5,13 @@ The server's clock is used throughout: the clocks of a fleet's machines differ.
 
 from __future__ import annotations
 
-_NOW = """
+NOW = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
 """
 
 ADVANCE = (
-    _NOW
+    NOW
     + """
 -- KEYS batch, open; ARGV batch id, expected state, new state
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
@@ -34,7 +34,7 @@ return 1
 
 # Whoever takes a member has it: ten sweepers send it on once.
 TAKE_DUE = (
-    _NOW
+    NOW
     + """
 -- KEYS open, parked; ARGV seconds without a move, most members
 local taken = {}
@@ -69,7 +69,7 @@ return written
 
 # However many tags fail at once, an outage is one trouble: it counts again when its pause is over.
 TROUBLE = (
-    _NOW
+    NOW
     + """
 -- KEYS document; ARGV first pause, longest pause: (since when, until when) as text
 local held = redis.call('HMGET', KEYS[1], 'trouble', 'troubles', 'trouble_until')
@@ -84,7 +84,7 @@ return {string.format('%.6f', since), string.format('%.6f', till)}
 )
 
 TOUCH = (
-    _NOW
+    NOW
     + """
 -- KEYS open; ARGV member: only what is still open is touched
 redis.call('ZADD', KEYS[1], 'XX', now, ARGV[1])
@@ -93,7 +93,7 @@ return 1
 )
 
 CREATE_RUN = (
-    _NOW
+    NOW
     + """
 -- KEYS run, runs, open, then the key of all runs like it where it may join one
 -- ARGV run id, run root, seconds to keep that key, field, value, ...
@@ -139,7 +139,7 @@ end
 )
 
 ADD_BATCHES = (
-    _NOW
+    NOW
     + _END_RUN
     + """
 -- KEYS run, queue, open; ARGV run id, expected cursor, new cursor, listed, batch root, (tags JSON, count) ...
@@ -161,7 +161,7 @@ return 1
 )
 
 OPEN_WINDOW = (
-    _NOW
+    NOW
     + """
 -- KEYS queue, flight, open, run; ARGV window, batch root
 local opened = {}
@@ -198,7 +198,7 @@ return 0
 """
 
 CONCLUDE = (
-    _NOW
+    NOW
     + _END_RUN
     + """
 -- KEYS batch, run, flight, open, parked, ended, then what is needed no more
@@ -220,7 +220,7 @@ return 1
 )
 
 FAIL_RUN = (
-    _NOW
+    NOW
     + _KEEP_RUN
     + """
 -- KEYS run, open, parked; ARGV run id, new state, error, error kind
@@ -233,51 +233,6 @@ keep_run(KEYS[1])
 return 1
 """
 )
-
-# Newest wins (G5): a tag's last generation in a target only grows.
-_CLAIM = (
-    _NOW
-    + """
--- 0: a newer claim stands; 1: claimed; 2: another digest came in since ours was seen: which is the newer one?
-local function claim(newest, tag, generation, digest, seen, is_sure)
-  local held = redis.call('HGET', newest, tag)
-  if held then
-    local last, other, at = string.match(held, '^(%d+) (%S+) (%S+)$')
-    if tonumber(last) > tonumber(generation) then return 0 end
-    if last == generation and other == digest then return 1 end
-    if other ~= digest and tonumber(at) > tonumber(seen) and is_sure == '0' then return 2 end
-  end
-  redis.call('HSET', newest, tag, generation .. ' ' .. digest .. ' ' .. string.format('%.6f', now))
-  return 1
-end
-"""
-)
-
-CLAIM = (
-    _CLAIM
-    + """
--- KEYS newest; ARGV tag, generation, digest, when that digest was seen at the source, whether that is sure
-return claim(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
-"""
-)
-
-TAKE_TURN = (
-    _CLAIM
-    + """
--- KEYS lease, newest; ARGV token, milliseconds, then as CLAIM; nothing where another has the turn
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
-return claim(KEYS[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], '0')
-"""
-)
-
-END_TURN = """
--- KEYS lease, newest; ARGV token, tag, generation
--- The claim of a newer run, if there is one; else nothing, and the turn is over.
-local held = redis.call('HGET', KEYS[2], ARGV[2])
-if held and tonumber(string.match(held, '^(%d+) ')) > tonumber(ARGV[3]) then return held end
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-return false
-"""
 
 SETTLE = """
 -- KEYS due; ARGV item: how many items are still due once this one is done; -1 if it was not due any more

@@ -64,7 +64,8 @@ class Outcome:
     previous: str | None = None
     moved: Moved = field(default_factory=Moved)
     at: float = 0.0
-    """Unix time: when it was proved (``landed``); until when it waits (``waiting``, ``ready``)."""
+    """Unix time: when it was proved (``landed``) or asked for (``current``, 0 where the ledger was believed);
+    until when it waits (``waiting``, ``ready``)."""
 
     @classmethod
     def failed(cls, error: Exception, previous: str | None = None) -> Outcome:
