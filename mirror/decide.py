@@ -12,6 +12,7 @@ from typing import Literal
 
 from mirror.engine import Engine
 from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
+from mirror.report import FOLLOWS
 from mirror.spec import MirrorSpec, Target
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
@@ -226,7 +227,7 @@ def _lost(target: Target, known: Outcome | None) -> Outcome:
 def _because(target: str, outcome: Outcome) -> str:
     """Why a whole tag stays where it is; most reasons name their place themselves."""
     place = "" if outcome.reason.startswith(target) else f"{target}: "
-    return f"not moved, because of {place}{outcome.reason}"
+    return f"{FOLLOWS}{place}{outcome.reason}"
 
 
 def _held_back(one: _Batch) -> Outcomes:

@@ -362,13 +362,14 @@ class Ledger:
     def run_report(self, run: str) -> RunReport:
         """The run as a value, without its tags; UnknownRun."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(self.keys.run(run)).hgetall(self.keys.progress(run))
-        fields, progress = pipe.execute()
+        for key in (self.keys.run, self.keys.progress, self.keys.failures):
+            pipe.hgetall(key(run))
+        fields, progress, failures = pipe.execute()
         row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
         spec = self._keep_terms(run, row["spec"], row["lane"])[0]
-        return report_of(run, row, progress, spec)
+        return report_of(run, row, progress, failures, spec)
 
     def runs(self, limit: int = 20) -> list[RunReport]:
         """The last runs, newest first."""

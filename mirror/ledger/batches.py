@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mirror.ledger import scripts
+from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
 from mirror.ledger.values import (
@@ -304,12 +305,16 @@ class Batches:
         """
         run, keys = self.run_of(batch), self._keys
         resolved, outcomes = (view.resolved, view.outcomes) if view else self.results(batch)
-        counts = Counter(report.state for report in tag_reports(resolved, outcomes, spec))
-        flat = [part for pair in counts.items() for part in pair]
+        reports = list(tag_reports(resolved, outcomes, spec))
+        counts = Counter(report.state for report in reports)
+        pairs = [part for pair in counts.items() for part in pair]
+        failed = [part for group in grouped(reports) for part in group]
         dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
         dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
-        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), *flat]
+        own.append(keys.failures(run))
+        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes)]
+        words += [MOST_REASONS, OTHER, MOST_EXAMPLES, len(counts), *pairs, *failed]
         return bool(self._conclude([*own, *dropped], words))
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

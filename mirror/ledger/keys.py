@@ -43,6 +43,9 @@ class Keys:
     def progress(self, run: str) -> str:
         return f"{self.root}run:{run}:progress"
 
+    def failures(self, run: str) -> str:
+        return f"{self.root}run:{run}:failures"
+
     def digest_tags(self, run: str) -> str:
         return f"{self.root}run:{run}:digest-tags"
 

@@ -115,7 +115,7 @@ return ARGV[1]
 
 _KEEP_RUN = """
 local function keep_run(run_key)
-  for _, part in ipairs({'', ':progress', ':digest-tags', ':flight'}) do
+  for _, part in ipairs({'', ':progress', ':failures', ':digest-tags', ':flight'}) do
     redis.call('EXPIRE', run_key .. part, 30 * 86400)
   end
 end
@@ -197,23 +197,47 @@ if redis.call('SET', KEYS[3], '1', 'NX', 'EX', ARGV[2]) then return 1 end
 return 0
 """
 
+_COUNT_FAILURE = """
+local function count_failure(key, name, count, examples, most, other, most_examples)
+  local held = redis.call('HGET', key, name)
+  if not held and redis.call('HLEN', key) >= tonumber(most) then
+    name = other
+    held = redis.call('HGET', key, name)
+  end
+  local before, known = string.match(held or '0', '^(%d+)(.*)$')
+  local _, many = string.gsub(known, '\\n', '')
+  for one in string.gmatch(examples, '[^\\n]+') do
+    if many < tonumber(most_examples) then
+      known, many = known .. '\\n' .. one, many + 1
+    end
+  end
+  redis.call('HSET', key, name, (tonumber(before) + tonumber(count)) .. known)
+end
+"""
+
 CONCLUDE = (
     NOW
     + _END_RUN
+    + _COUNT_FAILURE
     + """
--- KEYS batch, run, flight, open, parked, ended, then what is needed no more
--- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, (tag state, count) ...
+-- KEYS batch, run, flight, open, parked, ended, failures, then what is needed no more
+-- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
+--   of all others, most examples of one, number of states, (state, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
-for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+local states_end = 9 + 2 * tonumber(ARGV[9])
+for i = 10, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+for i = states_end + 1, #ARGV, 3 do
+  count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
+end
 redis.call('HINCRBY', KEYS[2], 'concluded', 1)
 redis.call('HDEL', KEYS[1], 'tags')
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[4])
-for i = 7, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 8, #KEYS do redis.call('DEL', KEYS[i]) end
 end_run(KEYS[2], KEYS[4], ARGV[2])
 return 1
 """
