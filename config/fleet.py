@@ -203,6 +203,11 @@ class Mirror(_Model):
         default="all",
         description="all: no target's tag moves before every target holds everything; each: on its own.",
     )
+    read_from: Literal["targets", "source"] | None = Field(
+        default=None,
+        description="targets: those that hold a blob serve it to the others, and the source is read once; "
+        "source: each region reads it there; unset: targets, where the source gives only so much.",
+    )
     trust_ledger_for: Span | None = Field(
         default=None,
         description="How long a target is not asked again what a tag is there; unset: every run asks.",

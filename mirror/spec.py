@@ -8,6 +8,7 @@ from typing import Any, Literal
 DEFAULT_REGION = "local"
 Lane = Literal["release", "backfill"]
 Finalize = Literal["all", "each"]
+ReadFrom = Literal["targets", "source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,11 @@ class MirrorSpec:
     """Empty: all. An index keeps its bytes and digest either way."""
     referrers: bool = True
     finalize: Finalize = "all"
+    read_from: ReadFrom | None = None
+    """Where blobs come from: targets that hold them before the source, or the source alone.
+
+    None: targets first where the source gives only so much.
+    """
     trust_s: int = 0
     """How long the ledger is believed about what a tag is in a target; 0: it is asked in every run."""
     refs: tuple[tuple[str, str], ...] = ()

@@ -23,9 +23,11 @@ from mirror.ledger.batches import (
 from mirror.ledger.keys import Client
 from mirror.ledger.proofs import Seen
 from mirror.manifests import Manifests
+from mirror.siblings import Siblings
 from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier, path_of
 from registry.descriptor import Descriptor
+from registry.reference import LAYOUT
 from registry.repository import Repository
 
 
@@ -190,4 +192,16 @@ class Stage:
             tee_bytes=self.engine.limits.tee_bytes,
             moved=lambda count: self.progress.add(copied_bytes=count),
             empty=empty,
+            siblings=self._siblings(),
         )
+
+    def _siblings(self) -> Siblings | None:
+        """The mirror's registries, those of this region first, where they are read from before the source."""
+        is_limited = self.engine.is_limited(self.source.host)
+        near_first = sorted(self.spec.targets, key=lambda target: target.region != self.region)
+        names = [target.repository for target in near_first if not target.repository.startswith(LAYOUT)]
+        hosts = tuple(dict.fromkeys(name.partition("/")[0] for name in names))
+        if len(hosts) < 2 or (self.spec.read_from or ("targets" if is_limited else "source")) == "source":
+            return None
+        content, opener = self.engine.ledger.content, self.engine.open_repository
+        return Siblings(content, opener, hosts, self.engine.shunned)

@@ -132,6 +132,7 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         platforms=mirror.platforms,
         referrers=mirror.referrers,
         finalize=mirror.finalize,
+        read_from=mirror.read_from,
         trust_s=seconds_of(mirror.trust_ledger_for) if mirror.trust_ledger_for else 0,
     )
     problems += _pattern_problems(spec, fleet, at)

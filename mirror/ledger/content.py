@@ -195,6 +195,21 @@ class Content:
             for at, (lease, (_, host, repository)) in enumerate(zip(leases, wanted, strict=True))
         ]
 
+    def begin_copy(
+        self, source: str, digest: str, hosts: Sequence[str]
+    ) -> tuple[Lease, tuple[str, str] | None] | None:
+        """The right to be the one who reads the blob at its source; None while another has it.
+
+        With it the first of ``hosts`` where a repository is known to hold the blob, and that repository.
+        """
+        names = [self._keys.holder(host, digest) for host in hosts]
+        taken = self.leases.take_all([f"read {source}"], digest, names)
+        if isinstance(taken, str):
+            return None
+        (lease,), values = taken
+        known = ((host, value.decode()) for host, value in zip(hosts, values, strict=False) if value)
+        return lease, next(known, None)
+
     def let_go(self, holds: Sequence[Hold], ttl: Memory) -> None:
         """Give the leases up and remember what was seen, in one exchange.
 
