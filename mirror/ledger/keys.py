@@ -19,6 +19,7 @@ class Keys:
         self.parked = f"{self.root}parked"
         self.generation = f"{self.root}generation"
         self.workers = f"{self.root}workers"
+        self.known = f"{self.root}known"
         self.budgets = f"{self.root}budgets"
 
     @property

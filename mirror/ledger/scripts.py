@@ -290,11 +290,42 @@ if #KEYS == count then return {} end
 return redis.call('MGET', unpack(KEYS, count + 1))
 """
 
-LEAVE = """
--- KEYS lease, present, holder, session; ARGV token, repository, seconds of present and of holder, uploaded
-redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
-redis.call('SET', KEYS[3], ARGV[2], 'EX', ARGV[4])
-if ARGV[5] == '1' then redis.call('DEL', KEYS[4]) end
+# Where there is too much, what ends first goes first; each time a little more than was added.
+_SEE = (
+    NOW
+    + """
+local function see(present, holder, known, repository, present_s, holder_s, root, most)
+  redis.call('SET', present, '1', 'EX', present_s)
+  redis.call('SET', holder, repository, 'EX', holder_s)
+  redis.call('ZADD', known, now + present_s, string.sub(present, #root + 1))
+  redis.call('ZADD', known, now + holder_s, string.sub(holder, #root + 1))
+  redis.call('EXPIRE', known, math.max(present_s, holder_s))
+  for _, one in ipairs(redis.call('ZRANGEBYSCORE', known, '-inf', now, 'LIMIT', 0, 4)) do
+    redis.call('ZREM', known, one)
+  end
+  for _ = 1, math.min(4, redis.call('ZCARD', known) - most) do
+    redis.call('DEL', root .. redis.call('ZPOPMIN', known)[1])
+  end
+end
+"""
+)
+
+SAW = (
+    _SEE
+    + """
+-- KEYS present, holder, known; ARGV repository, seconds of present and of holder, root of these keys, most
+see(KEYS[1], KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]))
+return 1
+"""
+)
+
+LEAVE = (
+    _SEE
+    + """
+-- KEYS lease, session, then as SAW; ARGV token, uploaded, then as SAW
+see(KEYS[3], KEYS[4], KEYS[5], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]))
+if ARGV[2] == '1' then redis.call('DEL', KEYS[2]) end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+)
