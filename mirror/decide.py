@@ -139,7 +139,7 @@ def _finalize(one: _Batch) -> Decision:
     if stale := _stale(one, going):
         one.ledger.reopen(one.id, stale, "landed")
         return Decision("land", stale)
-    if going or _companions_to_flip(one):
+    if going or one.in_state("ready") or _companions_to_flip(one):
         ready = {pair: replace(outcome, state="ready", at=0.0) for pair, outcome in going.items()}
         flips = one.ledger.advance(one.id, "landing", "flipping", ready, ("landed",))
         return Decision("flip" if flips else "nothing")

@@ -14,7 +14,6 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
-from typing import NamedTuple
 
 import redis
 
@@ -27,11 +26,11 @@ from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.turns import Turns
-from mirror.ledger.values import View
+from mirror.ledger.values import Listed, UnknownRun, View
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
-__all__ = ["Ledger", "LedgerError", "UnknownRun"]
+__all__ = ["Ledger", "LedgerError", "Listed", "UnknownRun"]
 
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
@@ -45,24 +44,11 @@ KNOWN_RUNS = 256
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
 CONFIRM_MS = 5000
+BEHIND_WINDOWS = 32
+"""How far a region may be behind the others where none waits for it: bounds what Redis holds of a run."""
 LISTING_S = 15
 """After so long it is asked again for a listing that nobody was heard to go on with."""
 _EPOCH = 1_700_000_000
-
-
-class Listed(NamedTuple):
-    """What a run's listing says of digest tags, and the ledger of the source's referrers."""
-
-    tags: frozenset[str] | None
-    """None where the run has not seen all there are."""
-    has_referrers: bool
-
-
-class UnknownRun(LookupError):
-    """No run of that name is in the ledger; ``args[0]`` is the name."""
-
-    def __str__(self) -> str:
-        return f"no run {self.args[0]!r} in the ledger; `sealift runs` lists them"
 
 
 class Ledger:
@@ -213,8 +199,9 @@ class Ledger:
         return _opened(opened), bool(wants_listing)
 
     def _ask_open(self, pipe: Client, run: str, window: int) -> None:
-        names = (self.keys.queue(run), self.keys.flight(run), self.keys.open, self.keys.run(run))
-        pipe.eval(scripts.OPEN_WINDOW, len(names), *names, window, self.keys.batch_root)
+        keys = self.keys
+        names = (keys.queue(run), keys.flight(run), keys.open, keys.run(run), keys.behind(run))
+        pipe.eval(scripts.OPEN_WINDOW, len(names), *names, window, keys.batch_root, window * BEHIND_WINDOWS)
 
     def fail_run(self, run: str, error: str, kind: str) -> bool:
         """End an open run as a whole, with the reason."""

@@ -73,6 +73,7 @@ class Batches:
         script = client.register_script
         self._touch = script(scripts.TOUCH)
         self._conclude = script(scripts.CONCLUDE)
+        self._leave_behind = script(scripts.LEAVE_BEHIND)
 
     @staticmethod
     def run_of(batch: str) -> str:
@@ -128,6 +129,14 @@ class Batches:
     def touch(self, member: str) -> None:
         """Say that a batch (or a run that is being listed) moves, so that the sweeper lets it be."""
         self._touch([self._keys.open], [member])
+
+    def leave_behind(self, batch: str) -> bool:
+        """One region is through with the batch, others may take their time; whether that is news.
+
+        Up to BEHIND_WINDOWS times the window, such batches take no room in it.
+        """
+        run = self.run_of(batch)
+        return bool(self._leave_behind([self._keys.flight(run), self._keys.behind(run)], [batch]))
 
     def swept(self, batch: str) -> int:
         """Count that the sweeper sent the batch on; returns how often it has."""
@@ -312,7 +321,7 @@ class Batches:
         dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
         dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
-        own.append(keys.failures(run))
+        own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes)]
         words += [MOST_REASONS, OTHER, MOST_EXAMPLES, len(counts), *pairs, *failed]
         return bool(self._conclude([*own, *dropped], words))

@@ -41,6 +41,9 @@ class Keys:
     def flight(self, run: str) -> str:
         return f"{self.root}run:{run}:flight"
 
+    def behind(self, run: str) -> str:
+        return f"{self.root}run:{run}:behind"
+
     def progress(self, run: str) -> str:
         return f"{self.root}run:{run}:progress"
 

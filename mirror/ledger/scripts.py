@@ -115,7 +115,7 @@ return ARGV[1]
 
 _KEEP_RUN = """
 local function keep_run(run_key)
-  for _, part in ipairs({'', ':progress', ':failures', ':digest-tags', ':flight'}) do
+  for _, part in ipairs({'', ':progress', ':failures', ':digest-tags', ':flight', ':behind'}) do
     redis.call('EXPIRE', run_key .. part, 30 * 86400)
   end
 end
@@ -163,11 +163,12 @@ return 1
 OPEN_WINDOW = (
     NOW
     + """
--- KEYS queue, flight, open, run; ARGV window, batch root
+-- KEYS queue, flight, open, run, behind; ARGV window, batch root, most that may be behind
 local opened = {}
 local held = redis.call('HMGET', KEYS[4], 'state', 'paused')
 if held[1] ~= 'open' or held[2] then return opened end
-while redis.call('SCARD', KEYS[2]) < tonumber(ARGV[1]) do
+local room = tonumber(ARGV[1]) + math.min(redis.call('SCARD', KEYS[5]), tonumber(ARGV[3]))
+while redis.call('SCARD', KEYS[2]) < room do
   local id = redis.call('LPOP', KEYS[1])
   if not id then break end
   redis.call('SADD', KEYS[2], id)
@@ -179,6 +180,12 @@ end
 return opened
 """
 )
+
+LEAVE_BEHIND = """
+-- KEYS flight, behind; ARGV batch id
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return 0 end
+return redis.call('SADD', KEYS[2], ARGV[1])
+"""
 
 PAUSE = """
 -- KEYS run; ARGV paused: whether the run is open, and was not so before
@@ -220,7 +227,7 @@ CONCLUDE = (
     + _END_RUN
     + _COUNT_FAILURE
     + """
--- KEYS batch, run, flight, open, parked, ended, failures, then what is needed no more
+-- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
 --   of all others, most examples of one, number of states, (state, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
@@ -228,6 +235,7 @@ redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
+redis.call('SREM', KEYS[8], ARGV[1])
 local states_end = 9 + 2 * tonumber(ARGV[9])
 for i = 10, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
@@ -237,7 +245,7 @@ redis.call('HINCRBY', KEYS[2], 'concluded', 1)
 redis.call('HDEL', KEYS[1], 'tags')
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[4])
-for i = 8, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 9, #KEYS do redis.call('DEL', KEYS[i]) end
 end_run(KEYS[2], KEYS[4], ARGV[2])
 return 1
 """

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, NamedTuple, TypeGuard
 
 from mirror.report import Moved, TagReport, TagState, TargetReport
 from mirror.spec import MirrorSpec, Target
@@ -36,6 +36,21 @@ STEP_OF: dict[BatchState, RegionStep] = {
 }
 """What each region has done when it is through with a state."""
 BEFORE_FLIP: tuple[OutcomeState, ...] = ("missing", "waiting", "landed")
+
+
+class Listed(NamedTuple):
+    """What a run's listing says of digest tags, and the ledger of the source's referrers."""
+
+    tags: frozenset[str] | None
+    """None where the run has not seen all there are."""
+    has_referrers: bool
+
+
+class UnknownRun(LookupError):
+    """No run of that name is in the ledger; ``args[0]`` is the name."""
+
+    def __str__(self) -> str:
+        return f"no run {self.args[0]!r} in the ledger; `sealift runs` lists them"
 
 
 @dataclass(frozen=True, slots=True)
