@@ -356,6 +356,25 @@ def test_no_tag_moves_anywhere_while_a_region_is_away_and_all_move_when_it_is_ba
     assert skopeo.exists(f"{world.eu.host}/team/patient:1")
 
 
+def test_where_targets_move_on_their_own_a_region_that_is_away_holds_nobody_back(world: World) -> None:
+    tags = [f"1.{number}" for number in range(40)]
+    for tag in tags:
+        push(f"{world.source.host}/team/hasty", build_image({"version": tag.encode()}), tag)
+    world.fleet.kill("eu")
+    run = world.fleet.start_run(world.spec("team/hasty", finalize="each"))
+
+    def flipped() -> dict[str, int]:
+        regions = world.fleet.ledger.run_report(run).regions
+        return {region.region: region.tags_flipped for region in regions}
+
+    until(lambda: flipped() == {"us": len(tags), "eu": 0}, 60, world.fleet.logs)
+    assert skopeo.exists(f"{world.us.host}/team/hasty:1.39")
+    world.fleet.start("eu")
+
+    assert world.fleet.wait(run).states == {"updated": len(tags)}
+    assert flipped() == {"us": len(tags), "eu": len(tags)}
+
+
 def landed(world: World, run: str) -> dict[str, int]:
     report = world.fleet.ledger.run_report(run)
     return {region.region: region.tags_landed for region in report.regions}
