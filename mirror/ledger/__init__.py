@@ -205,14 +205,12 @@ class Ledger:
 
     def fail_run(self, run: str, error: str, kind: str) -> bool:
         """End an open run as a whole, with the reason."""
-        return bool(self._fail(self._ends(run), [run, "failed", error, kind]))
+        return self._end(run, "failed", error, kind)
 
     def cancel_run(self, run: str) -> bool:
         """End an open run: nothing further is started, nothing further is flipped."""
         self._fields(run, "state")
-        ended = bool(self._fail(self._ends(run), [run, "cancelled", "", ""]))
-        self._redis.delete(self.keys.queue(run))
-        return ended
+        return self._end(run, "cancelled", "", "")
 
     def pause_run(self, run: str, *, paused: bool) -> bool:
         """Open no further batch of the run and read its list no further, or do so again.
@@ -222,8 +220,11 @@ class Ledger:
         self._fields(run, "state")
         return bool(self._pause([self.keys.run(run)], [int(paused)]))
 
-    def _ends(self, run: str) -> list[str]:
-        return [self.keys.run(run), self.keys.open, self.keys.parked]
+    def _end(self, run: str, *words: str) -> bool:
+        """Batches that were never begun are looked up for as long as the run."""
+        keys = self.keys
+        names = [keys.run(run), keys.open, keys.parked, keys.queue(run)]
+        return bool(self._fail(names, [run, *words, keys.batch_root]))
 
     def now(self) -> float:
         """The server's clock in Unix time: the only one that a fleet's machines share."""

@@ -255,12 +255,16 @@ FAIL_RUN = (
     NOW
     + _KEEP_RUN
     + """
--- KEYS run, open, parked; ARGV run id, new state, error, error kind
+-- KEYS run, open, parked, queue; ARGV run id, new state, error, error kind, batch root
 if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', ARGV[4],
   'finished', tostring(now))
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
+for _, id in ipairs(redis.call('LRANGE', KEYS[4], 0, -1)) do
+  redis.call('EXPIRE', ARGV[5] .. id, 30 * 86400)
+end
+redis.call('DEL', KEYS[4])
 keep_run(KEYS[1])
 return 1
 """

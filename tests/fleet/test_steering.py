@@ -90,6 +90,21 @@ def test_a_paused_backfill_begins_nothing_and_goes_on_without_asking_twice(yard:
     assert yard.asked() == {"list": 1, **{f"1.{number}": 1 for number in range(TAGS)}}
 
 
+def test_a_cancelled_backfill_ends_what_is_under_way_and_begins_nothing(yard: Yard) -> None:
+    with yard.target.pause(lambda method, path: method == "PUT" and "/manifests/" in path) as held:
+        run = yard.start()
+        assert held.reached.wait(30)
+        assert yard.fleet.sealift("cancel", run).stdout == f"{run} is cancelled.\n"
+        assert yard.fleet.sealift("cancel", run).stdout == f"{run} had ended already (cancelled).\n"
+    with yard.fleet.valkey.client() as client:
+        flight = yard.fleet.ledger.keys.flight(run)
+        until(lambda: not client.scard(flight), 30, yard.fleet.logs)
+
+    assert len(yard.target.tags("app")) <= int(SETTINGS["SEALIFT_WINDOW_BATCHES"])
+    assert len(yard.asked()) <= 1 + int(SETTINGS["SEALIFT_WINDOW_BATCHES"]), "the list, and a window of tags"
+    assert yard.start() != run, "the next one is a new one"
+
+
 def test_a_second_start_of_a_backfill_joins_the_first(yard: Yard) -> None:
     with yard.target.pause(lambda method, path: method == "PUT" and "/manifests/" in path) as held:
         first = yard.start()
