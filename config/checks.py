@@ -14,9 +14,11 @@ from pydantic import SecretStr
 REGION_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 MIRROR_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?"
+SPAN = r"[1-9][0-9]{0,6}[smhd]"
 CONTROL = "control"
 """The queue of the tasks that belong to no region."""
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REDIS_SCHEMES = ("redis://", "rediss://", "redis+socket://", "unix://")
 
@@ -31,6 +33,11 @@ def matching(grammar: str, expected: str) -> Callable[[str], str]:
         return value
 
     return check
+
+
+def seconds_of(span: str) -> int:
+    """``90s``, ``15m``, ``1h`` or ``2d``, checked by SPAN, in seconds."""
+    return int(span[:-1]) * _SECONDS[span[-1]]
 
 
 def not_control(region: str) -> str:

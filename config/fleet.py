@@ -29,6 +29,7 @@ from config.checks import (
     MIRROR_NAME,
     PLATFORM,
     REGION_NAME,
+    SPAN,
     check_proxy,
     check_redis_url,
     check_secret,
@@ -57,6 +58,12 @@ PlatformName = Annotated[
     str,
     AfterValidator(matching(PLATFORM, "os/architecture or os/architecture/variant, as linux/arm64")),
     Field(json_schema_extra={"pattern": f"^{PLATFORM}$"}),
+]
+
+Span = Annotated[
+    str,
+    AfterValidator(matching(SPAN, "a number and its unit: 90s, 15m, 1h or 2d")),
+    Field(json_schema_extra={"pattern": f"^{SPAN}$"}),
 ]
 
 
@@ -229,6 +236,15 @@ class Mirror(_Model):
     finalize: Literal["all", "each"] = Field(
         default="all",
         description="all: no target's tag moves before every target holds everything; each: on its own.",
+    )
+    read_from: Literal["targets", "source"] | None = Field(
+        default=None,
+        description="targets: those that hold a blob serve it to the others, and the source is read once; "
+        "source: each region reads it there; unset: targets, where the source gives only so much.",
+    )
+    trust_ledger_for: Span | None = Field(
+        default=None,
+        description="How long a target is not asked again what a tag is there; unset: every run asks.",
     )
     schedule: Annotated[str, AfterValidator(check_cron)] | None = Field(
         default=None, description="When beat runs it: five cron fields, in UTC; unset: only when asked."

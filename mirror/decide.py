@@ -12,6 +12,7 @@ from typing import Literal
 
 from mirror.engine import Engine
 from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
+from mirror.report import FOLLOWS
 from mirror.spec import MirrorSpec, Target
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
@@ -137,7 +138,7 @@ def _finalize(one: _Batch) -> Decision:
     if stale := _stale(one, going):
         one.ledger.reopen(one.id, stale, "landed")
         return Decision("land", stale)
-    if going or _companions_to_flip(one):
+    if going or one.in_state("ready") or _companions_to_flip(one):
         ready = {pair: replace(outcome, state="ready", at=0.0) for pair, outcome in going.items()}
         flips = one.ledger.advance(one.id, "landing", "flipping", ready, ("landed",))
         return Decision("flip" if flips else "nothing")
@@ -225,7 +226,7 @@ def _lost(target: Target, known: Outcome | None) -> Outcome:
 def _because(target: str, outcome: Outcome) -> str:
     """Why a whole tag stays where it is; most reasons name their place themselves."""
     place = "" if outcome.reason.startswith(target) else f"{target}: "
-    return f"not moved, because of {place}{outcome.reason}"
+    return f"{FOLLOWS}{place}{outcome.reason}"
 
 
 def _held_back(one: _Batch) -> Outcomes:

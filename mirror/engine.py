@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mirror.budget import COUNTING_HOSTS
 from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep, View
 from mirror.ledger.content import Memory
 from mirror.ledger.keys import Client
 from mirror.retry import Patience
+from mirror.siblings import Shunned
 from mirror.spec import MirrorSpec
 from mirror.threads import Crew, Threads
 from registry.reference import Wildcard
@@ -69,6 +71,9 @@ class Engine:
     """None where no run is of a wildcard."""
     counts_pulls: Callable[[str], bool | None] = lambda _: False
     """Whether a registry counts reading as pulls, as far as this process has heard."""
+    is_paced: Callable[[str], bool] = lambda _: False
+    """Whether the operator limits how often a registry is asked."""
+    shunned: Shunned = field(default_factory=Shunned)
 
     def spec_of(self, batch: str, view: View | None = None) -> MirrorSpec:
         """On what terms a batch is, its own repositories among them; ``view``: the batch, if it was read."""
@@ -77,6 +82,10 @@ class Engine:
     def open_source(self, run: str, repository: str) -> Repository:
         """A source of a run, on the terms of its lane."""
         return self.open_repository(repository, gives_way=self.ledger.lane(run) == "backfill")
+
+    def is_limited(self, host: str) -> bool:
+        """Whether a registry gives only so much, so that others that hold the same are asked before it."""
+        return host in COUNTING_HOSTS or bool(self.counts_pulls(host)) or self.is_paced(host)
 
     def crew(self) -> AbstractContextManager[Crew]:
         """Threads for one step."""

@@ -32,10 +32,25 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
     still work stays ``ready``, with the time of its next attempt.
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
-    ledger, view = engine.ledger.batches, stage.view
-    if view.is_through(region, "flipping"):
-        return  # this message came late
-    known, now = view.outcomes, view.now
+    if not stage.view.is_through(region, "flipping"):  # else this message came late
+        _flip(stage, stage.view.outcomes)
+
+
+def flip_early(engine: Engine, batch: str, region: str, heard: Heard | None = None) -> None:
+    """The same for what has landed here while other regions still land: where targets move on their own."""
+    stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
+    view = stage.view
+    if view.state != "landing" or region not in view.regions_done("landed") or view.is_cancelled:
+        return
+    landed = {pair: one for pair, one in _of_region(stage, view.outcomes).items() if one.state == "landed"}
+    if landed:
+        ready = {pair: replace(one, state="ready", at=0.0) for pair, one in landed.items()}
+        engine.ledger.batches.record(batch, ready, ("landed",))
+        _flip(stage, {**view.outcomes, **ready})
+
+
+def _flip(stage: Stage, known: Outcomes) -> None:
+    engine, ledger, now = stage.engine, stage.engine.ledger.batches, stage.view.now
     going = {
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
@@ -43,7 +58,7 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
         journal = going if stage.is_alone else _each(crew, going, lambda *one: _journal(stage, *one))
         if journal and not stage.is_alone:
             # Written even where nothing changed: what is confirmed is what this connection wrote last.
-            ledger.record(batch, journal, ("ready",))
+            ledger.record(stage.batch, journal, ("ready",))
             engine.ledger.confirm()
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
@@ -129,7 +144,7 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
 
 def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
     """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
-    newer = stage.engine.ledger.turns.end(turn)
+    newer = stage.engine.ledger.turns.end(turn, stage.spec.trust_s)
     if newer is None:
         return replace(outcome, state="updated", reason="", kind="", at=0.0)
     target = stage.targets[turn.repository]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 
 from mirror.engine import Cancelled, Engine, Progress
-from mirror.ledger.batches import Outcome, Placed, Placing, View
+from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, View
 from mirror.plan import BlobWork, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
@@ -112,6 +112,7 @@ def _look(stage: Stage) -> None:
     What an earlier attempt at this batch has settled, proved just now, or parked for later stays as it is.
     """
     known, now = stage.outcomes, stage.view.now
+    known.update(_believed(stage))
     with stage.engine.crew() as crew:
         asked = {
             (one.tag, name): crew.submit(_look_at, stage, one.tag, wanted, target)
@@ -119,6 +120,22 @@ def _look(stage: Stage) -> None:
             if _is_open(stage.engine, known.get((one.tag, name)), now)
         }
         known.update({pair: answer.result() for pair, answer in asked.items()})
+
+
+def _believed(stage: Stage) -> Outcomes:
+    """What the mirror's ``trust_ledger_for`` spares its targets: tags that nothing is known of yet."""
+    if not stage.spec.trust_s:
+        return {}
+    since, wanted = stage.view.now - stage.spec.trust_s, defaultdict[str, dict[str, str]](dict)
+    for one, at, name, _ in stage.pairs:
+        if (one.tag, name) not in stage.outcomes:
+            wanted[name][one.tag] = at.digest
+    proofs = stage.engine.ledger.proofs
+    return {
+        (tag, name): Outcome("current", previous=digests[tag])
+        for name, digests in wanted.items()
+        for tag in proofs.known(name, digests, since)
+    }
 
 
 def _is_open(engine: Engine, known: Outcome | None, now: float) -> bool:
@@ -136,7 +153,9 @@ def _look_at(stage: Stage, tag: str, wanted: Descriptor, target: Repository) -> 
         return Outcome("missing")
     except RegistryError as error:
         return failure(stage.engine, stage.batch, error)
-    return Outcome("current" if held.digest == wanted.digest else "missing", previous=held.digest)
+    if held.digest == wanted.digest:
+        return Outcome("current", previous=held.digest, at=stage.view.now)
+    return Outcome("missing", previous=held.digest)
 
 
 def _note(work: BlobWork) -> dict[str, object]:

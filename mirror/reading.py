@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol, Self
 
 from mirror.retry import Patience
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, RegistryError
-from registry.repository import Repository
 
 
 class Bytes(Protocol):
@@ -22,6 +21,20 @@ class Bytes(Protocol):
     def take(self, until: int) -> Iterator[memoryview]: ...
 
     def seek(self, position: int, passed: Callable[[int], None], /) -> None: ...
+
+
+class Readable(Protocol):
+    """What a blob is read from: a Repository, as far as reading goes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def host(self) -> str: ...
+
+    def open_blob(
+        self, blob: Descriptor, offset: int = 0
+    ) -> AbstractContextManager[Iterator[bytes | memoryview]]: ...
 
 
 class Kept:
@@ -60,7 +73,7 @@ class Reading:
     failure: RegistryError | None = None
     """What ended the reading for good: whoever sees it come out of an upload knows which end broke."""
 
-    def __init__(self, blob: Descriptor, source: Repository, patience: Patience) -> None:
+    def __init__(self, blob: Descriptor, source: Readable, patience: Patience) -> None:
         self._blob, self._source, self._patience = blob, source, patience
         self._algorithm = blob.digest.partition(":")[0]
         self._position = 0

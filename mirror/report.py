@@ -9,6 +9,8 @@ from typing import Any, Literal
 RunState = Literal["open", "done", "failed", "cancelled"]
 """``done``: every tag is current or updated; ``failed``: ended, and some tags failed."""
 TagState = Literal["pending", "current", "updated", "failed", "superseded", "held", "waiting", "cancelled"]
+FOLLOWS = "not moved, because of "
+"""What the reason of a held-back target begins with; the reason itself stands at the other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,18 @@ class RegionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureReport:
+    """Tags that failed for one reason; what is each one's alone, its name and digests, reads ``…``."""
+
+    reason: str
+    count: int
+    kinds: tuple[str, ...] = ()
+    """As TargetReport's, of all targets in which they failed."""
+    examples: tuple[str, ...] = ()
+    """Some of the tags."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """One run, without its tags (they may be many: see :meth:`mirror.ledger.Ledger.tag_reports`)."""
 
@@ -94,6 +108,8 @@ class RunReport:
     regions: tuple[RegionReport, ...]
     repositories: int | None = None
     """Of a wildcard: how many were listed to their end; else None."""
+    failures: tuple[FailureReport, ...] = ()
+    """Why tags of concluded batches failed, the most frequent reasons first."""
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
     error_kind: str = ""

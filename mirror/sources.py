@@ -144,7 +144,7 @@ class _Walk:
         following = replace(self._at.cursor, done=self._at.cursor.done + 1, tag="")
         before = self._go_on(following, is_through=True)
         return self._engine.ledger.sources.fail_repository(
-            self._run, before, self._at.text, entry.repository, error, listed=self._at.is_over
+            self._run, before, self._at.text, self._spec.of(entry.repository), error, listed=self._at.is_over
         )
 
     def _go_on(self, following: Cursor, *, is_through: bool, names: Sequence[str] = ()) -> str:

@@ -12,6 +12,7 @@ Finalize = Literal["all", "each"]
 ANY = "*"
 EVERYWHERE = ANY
 """The source of a mirror whose references are given: repositories of any registry."""
+ReadFrom = Literal["targets", "source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,13 @@ class MirrorSpec:
     """Empty: all. An index keeps its bytes and digest either way."""
     referrers: bool = True
     finalize: Finalize = "all"
+    read_from: ReadFrom | None = None
+    """Where blobs come from: targets that hold them before the source, or the source alone.
+
+    None: targets first where the source gives only so much.
+    """
+    trust_s: int = 0
+    """How long the ledger is believed about what a tag is in a target; 0: it is asked in every run."""
     refs: tuple[tuple[str, str], ...] = ()
     """Exact (target tag, source tag or digest) pairs; where given, nothing is listed or selected."""
     repositories: tuple[str, ...] = (ANY,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,10 +20,14 @@ from mirror.ledger.batches import (
     Resolved,
     View,
 )
+from mirror.ledger.keys import Client
+from mirror.ledger.proofs import Seen
 from mirror.manifests import Manifests
+from mirror.siblings import Siblings
 from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier, path_of
 from registry.descriptor import Descriptor
+from registry.reference import LAYOUT
 from registry.repository import Repository
 
 
@@ -159,7 +164,21 @@ class Stage:
         pipe = ledger.together()
         ledger.batches.record(self.batch, self.news(), over, on=pipe)
         ledger.content.saw_all(seen, self.engine.memory, pipe)
+        if self.spec.trust_s and step != "returned":
+            self._keep_proofs(step, pipe)
         self.progress.flush(step, pipe, **counts)
+
+    def _keep_proofs(self, step: RegionStep, on: Client) -> None:
+        """Tags that were found to be current, once what travels with them is there too: digest tags flip."""
+        flips = {tag for tag, found in self.associates.items() if any(one.tag for one in found)}
+        seen = defaultdict[str, list[Seen]](list)
+        for one, wanted, name, _ in self.pairs:
+            outcome = self.outcomes.get((one.tag, name))
+            was_asked = outcome is not None and outcome.state == "current" and outcome.at
+            if was_asked and (one.tag in flips) == (step == "flipped"):
+                seen[name].append((one.tag, wanted.digest, was_asked))
+        for name, found in seen.items():
+            self.engine.ledger.proofs.keep(name, found, self.spec.trust_s, on)
 
     def news(self) -> Outcomes:
         """Outcomes that the ledger does not have yet."""
@@ -173,4 +192,16 @@ class Stage:
             tee_bytes=self.engine.limits.tee_bytes,
             moved=lambda count: self.progress.add(copied_bytes=count),
             empty=empty,
+            siblings=self._siblings(),
         )
+
+    def _siblings(self) -> Siblings | None:
+        """The mirror's registries, those of this region first, where they are read from before the source."""
+        is_limited = self.engine.is_limited(self.source.host)
+        near_first = sorted(self.spec.targets, key=lambda target: target.region != self.region)
+        names = [target.repository for target in near_first if not target.repository.startswith(LAYOUT)]
+        hosts = tuple(dict.fromkeys(name.partition("/")[0] for name in names))
+        if len(hosts) < 2 or (self.spec.read_from or ("targets" if is_limited else "source")) == "source":
+            return None
+        content, opener = self.engine.ledger.content, self.engine.open_repository
+        return Siblings(content, opener, hosts, self.engine.shunned)

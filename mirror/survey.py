@@ -112,7 +112,9 @@ def _worth_asking(stage: Stage, about: Sequence[Asked], told: Listed) -> list[As
 
 
 def _targets_in(stage: Stage, one: Resolved, *states: OutcomeState) -> list[str]:
-    return [name for name in stage.targets if stage.outcomes[one.tag, name].state in states]
+    """Without those whose tag the ledger is believed to be current: nothing is asked about them."""
+    known = {name: stage.outcomes[one.tag, name] for name in stage.targets}
+    return [name for name, o in known.items() if o.state in states and (o.state != "current" or o.at)]
 
 
 def _fail(stage: Stage, one: Resolved, error: Exception) -> None:

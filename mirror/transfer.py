@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Literal
 
 from mirror.ledger.batches import Placing
 from mirror.ledger.content import Content, Hold, Memory, Noted, Sight
 from mirror.ledger.leases import LEASE_S
-from mirror.reading import Bytes, Kept, Reading
+from mirror.reading import Bytes, Kept, Readable, Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
+from mirror.siblings import Served, Siblings
 from mirror.tee import tee
 from registry.descriptor import Descriptor
-from registry.errors import NotFound, RegistryError, Transient
+from registry.errors import DigestMismatch, NotFound, RegistryError, Transient
 from registry.reference import LAYOUT
 from registry.repository import Repository, Upload
 
@@ -46,6 +48,8 @@ class Carrier:
     terms: PieceTerms = field(default_factory=PieceTerms)
     empty: frozenset[str] = frozenset()
     """Targets, by name, that held nothing when the work began: there is no use in asking them for blobs."""
+    siblings: Siblings | None = None
+    """Who else may serve a blob; None: it is always read at the source."""
 
     def place(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -53,21 +57,46 @@ class Carrier:
         """Make every target hold ``blob``; returns what became of it by target name.
 
         Raises:
-            Busy: somebody else has the lease of one of the registries; nothing was done.
+            Busy: somebody else brings the blob to one of the registries, or reads it at a source that is
+                asked once; nothing was done.
         """
         firsts = list({_place_of(target): target for target in reversed(targets)}.values())
         others = [target for target in targets if target not in firsts]
-        with self._leased(blob, firsts) as held:
+        with ExitStack() as at_last, self._leased(blob, firsts) as held:
+            # Given back last: whoever reads next must find what was brought meanwhile.
+            reader = self._reader(blob, source, held, at_last)
             sights = {target.name: hold.sight for target, hold in zip(firsts, held, strict=True)}
-            placed = self._place_leased(blob, source, firsts, sights)
+            placed = self._place_leased(blob, reader, firsts, sights)
+            placed |= self._place_again(blob, reader, firsts, placed)
             for target, hold in zip(firsts, held, strict=True):
                 hold.became = _BECAME[placed[target.name].how]
             # The same registry again: what was just copied is now mounted from the neighbour.
             self._saw(blob, firsts if others else (), placed)
             for target in others:
-                placed |= self._place_leased(blob, source, [target], {})
+                placed |= self._place_leased(blob, reader, [target], {})
                 self._saw(blob, [target], placed)
         return placed
+
+    def _reader(
+        self, blob: Descriptor, source: Repository, held: Sequence[Hold], at_last: ExitStack
+    ) -> Readable:
+        """Who the blob is read from, should it have to be."""
+        if self.siblings is None or all(hold.sight.is_present for hold in held):
+            return source
+        reader = at_last.enter_context(self.siblings.reading(blob, source))
+        if reader is None:
+            raise Busy(source.host)
+        return reader
+
+    def _place_again(
+        self, blob: Descriptor, reader: Readable, targets: Sequence[Repository], placed: Mapping[str, Placing]
+    ) -> dict[str, Placing]:
+        """A sibling that sends wrong bytes does not make the source's wrong."""
+        wrong = [target for target in targets if placed[target.name].kind == DigestMismatch.__name__]
+        if not (wrong and isinstance(reader, Served) and reader.is_sibling):
+            return {}
+        reader.give_up(DigestMismatch(reader.host, blob.digest, "sends other bytes"))
+        return self._place_leased(blob, reader, wrong, {})
 
     def place_patiently(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -104,7 +133,7 @@ class Carrier:
     def _place_leased(
         self,
         blob: Descriptor,
-        source: Repository,
+        source: Readable,
         targets: Sequence[Repository],
         sights: dict[str, Sight],
     ) -> dict[str, Placing]:
@@ -175,7 +204,7 @@ class Carrier:
         return Placing("present")
 
     def _copy_all(
-        self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
+        self, blob: Descriptor, source: Readable, sessions: Sequence[Session]
     ) -> dict[str, Placing]:
         """Read once for several targets; whoever drops out gets a copy of its own."""
         placed: dict[str, Placing] = {}
@@ -189,7 +218,7 @@ class Carrier:
                 placed[session.target.name] = self._copy(blob, source, session)
         return placed
 
-    def _tee(self, blob: Descriptor, source: Repository, sessions: Sequence[Session]) -> dict[str, Placing]:
+    def _tee(self, blob: Descriptor, source: Readable, sessions: Sequence[Session]) -> dict[str, Placing]:
         """Returns what is settled: copied, or failed in a way that a copy of its own would not mend."""
         pairs = [(session.target, session.upload) for session in sessions if session.upload]
         with Reading(blob, source, self.patience) as reading:
@@ -209,7 +238,7 @@ class Carrier:
         return placed
 
     def _copy_kept(
-        self, blob: Descriptor, source: Repository, sessions: Sequence[Session]
+        self, blob: Descriptor, source: Readable, sessions: Sequence[Session]
     ) -> dict[str, Placing]:
         """A small blob costs less to keep in memory than the threads of a tee would."""
         with Reading(blob, source, self.patience) as reading:
@@ -221,7 +250,7 @@ class Carrier:
                 return {session.target.name: Placing.failed(error) for session in sessions}
         return {session.target.name: self._deliver(blob, kept, session) for session in sessions}
 
-    def _copy(self, blob: Descriptor, source: Repository, session: Session) -> Placing:
+    def _copy(self, blob: Descriptor, source: Readable, session: Session) -> Placing:
         with Reading(blob, source, self.patience) as reading:
             return self._deliver(blob, reading, session)
 

@@ -61,41 +61,45 @@ def _given(
     return replace(spec, given=staged.digest), staged
 
 
-def retry(rt: Runtime, run: str) -> str:
-    """A new run of the tags that failed, or of the whole mirror where the run itself did; returns its id.
+def retry(rt: Runtime, run: str, *, failed_only: bool = False) -> str:
+    """A new run of the tags that failed or were cancelled, in the same lane; returns its id.
+
+    Where the run itself failed, of the whole mirror. ``failed_only``: of tags that failed, and no others.
 
     Raises:
         UnknownRun: no such run.
-        NothingFailed: it has no failed tag.
+        NothingFailed: it has no such tag.
     """
     report, spec = rt.ledger.run_report(run), rt.ledger.spec(run)
     lane: Lane = rt.ledger.lane(run)
+    wanted = {"failed"} if failed_only else {"failed", "cancelled"}
     if spec.has_many:
-        return _retry_many(rt, report, spec, lane)
-    if report.error:
+        return _retry_many(rt, report, spec, lane, wanted)
+    if report.error and not failed_only:
         return start(rt, spec, lane)
-    failed = {one.tag for one in rt.ledger.tag_reports(run) if one.state in {"failed", "cancelled"}}
+    failed = {one.tag for one in rt.ledger.tag_reports(run) if one.state in wanted}
     if not failed:
         raise NothingFailed(_NOTHING_FAILED.format(run))
     refs = dict(spec.refs)
     return start(rt, replace(spec, refs=tuple((tag, refs.get(tag, tag)) for tag in sorted(failed))), lane)
 
 
-def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane) -> str:
+def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, states: set[str]) -> str:
     """The same of a run of many repositories, and of a list that was given what was not reached."""
-    if report.error and not spec.given:
+    only_failed = "cancelled" not in states
+    if report.error and not spec.given and not only_failed:
         return start(rt, spec, lane)
-    left = rt.ledger.sources.left(report.run) if spec.given else iter(())
-    again = chain(_failed(rt.ledger.tag_reports(report.run)), left)
+    left = rt.ledger.sources.left(report.run) if spec.given and not only_failed else iter(())
+    again = chain(_in(states, rt.ledger.tag_reports(report.run)), left)
     first = next(again, None)
     if first is None:
         raise NothingFailed(_NOTHING_FAILED.format(report.run))
     return start(rt, replace(spec, given=""), lane, chain((first,), again))
 
 
-def _failed(tags: Iterable[TagReport]) -> Iterator[Entry]:
-    """What failed by its repository; of one that could not be listed all of it."""
-    failed = (one for one in tags if one.state in {"failed", "cancelled"})
+def _in(states: set[str], tags: Iterable[TagReport]) -> Iterator[Entry]:
+    """What ended so by its repository; of one that could not be listed all of it."""
+    failed = (one for one in tags if one.state in states)
     for repository, group in groupby(failed, key=lambda one: one.repository):
         refs = tuple((one.tag, one.ref) for one in group)
         yield Entry(repository, refs if all(tag for tag, _ in refs) else ())

@@ -74,6 +74,7 @@ class Runtime:
             open_repository=self.connections.open,
             list_repositories=lists_of(self.fleet, self.connections).page,
             counts_pulls=self.connections.counts_pulls,
+            is_paced=lambda host: allowance_of(self.fleet, host).requests_per_minute is not None,
             patience=Patience(settings.attempts, settings.retry_budget_s),
             limits=Limits(settings.copy_threads, settings.haul_mib * 2**20, settings.tee_kib * 2**10),
             memory=Memory(settings.present_ttl_s, settings.mount_ttl_s),

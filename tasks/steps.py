@@ -11,7 +11,7 @@ from typing import Any, Literal
 from celery import Task, shared_task
 
 from mirror import decide
-from mirror.flip import flip, unflip
+from mirror.flip import flip, flip_early, unflip
 from mirror.land import Heard, give_up, haul, land
 from mirror.ledger import LedgerError
 from mirror.ledger.batches import BatchState, View
@@ -71,6 +71,7 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
             _let_growth_expire(self)
         for digest in digests:
             self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
+        _go_ahead(rt, batch, region, _heard(self))
     _ask_for_finalize(rt, batch, chorded=chorded)
 
 
@@ -84,6 +85,7 @@ def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> No
     except Exception as error:
         logger.exception("hauling %s for batch %s to %s failed", digest, batch, region)
         give_up(rt.engine, batch, region, error)
+    _go_ahead(rt, batch, region, _heard(self))
     _ask_for_finalize(rt, batch, chorded=bool(self.request.chord))
 
 
@@ -146,6 +148,18 @@ def land_batch(
         logger.exception("landing batch %s in %s failed", batch, region)
         give_up(rt.engine, batch, region, error)
         return []
+
+
+def _go_ahead(rt: Runtime, batch: str, region: str, heard: Heard) -> None:
+    """Where targets move on their own, a region that has landed waits for no other: nor does the window."""
+    run = rt.ledger.batches.run_of(batch)
+    spec = rt.ledger.spec(run)
+    if spec.finalize == "all" or len(spec.regions) == 1:
+        return
+    if region in rt.ledger.batches.regions_done(batch, "landed"):
+        flip_early(rt.engine, batch, region, heard)
+        if rt.ledger.batches.leave_behind(batch):
+            open_window(rt, run)
 
 
 def finalize_batch(rt: Runtime, batch: str) -> None:

@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Literal
 
+from config.checks import seconds_of
 from config.environment import looked_up
 from config.fleet import Fleet, Mirror, RegistryConfig
 from config.problems import FleetError, Problem
@@ -154,6 +155,8 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         finalize=mirror.finalize,
         repositories=mirror.repositories.include,
         not_repositories=mirror.repositories.exclude,
+        read_from=mirror.read_from,
+        trust_s=seconds_of(mirror.trust_ledger_for) if mirror.trust_ledger_for else 0,
     )
     problems += _repository_problems(spec, fleet, at)
     problems += _pattern_problems(spec, fleet, at)

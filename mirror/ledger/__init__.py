@@ -23,14 +23,15 @@ from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
+from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.sources import Sources, Staged
 from mirror.ledger.turns import Turns
-from mirror.ledger.values import View
+from mirror.ledger.values import UnknownRun, View
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
-__all__ = ["Ledger", "LedgerError", "UnknownRun"]
+__all__ = ["Ledger", "LedgerError", "Listed", "UnknownRun"]
 
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
@@ -44,16 +45,11 @@ KNOWN_RUNS = 256
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
 CONFIRM_MS = 5000
+BEHIND_WINDOWS = 32
+"""How far a region may be behind the others where none waits for it: bounds what Redis holds of a run."""
 LISTING_S = 15
 """After so long it is asked again for a listing that nobody was heard to go on with."""
 _EPOCH = 1_700_000_000
-
-
-class UnknownRun(LookupError):
-    """No run of that name is in the ledger; ``args[0]`` is the name."""
-
-    def __str__(self) -> str:
-        return f"no run {self.args[0]!r} in the ledger; `sealift runs` lists them"
 
 
 class Ledger:
@@ -79,6 +75,7 @@ class Ledger:
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
+        self.proofs = Proofs(client, self.keys)
         self.sources = Sources(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
@@ -231,8 +228,9 @@ class Ledger:
         return self._opened(opened), bool(wants_listing)
 
     def _ask_open(self, pipe: Client, run: str, window: int) -> None:
-        names = (self.keys.queue(run), self.keys.flight(run), self.keys.open, self.keys.run(run))
-        pipe.eval(scripts.OPEN_WINDOW, len(names), *names, window, self.keys.batch_root)
+        keys = self.keys
+        names = (keys.queue(run), keys.flight(run), keys.open, keys.run(run), keys.behind(run))
+        pipe.eval(scripts.OPEN_WINDOW, len(names), *names, window, keys.batch_root, window * BEHIND_WINDOWS)
 
     def _opened(self, parts: Sequence[bytes]) -> dict[str, list[tuple[str, str]]]:
         """From (batch id, tags, repository) one after the other; whoever opens a batch soon names it."""
@@ -247,14 +245,12 @@ class Ledger:
 
     def fail_run(self, run: str, error: str, kind: str) -> bool:
         """End an open run as a whole, with the reason."""
-        return bool(self._fail(self._ends(run), [run, "failed", error, kind]))
+        return self._end(run, "failed", error, kind)
 
     def cancel_run(self, run: str) -> bool:
         """End an open run: nothing further is started, nothing further is flipped."""
         self._fields(run, "state")
-        ended = bool(self._fail(self._ends(run), [run, "cancelled", "", ""]))
-        self._redis.delete(self.keys.queue(run))
-        return ended
+        return self._end(run, "cancelled", "", "")
 
     def pause_run(self, run: str, *, paused: bool) -> bool:
         """Open no further batch of the run and read its list no further, or do so again.
@@ -264,8 +260,11 @@ class Ledger:
         self._fields(run, "state")
         return bool(self._pause([self.keys.run(run)], [int(paused)]))
 
-    def _ends(self, run: str) -> list[str]:
-        return [self.keys.run(run), self.keys.open, self.keys.parked]
+    def _end(self, run: str, *words: str) -> bool:
+        """Batches that were never begun are looked up for as long as the run."""
+        keys = self.keys
+        names = [keys.run(run), keys.open, keys.parked, keys.queue(run)]
+        return bool(self._fail(names, [run, *words, keys.batch_root]))
 
     def now(self) -> float:
         """The server's clock in Unix time: the only one that a fleet's machines share."""
@@ -371,13 +370,14 @@ class Ledger:
     def run_report(self, run: str) -> RunReport:
         """The run as a value, without its tags; UnknownRun."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(self.keys.run(run)).hgetall(self.keys.progress(run))
-        fields, progress = pipe.execute()
+        for key in (self.keys.run, self.keys.progress, self.keys.failures):
+            pipe.hgetall(key(run))
+        fields, progress, failures = pipe.execute()
         row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
         spec = self._keep_terms(run, row["spec"], row["lane"])[0]
-        return report_of(run, row, progress, spec)
+        return report_of(run, row, progress, failures, spec)
 
     def runs(self, limit: int = 20) -> list[RunReport]:
         """The last runs, newest first."""

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mirror.ledger import scripts
+from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
 from mirror.ledger.values import (
@@ -72,6 +73,7 @@ class Batches:
         script = client.register_script
         self._touch = script(scripts.TOUCH)
         self._conclude = script(scripts.CONCLUDE)
+        self._leave_behind = script(scripts.LEAVE_BEHIND)
 
     @staticmethod
     def run_of(batch: str) -> str:
@@ -132,6 +134,14 @@ class Batches:
     def touch(self, member: str) -> None:
         """Say that a batch (or a run that is being listed) moves, so that the sweeper lets it be."""
         self._touch([self._keys.open], [member])
+
+    def leave_behind(self, batch: str) -> bool:
+        """One region is through with the batch, others may take their time; whether that is news.
+
+        Up to BEHIND_WINDOWS times the window, such batches take no room in it.
+        """
+        run = self.run_of(batch)
+        return bool(self._leave_behind([self._keys.flight(run), self._keys.behind(run)], [batch]))
 
     def swept(self, batch: str) -> int:
         """Count that the sweeper sent the batch on; returns how often it has."""
@@ -309,12 +319,16 @@ class Batches:
         """
         run, keys = self.run_of(batch), self._keys
         resolved, outcomes = (view.resolved, view.outcomes) if view else self.results(batch)
-        counts = Counter(report.state for report in tag_reports(resolved, outcomes, spec))
-        flat = [part for pair in counts.items() for part in pair]
+        reports = list(tag_reports(resolved, outcomes, spec))
+        counts = Counter(report.state for report in reports)
+        pairs = [part for pair in counts.items() for part in pair]
+        failed = [part for group in grouped(reports) for part in group]
         dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
         dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
-        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), *flat]
+        own += [keys.failures(run), keys.behind(run)]
+        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes)]
+        words += [MOST_REASONS, OTHER, MOST_EXAMPLES, len(counts), *pairs, *failed]
         return bool(self._conclude([*own, *dropped], words))
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

@@ -7,7 +7,7 @@ at one host. All of it is derived: what is lost, the registry's next answer says
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -185,29 +185,52 @@ class Budgets:
         """For how many seconds more the host is left alone; 0: it is not."""
         return max(0.0, float(self._redis.pttl(self._keys.pause(host, account))) / 1000)
 
-    def report(self) -> list[BudgetReport]:
-        """Every budget that was heard of in the last month, by host: windows that are open, and pauses."""
-        self._redis.zremrangebyscore(self._keys.budgets, "-inf", time.time() - KEEP_S)
-        names = sorted(member.decode() for member in self._redis.zrange(self._keys.budgets, 0, -1))
-        found = [self._reported(*name.split("\n", 2)) for name in names]
-        return sorted((one for one in found if one), key=lambda one: (one.host, one.source))
+    def report(self, hosts: Collection[str] | None = None) -> list[BudgetReport]:
+        """Every budget that was heard of in the last month, by host: windows that are open, and pauses.
 
-    def _reported(self, kind: str, host: str, source: str) -> BudgetReport | None:
-        if kind == "pause":
-            left = self.paused_s(host, source)
-            return BudgetReport(host, source, paused_until_s=time.time() + left) if left else None
-        row = {k.decode(): v.decode() for k, v in self._redis.hgetall(self._keys.pulls(host, source)).items()}
-        if "remaining" not in row:
-            return None
-        return BudgetReport(
-            host,
-            source,
-            limit=int(row["limit"]),
-            remaining=int(row["remaining"]),
-            under_way=int(self._redis.zcard(self._keys.pulling(host, source))),
-            window_s=int(row["window"]),
-            until_s=float(row["until"]),
-        )
+        ``hosts``: only theirs. Two exchanges, however many runs and tags there are.
+        """
+        self._redis.zremrangebyscore(self._keys.budgets, "-inf", time.time() - KEEP_S)
+        members = self._redis.zrange(self._keys.budgets, 0, -1)
+        names = [member.decode().split("\n", 2) for member in sorted(members)]
+        asked = [name for name in names if hosts is None or name[1] in hosts]
+        pipe = self._redis.pipeline(transaction=False)
+        for kind, *place in asked:
+            if kind == "pause":
+                pipe.pttl(self._keys.pause(*place)).time()
+            else:
+                pipe.hgetall(self._keys.pulls(*place)).zcard(self._keys.pulling(*place))
+        answers = pipe.execute() if asked else []
+        pairs = zip(asked, zip(answers[::2], answers[1::2], strict=True), strict=True)
+        found = [_REPORTED[kind](*place, *answer) for (kind, *place), answer in pairs]
+        return sorted((one for one in found if one), key=lambda one: (one.host, one.source))
 
     def _now(self) -> float | str:
         return self._clock() if self._clock else ""
+
+
+def _pause_reported(host: str, account: str, ms: int, now: tuple[int, int]) -> BudgetReport | None:
+    return BudgetReport(host, account, paused_until_s=now[0] + ms / 1000) if ms > 0 else None
+
+
+def _pulls_reported(
+    host: str, source: str, fields: Mapping[bytes, bytes], under_way: int
+) -> BudgetReport | None:
+    row = {key.decode(): value.decode() for key, value in fields.items()}
+    if "remaining" not in row:
+        return None
+    return BudgetReport(
+        host,
+        source,
+        limit=int(row["limit"]),
+        remaining=int(row["remaining"]),
+        under_way=under_way,
+        window_s=int(row["window"]),
+        until_s=float(row["until"]),
+    )
+
+
+_REPORTED: dict[str, Callable[..., BudgetReport | None]] = {
+    "pause": _pause_reported,
+    "pulls": _pulls_reported,
+}

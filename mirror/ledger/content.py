@@ -22,6 +22,8 @@ from registry.manifest import Manifest
 MANIFEST_TTL_S = 6 * 3600
 _READING = "manifests"
 """The place of the lease of whoever reads a manifest."""
+MOST_KNOWN = 250_000
+"""Places of blobs that the fleet remembers, two for each blob of each registry."""
 RECENT_BYTES = 2**20
 RECENT_MANIFESTS = 256
 RECENT_S = 300.0
@@ -195,6 +197,21 @@ class Content:
             for at, (lease, (_, host, repository)) in enumerate(zip(leases, wanted, strict=True))
         ]
 
+    def begin_copy(
+        self, source: str, digest: str, hosts: Sequence[str]
+    ) -> tuple[Lease, tuple[str, str] | None] | None:
+        """The right to be the one who reads the blob at its source; None while another has it.
+
+        With it the first of ``hosts`` where a repository is known to hold the blob, and that repository.
+        """
+        names = [self._keys.holder(host, digest) for host in hosts]
+        taken = self.leases.take_all([f"read {source}"], digest, names)
+        if isinstance(taken, str):
+            return None
+        (lease,), values = taken
+        known = ((host, value.decode()) for host, value in zip(hosts, values, strict=False) if value)
+        return lease, next(known, None)
+
     def let_go(self, holds: Sequence[Hold], ttl: Memory) -> None:
         """Give the leases up and remember what was seen, in one exchange.
 
@@ -209,8 +226,9 @@ class Content:
             if hold.became == "unknown":
                 pipe.eval(scripts.RELEASE, 1, key, lease.token)
                 continue
-            names = (key, *self._sight_names(hold.host, hold.repository, lease.what)[:3])
-            words = (lease.token, hold.repository, ttl.present_s, ttl.mount_s, int(hold.became == "uploaded"))
+            place = hold.host, hold.repository, lease.what
+            names = (key, self._keys.session(*place), *self._seen_names(*place))
+            words = (lease.token, int(hold.became == "uploaded"), *self._seen_words(hold.repository, ttl))
             pipe.eval(scripts.LEAVE, len(names), *names, *words)
         with contextlib.suppress(redis.RedisError):
             pipe.execute()
@@ -269,9 +287,15 @@ class Content:
             self._add_seen(on, one, ttl)
 
     def _add_seen(self, pipe: Client, seen: tuple[str, str, str], ttl: Memory) -> None:
-        host, repository, digest = seen
-        pipe.set(self._keys.present(host, repository, digest), "1", ex=ttl.present_s)
-        pipe.set(self._keys.holder(host, digest), repository, ex=ttl.mount_s)
+        names = self._seen_names(*seen)
+        pipe.eval(scripts.SAW, len(names), *names, *self._seen_words(seen[1], ttl))
+
+    def _seen_names(self, host: str, repository: str, digest: str) -> tuple[str, str, str]:
+        keys = self._keys
+        return keys.present(host, repository, digest), keys.holder(host, digest), keys.known
+
+    def _seen_words(self, repository: str, ttl: Memory) -> tuple[str, int, int, str, int]:
+        return repository, ttl.present_s, ttl.mount_s, self._keys.root, MOST_KNOWN
 
     def forget(self, host: str, repository: str, digests: Iterable[str]) -> None:
         """The registry denies having them: no longer believe what was remembered."""

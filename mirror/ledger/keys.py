@@ -19,6 +19,7 @@ class Keys:
         self.parked = f"{self.root}parked"
         self.generation = f"{self.root}generation"
         self.workers = f"{self.root}workers"
+        self.known = f"{self.root}known"
         self.budgets = f"{self.root}budgets"
 
     @property
@@ -40,8 +41,14 @@ class Keys:
     def flight(self, run: str) -> str:
         return f"{self.root}run:{run}:flight"
 
+    def behind(self, run: str) -> str:
+        return f"{self.root}run:{run}:behind"
+
     def progress(self, run: str) -> str:
         return f"{self.root}run:{run}:progress"
+
+    def failures(self, run: str) -> str:
+        return f"{self.root}run:{run}:failures"
 
     def digest_tags(self, run: str, repository: str) -> str:
         return f"{self.root}run:{run}:digest-tags:{repository}"
@@ -97,6 +104,9 @@ class Keys:
 
     def newest(self, repository: str) -> str:
         return f"{self.root}newest:{repository}"
+
+    def proved(self, repository: str) -> str:
+        return f"{self.root}proved:{repository}"
 
     def referrers_api(self, host: str) -> str:
         return f"{self.root}referrers-api:{host}"

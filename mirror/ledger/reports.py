@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mirror.ledger.failures import failures_of
 from mirror.report import Moved, RegionReport, RunReport
 from mirror.spec import MirrorSpec
 
@@ -22,9 +23,13 @@ PROGRESS_FIELDS = (
 
 
 def report_of(
-    run: str, row: Mapping[str, Any], progress: Mapping[bytes, bytes], spec: MirrorSpec
+    run: str,
+    row: Mapping[str, Any],
+    progress: Mapping[bytes, bytes],
+    failures: Mapping[bytes, bytes],
+    spec: MirrorSpec,
 ) -> RunReport:
-    """From the fields of the run's hash and of its progress."""
+    """From the fields of the run's hash, of its progress and of its failures."""
     states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
     tags, is_open = int(row["tags"]), row["state"] == "open"
     if pending := tags - sum(states.values()):
@@ -42,6 +47,7 @@ def report_of(
         states=states,
         repositories=int(row.get("repositories", "0")) if spec.is_wildcard and not spec.given else None,
         regions=_regions(progress, spec),
+        failures=failures_of(failures),
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),
         is_paused=is_open and "paused" in row,

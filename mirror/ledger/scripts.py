@@ -5,13 +5,15 @@ The server's clock is used throughout: the clocks of a fleet's machines differ.
 
 from __future__ import annotations
 
-_NOW = """
+from mirror.ledger.failures import COUNT_FAILURE
+
+NOW = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
 """
 
 ADVANCE = (
-    _NOW
+    NOW
     + """
 -- KEYS batch, open; ARGV batch id, expected state, new state
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[2] then return 0 end
@@ -34,7 +36,7 @@ return 1
 
 # Whoever takes a member has it: ten sweepers send it on once.
 TAKE_DUE = (
-    _NOW
+    NOW
     + """
 -- KEYS open, parked; ARGV seconds without a move, most members
 local taken = {}
@@ -69,7 +71,7 @@ return written
 
 # However many tags fail at once, an outage is one trouble: it counts again when its pause is over.
 TROUBLE = (
-    _NOW
+    NOW
     + """
 -- KEYS document; ARGV first pause, longest pause: (since when, until when) as text
 local held = redis.call('HMGET', KEYS[1], 'trouble', 'troubles', 'trouble_until')
@@ -84,7 +86,7 @@ return {string.format('%.6f', since), string.format('%.6f', till)}
 )
 
 TOUCH = (
-    _NOW
+    NOW
     + """
 -- KEYS open; ARGV member: only what is still open is touched
 redis.call('ZADD', KEYS[1], 'XX', now, ARGV[1])
@@ -93,7 +95,7 @@ return 1
 )
 
 CREATE_RUN = (
-    _NOW
+    NOW
     + """
 -- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one
 -- ARGV run id, run root, seconds to keep that key, field, value, ...
@@ -122,7 +124,7 @@ return ARGV[1]
 
 _KEEP_RUN = """
 local function keep_run(run_key)
-  for _, part in ipairs({'', ':progress', ':repositories', ':flight'}) do
+  for _, part in ipairs({'', ':progress', ':failures', ':repositories', ':flight', ':behind'}) do
     redis.call('EXPIRE', run_key .. part, 30 * 86400)
   end
 end
@@ -165,7 +167,7 @@ end
 """
 
 ADD_BATCHES = (
-    _NOW
+    NOW
     + _END_RUN
     + _LIST
     + """
@@ -195,12 +197,14 @@ return 1
 
 # What cannot be listed is reported as what it would have been: a batch, concluded, of one nameless tag.
 FAIL_REPOSITORY = (
-    _NOW
+    NOW
     + _END_RUN
     + _LIST
+    + COUNT_FAILURE
     + """
--- KEYS run, open, repositories
--- ARGV run id, expected cursor, new cursor, listed, batch root, repository, how it ended, seconds to keep
+-- KEYS run, open, repositories, failures
+-- ARGV run id, expected cursor, new cursor, listed, batch root, repository, how it ended, seconds to keep,
+--   most failures, the name of all others, most examples of one, then failure, count, examples
 if not may_list(KEYS[1], ARGV[2]) then return 0 end
 redis.call('LPOP', KEYS[3])
 local id = add_batch(KEYS[1], ARGV[5], ARGV[1], 'concluded', ARGV[6])
@@ -209,19 +213,21 @@ redis.call('SET', ARGV[5] .. id .. ':ended', ARGV[7], 'EX', ARGV[8])
 for _, field in ipairs({'repositories', 'tags', 'concluded', 'n:failed'}) do
   redis.call('HINCRBY', KEYS[1], field, 1)
 end
+count_failure(KEYS[4], ARGV[12], ARGV[13], ARGV[14], ARGV[9], ARGV[10], ARGV[11])
 move_list(KEYS[1], KEYS[2], ARGV[1], ARGV[3], ARGV[4])
 return 1
 """
 )
 
 OPEN_WINDOW = (
-    _NOW
+    NOW
     + """
--- KEYS queue, flight, open, run; ARGV window, batch root
+-- KEYS queue, flight, open, run, behind; ARGV window, batch root, most that may be behind
 local opened = {}
 local held = redis.call('HMGET', KEYS[4], 'state', 'paused')
 if held[1] ~= 'open' or held[2] then return opened end
-while redis.call('SCARD', KEYS[2]) < tonumber(ARGV[1]) do
+local room = tonumber(ARGV[1]) + math.min(redis.call('SCARD', KEYS[5]), tonumber(ARGV[3]))
+while redis.call('SCARD', KEYS[2]) < room do
   local id = redis.call('LPOP', KEYS[1])
   if not id then break end
   redis.call('SADD', KEYS[2], id)
@@ -235,6 +241,12 @@ end
 return opened
 """
 )
+
+LEAVE_BEHIND = """
+-- KEYS flight, behind; ARGV batch id
+if redis.call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return 0 end
+return redis.call('SADD', KEYS[2], ARGV[1])
+"""
 
 PAUSE = """
 -- KEYS run; ARGV paused: whether the run is open, and was not so before
@@ -254,86 +266,52 @@ return 0
 """
 
 CONCLUDE = (
-    _NOW
+    NOW
     + _END_RUN
+    + COUNT_FAILURE
     + """
--- KEYS batch, run, flight, open, parked, ended, then what is needed no more
--- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, (tag state, count) ...
+-- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
+-- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
+--   of all others, most examples of one, number of states, (state, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
-for i = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+redis.call('SREM', KEYS[8], ARGV[1])
+local states_end = 9 + 2 * tonumber(ARGV[9])
+for i = 10, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+for i = states_end + 1, #ARGV, 3 do
+  count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
+end
 redis.call('HINCRBY', KEYS[2], 'concluded', 1)
 redis.call('HDEL', KEYS[1], 'tags')
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('SET', KEYS[6], ARGV[5], 'EX', ARGV[4])
-for i = 7, #KEYS do redis.call('DEL', KEYS[i]) end
+for i = 9, #KEYS do redis.call('DEL', KEYS[i]) end
 end_run(KEYS[2], KEYS[4], ARGV[2])
 return 1
 """
 )
 
 FAIL_RUN = (
-    _NOW
+    NOW
     + _KEEP_RUN
     + """
--- KEYS run, open, parked; ARGV run id, new state, error, error kind
+-- KEYS run, open, parked, queue; ARGV run id, new state, error, error kind, batch root
 if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', ARGV[4],
   'finished', tostring(now))
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
+for _, id in ipairs(redis.call('LRANGE', KEYS[4], 0, -1)) do
+  redis.call('EXPIRE', ARGV[5] .. id, 30 * 86400)
+end
+redis.call('DEL', KEYS[4])
 keep_run(KEYS[1])
 return 1
 """
 )
-
-# Newest wins (G5): a tag's last generation in a target only grows.
-_CLAIM = (
-    _NOW
-    + """
--- 0: a newer claim stands; 1: claimed; 2: another digest came in since ours was seen: which is the newer one?
-local function claim(newest, tag, generation, digest, seen, is_sure)
-  local held = redis.call('HGET', newest, tag)
-  if held then
-    local last, other, at = string.match(held, '^(%d+) (%S+) (%S+)$')
-    if tonumber(last) > tonumber(generation) then return 0 end
-    if last == generation and other == digest then return 1 end
-    if other ~= digest and tonumber(at) > tonumber(seen) and is_sure == '0' then return 2 end
-  end
-  redis.call('HSET', newest, tag, generation .. ' ' .. digest .. ' ' .. string.format('%.6f', now))
-  return 1
-end
-"""
-)
-
-CLAIM = (
-    _CLAIM
-    + """
--- KEYS newest; ARGV tag, generation, digest, when that digest was seen at the source, whether that is sure
-return claim(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
-"""
-)
-
-TAKE_TURN = (
-    _CLAIM
-    + """
--- KEYS lease, newest; ARGV token, milliseconds, then as CLAIM; nothing where another has the turn
-if not redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return false end
-return claim(KEYS[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], '0')
-"""
-)
-
-END_TURN = """
--- KEYS lease, newest; ARGV token, tag, generation
--- The claim of a newer run, if there is one; else nothing, and the turn is over.
-local held = redis.call('HGET', KEYS[2], ARGV[2])
-if held and tonumber(string.match(held, '^(%d+) ')) > tonumber(ARGV[3]) then return held end
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
-return false
-"""
 
 SETTLE = """
 -- KEYS due; ARGV item: how many items are still due once this one is done; -1 if it was not due any more
@@ -367,11 +345,42 @@ if #KEYS == count then return {} end
 return redis.call('MGET', unpack(KEYS, count + 1))
 """
 
-LEAVE = """
--- KEYS lease, present, holder, session; ARGV token, repository, seconds of present and of holder, uploaded
-redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
-redis.call('SET', KEYS[3], ARGV[2], 'EX', ARGV[4])
-if ARGV[5] == '1' then redis.call('DEL', KEYS[4]) end
+# Where there is too much, what ends first goes first; each time a little more than was added.
+_SEE = (
+    NOW
+    + """
+local function see(present, holder, known, repository, present_s, holder_s, root, most)
+  redis.call('SET', present, '1', 'EX', present_s)
+  redis.call('SET', holder, repository, 'EX', holder_s)
+  redis.call('ZADD', known, now + present_s, string.sub(present, #root + 1))
+  redis.call('ZADD', known, now + holder_s, string.sub(holder, #root + 1))
+  redis.call('EXPIRE', known, math.max(present_s, holder_s))
+  for _, one in ipairs(redis.call('ZRANGEBYSCORE', known, '-inf', now, 'LIMIT', 0, 4)) do
+    redis.call('ZREM', known, one)
+  end
+  for _ = 1, math.min(4, redis.call('ZCARD', known) - most) do
+    redis.call('DEL', root .. redis.call('ZPOPMIN', known)[1])
+  end
+end
+"""
+)
+
+SAW = (
+    _SEE
+    + """
+-- KEYS present, holder, known; ARGV repository, seconds of present and of holder, root of these keys, most
+see(KEYS[1], KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]))
+return 1
+"""
+)
+
+LEAVE = (
+    _SEE
+    + """
+-- KEYS lease, session, then as SAW; ARGV token, uploaded, then as SAW
+see(KEYS[3], KEYS[4], KEYS[5], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]))
+if ARGV[2] == '1' then redis.call('DEL', KEYS[2]) end
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+)

@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 from mirror.ledger import scripts
 from mirror.ledger.batches import KEEP_S as KEEP_BATCH_S
+from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.values import Resolved, packed
+from mirror.ledger.values import Resolved, packed, tag_reports
 from mirror.plan import cut
+from mirror.spec import MirrorSpec
 
 STAGED_S = 86400
 """How long a list of references waits for the run that it is for."""
@@ -145,16 +147,18 @@ class Sources:
             start += AHEAD
 
     def fail_repository(
-        self, run: str, cursor: str, following: str, repository: str, error: Exception, *, listed: bool
+        self, run: str, cursor: str, following: str, spec: MirrorSpec, error: Exception, *, listed: bool
     ) -> bool:
         """The repository whose turn it is cannot be listed: it counts as one failed tag, without a name.
 
-        ``cursor``, ``following`` and ``listed`` as for :meth:`mirror.ledger.Ledger.add_batches`.
+        ``spec`` is its own; ``cursor``, ``following`` and ``listed`` as for
+        :meth:`mirror.ledger.Ledger.add_batches`.
         """
-        ended = packed([Resolved("", "", None, str(error), type(error).__name__)], {})
-        keys = [self._keys.run(run), self._keys.open, self._keys.repositories(run)]
-        words = [run, cursor, following, int(listed), self._keys.batch_root, repository, ended, KEEP_BATCH_S]
-        return bool(self._fail(keys, words))
+        nameless = [Resolved("", "", None, str(error), type(error).__name__)]
+        ended, failed = packed(nameless, {}), grouped(tag_reports(nameless, {}, spec))[0]
+        keys = [self._keys.run(run), self._keys.open, self._keys.repositories(run), self._keys.failures(run)]
+        words = [run, cursor, following, int(listed), self._keys.batch_root, spec.source, ended, KEEP_BATCH_S]
+        return bool(self._fail(keys, [*words, MOST_REASONS, OTHER, MOST_EXAMPLES, *failed]))
 
     def add_digest_tags(
         self, run: str, repository: str, tags: Sequence[str], *, complete: bool = False

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from mirror.ledger import claim_scripts as scripts
 from mirror.ledger import leases as of_leases
-from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease, Leases
 from mirror.ledger.values import Resolved
@@ -45,17 +45,18 @@ class Turns:
             script(scripts.TAKE_TURN),
             script(scripts.END_TURN),
         )
+        self._unprove = script(scripts.UNPROVE)
 
     @contextlib.contextmanager
     def move(self, repository: str, one: Resolved) -> Iterator[Turn]:
         """Wait for the turn at a tag, and claim it for what was resolved."""
         words = _words(one)
         ms = int(of_leases.LEASE_S * 1000)
-        newest = self._keys.newest(repository)
+        claims = self._claims(repository)
         while (
             taken := self._leases.take_with(
                 *_place(repository, one.tag),
-                lambda key, token: self._take([key, newest], [token, ms, *words]),
+                lambda key, token: self._take([key, *claims], [token, ms, *words]),
             )
         ) is None:
             time.sleep(of_leases.TURN_WAIT_S)
@@ -66,10 +67,14 @@ class Turns:
             if not turn.is_over:
                 self._leases.release(turn.lease)
 
-    def end(self, turn: Turn) -> str | None:
-        """End the turn, unless a newer run has claimed the tag meanwhile: then the digest it wants there."""
-        keys = [self._leases.key(turn.lease.place, turn.lease.what), self._keys.newest(turn.repository)]
-        held: bytes | None = self._end(keys, [turn.lease.token, turn.one.tag, turn.one.generation])
+    def end(self, turn: Turn, trust_s: int = 0) -> str | None:
+        """End the turn, unless a newer run has claimed the tag meanwhile: then the digest it wants there.
+
+        ``trust_s``: how long it is proved that the tag is what the turn has made it.
+        """
+        keys = [self._leases.key(turn.lease.place, turn.lease.what), *self._claims(turn.repository)]
+        tag, generation, digest, _ = _words(turn.one)
+        held: bytes | None = self._end(keys, [turn.lease.token, tag, generation, digest, trust_s])
         if held is not None:
             return held.decode().split(" ")[1]
         self._leases.lay_down(turn.lease)
@@ -80,17 +85,25 @@ class Turns:
     def take_back(self, repository: str, tag: str) -> Iterator[None]:
         """Wait for the turn at a tag without claiming it."""
         with self._leases.turn(*_place(repository, tag)):
-            yield
+            self._unprove(self._claims(repository), [tag])
+            try:
+                yield
+            finally:
+                self._unprove(self._claims(repository), [tag])
 
     def claim(self, repository: str, one: Resolved, *, sure: bool = False) -> Claim:
         """Claim the tag of a target for what was resolved; ``sure``: the source says it is the newer one."""
-        return _CLAIMS[int(self._claim([self._keys.newest(repository)], [*_words(one), int(sure)]))]
+        return _CLAIMS[int(self._claim(self._claims(repository), [*_words(one), int(sure)]))]
 
     def claimed(self, repository: str, tag: str) -> tuple[int, str]:
         """The generation and digest of the newest claim of the tag; (0, "") if there is none."""
         value = self._redis.hget(self._keys.newest(repository), tag)
         generation, digest, _ = value.decode().split(" ") if value else ("0", "", "")
         return int(generation), digest
+
+    def _claims(self, repository: str) -> tuple[str, str]:
+        """Where claims are, and what they make void."""
+        return self._keys.newest(repository), self._keys.proved(repository)
 
 
 def _place(repository: str, tag: str) -> tuple[str, str]:

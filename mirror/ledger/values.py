@@ -38,6 +38,13 @@ STEP_OF: dict[BatchState, RegionStep] = {
 BEFORE_FLIP: tuple[OutcomeState, ...] = ("missing", "waiting", "landed")
 
 
+class UnknownRun(LookupError):
+    """No run of that name is in the ledger; ``args[0]`` is the name."""
+
+    def __str__(self) -> str:
+        return f"no run {self.args[0]!r} in the ledger; `sealift runs` lists them"
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """A tag and what it was when the batch was resolved, or why it could not be."""
@@ -64,7 +71,8 @@ class Outcome:
     previous: str | None = None
     moved: Moved = field(default_factory=Moved)
     at: float = 0.0
-    """Unix time: when it was proved (``landed``); until when it waits (``waiting``, ``ready``)."""
+    """Unix time: when it was proved (``landed``) or asked for (``current``, 0 where the ledger was believed);
+    until when it waits (``waiting``, ``ready``)."""
 
     @classmethod
     def failed(cls, error: Exception, previous: str | None = None) -> Outcome:

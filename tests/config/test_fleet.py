@@ -133,6 +133,8 @@ def test_what_the_file_leaves_out_has_the_line_of_what_is_around_it() -> None:
         ("    tags: [a, {b: c}]", "tags[1]: must be a text"),
         ("    platforms: linux/amd64", "platforms: must be a list; write [one, two]"),
         ("    platforms: [linux/amd64, Linux]", "platforms[1]: 'Linux' is not allowed; use os/architecture"),
+        ("    trust_ledger_for: 3600", "trust_ledger_for: '3600' is not allowed; use a number and its unit"),
+        ("    trust_ledger_for: 0h", "trust_ledger_for: '0h' is not allowed; use a number and its unit"),
         ('    schedule: "* * * *"', "schedule: '* * * *' has 4 fields; write five"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from textwrap import dedent
 from typing import cast
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from mirror.ledger.keys import Client
 from mirror.spec import MirrorSpec, Target
 from registry.images import build_image
-from registry.memory import MemoryRegistry, PullLimits
+from registry.memory import ErrorReply, MemoryRegistry, PullLimits
 from tests.support.fleet import Fleet, made
 from tests.support.scratch import scratch_folder
 from tests.support.waiting import until
@@ -43,16 +45,34 @@ class Few:
     def begin_a_window(self, run: str) -> None:
         """The old one is over at the hub, and its time has come in the ledger."""
         self.limits.end_window()
+        with self.fleet.valkey.client() as client:
+            client.hset(self.fleet.ledger.keys.pulls(self.hub.host, ADDRESS), "until", "1")
+        self.come_due()
+        assert not self.fleet.ledger.run_report(run).ended
+
+    def come_due(self) -> None:
+        """The clock is moved to where everything that waits is due."""
         ledger = self.fleet.ledger
         with self.fleet.valkey.client() as client:
-            client.hset(ledger.keys.pulls(self.hub.host, ADDRESS), "until", "1")
             parked = cast("list[bytes]", client.zrange(ledger.keys.parked, 0, -1))
             for member in parked:
                 outcomes = ledger.batches.outcomes(member.decode())
                 due = {pair: replace(one, at=0.0) for pair, one in outcomes.items() if one.state == "waiting"}
                 ledger.batches.record(member.decode(), due, ("waiting",))
                 client.zadd(ledger.keys.parked, {member: 1.0}, xx=True)
-        assert not ledger.run_report(run).ended
+
+    def settle_down(self) -> None:
+        """Nothing is at work any more: every batch that is open waits in the ledger."""
+        keys, client = self.fleet.ledger.keys, cast("Client", self.fleet._client)
+        until(lambda: not any(b"." in one for one in client.zrange(keys.open, 0, -1)), 60, self.fleet.logs)
+
+    def restart_workers(self) -> None:
+        """All of them, killed and started anew: they know nothing."""
+        for region in REGIONS:
+            self.fleet.kill(region)
+        for region in REGIONS:
+            self.fleet.start(region)
+        self.fleet.await_ready(REGIONS)
 
 
 @pytest.fixture
@@ -81,9 +101,7 @@ def test_a_fleet_uses_every_pull_waits_without_slots_and_goes_on_in_the_next_win
     assert not few.limits.refused
     assert few.fleet.run(few.spec(few.free, "other"), timeout_s=20).state == "done", "no slot is held"
 
-    ledger = few.fleet.ledger
-    client: Client = few.fleet._client
-    until(lambda: not any(b"." in one for one in client.zrange(ledger.keys.open, 0, -1)), 60, few.fleet.logs)
+    few.settle_down()
     few.fleet.kill("us")
     few.fleet.start("us")
     few.begin_a_window(run)
@@ -92,3 +110,77 @@ def test_a_fleet_uses_every_pull_waits_without_slots_and_goes_on_in_the_next_win
     assert report.states == {"updated": 12}
     assert not few.limits.refused
     assert len(few.gets()) == len(set(few.gets())) == 12, "each manifest is read once by the whole fleet"
+
+
+def test_two_hours_of_retry_after_outlast_the_workers_and_status_says_until_when(few: Few) -> None:
+    few.hub.hold("app", build_image({"a": b"limited"}), "1")
+    few.free.hold("other", build_image({"b": b"free"}), "1")
+    few.hub.on_request = refusing_for(7200)
+    run = few.fleet.start_run(few.spec(few.hub, "app"))
+
+    def waits_for_hours() -> bool:
+        return (few.fleet.ledger.run_report(run).waits_until_s or 0) > few.fleet.ledger.now() + 7000
+
+    until(waits_for_hours, 60, few.fleet.logs)
+    few.settle_down()
+    assert few.fleet.run(few.spec(few.free, "other"), timeout_s=20).state == "done", "other hosts go on"
+    said = few.fleet.sealift("status", run).stdout
+    when = datetime.fromtimestamp(few.fleet.ledger.run_report(run).waits_until_s or 0, UTC)
+    assert f"Waiting until {when:%H:%M} UTC, because {few.hub.host}" in said.replace(f"{when:%Y-%m-%d} ", "")
+    assert f"{few.hub.host} is left alone until " in said
+
+    few.hub.on_request = None
+    asked = len(few.hub.requests)
+    few.restart_workers()
+    few.come_due()
+    few.settle_down()
+    until(waits_for_hours, 60, few.fleet.logs)
+    assert len(few.hub.requests) == asked, "nor do workers ask that have never heard of it"
+
+    with few.fleet.valkey.client() as client:
+        assert client.delete(few.fleet.ledger.keys.pause(few.hub.host, "")) == 1
+    few.come_due()
+    assert few.fleet.wait(run).states == {"updated": 1}
+
+
+def refusing_for(seconds: int) -> Callable[[str, str], None]:
+    def refuse(method: str, path: str) -> None:
+        if method in {"GET", "HEAD"} and "/manifests/" in path:
+            raise ErrorReply(429, "TOOMANYREQUESTS", "slow down", {"Retry-After": str(seconds)})
+
+    return refuse
+
+
+def test_two_accounts_share_the_load_of_a_fleet_and_neither_is_overdrawn() -> None:
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        limits = PullLimits(6)
+        hub = stack.enter_context(
+            MemoryRegistry(pulls=limits, username="alice", password="a", others={"bob": "b"})
+        )
+        target = stack.enter_context(MemoryRegistry())
+        for number in range(16):
+            hub.hold("app", build_image({"a": str(number).encode()}), str(number))
+        made(folder / "fleet")
+        (folder / "fleet" / "sealift.yaml").write_text(
+            dedent(f"""\
+                registries:
+                  {hub.host}:
+                    accounts:
+                      - {{username: alice, password: env:ALICE_PASSWORD}}
+                      - {{username: bob, password: env:BOB_PASSWORD}}
+            """)
+        )
+        settings = {"SEALIFT_BATCH_TAGS": "2", "ALICE_PASSWORD": "a", "BOB_PASSWORD": "b"}
+        fleet = stack.enter_context(Fleet(folder / "fleet", REGIONS, settings, concurrency=2))
+        few = Few(fleet, limits, hub, target, target)
+        run = fleet.start_run(few.spec(hub, "app"))
+
+        until(lambda: limits.used.total() == 12, 60, fleet.logs)
+        few.settle_down()
+
+        assert limits.used == {"alice": 6, "bob": 6}
+        assert not limits.refused
+        assert fleet.ledger.run_report(run).waits_until_s
+        budgets = {one.source: one.remaining for one in fleet.ledger.budgets.report()}
+        assert budgets == {"alice": 0, "bob": 0}

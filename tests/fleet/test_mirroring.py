@@ -111,6 +111,24 @@ def test_an_unchanged_run_costs_one_head_for_each_tag_and_registry(world: World)
         assert len(heads) == len(tags), asked
 
 
+def test_where_the_ledger_is_trusted_an_unchanged_run_asks_the_source_alone(world: World) -> None:
+    tags = [f"1.{number}" for number in range(5)]
+    for tag in tags:
+        push(f"{world.source.host}/team/trusted", build_image({"version": tag.encode()}), tag)
+    assert world.run("team/trusted", trust_s=3600).states == {"updated": 5}
+    push(f"{world.source.host}/team/trusted", build_image({"version": b"moved"}), tags[0])
+    world.forget_requests()
+
+    assert world.run("team/trusted", trust_s=3600).states == {"current": 4, "updated": 1}
+
+    heads = [one.path for one in on_manifests(world.source) if one.method == "HEAD"]
+    assert sorted(heads) == [f"/v2/team/trusted/manifests/{tag}" for tag in tags]
+    for registry in (world.us, world.eu):
+        asked = {one.path.rsplit("/", 1)[1] for one in on_manifests(registry)}
+        assert tags[0] in asked, "a tag that moves is looked at as always"
+        assert not asked & set(tags[1:])
+
+
 def test_a_blob_shared_by_many_repositories_is_sent_once_and_mounted_elsewhere(world: World) -> None:
     base = build_image({}, layers=[random_layer(300_000, seed=3)])
     shared = base.layers[0].descriptor.digest
@@ -336,6 +354,25 @@ def test_no_tag_moves_anywhere_while_a_region_is_away_and_all_move_when_it_is_ba
     assert world.fleet.wait(run).state == "done"
     assert skopeo.exists(f"{world.us.host}/team/patient:1")
     assert skopeo.exists(f"{world.eu.host}/team/patient:1")
+
+
+def test_where_targets_move_on_their_own_a_region_that_is_away_holds_nobody_back(world: World) -> None:
+    tags = [f"1.{number}" for number in range(40)]
+    for tag in tags:
+        push(f"{world.source.host}/team/hasty", build_image({"version": tag.encode()}), tag)
+    world.fleet.kill("eu")
+    run = world.fleet.start_run(world.spec("team/hasty", finalize="each"))
+
+    def flipped() -> dict[str, int]:
+        regions = world.fleet.ledger.run_report(run).regions
+        return {region.region: region.tags_flipped for region in regions}
+
+    until(lambda: flipped() == {"us": len(tags), "eu": 0}, 60, world.fleet.logs)
+    assert skopeo.exists(f"{world.us.host}/team/hasty:1.39")
+    world.fleet.start("eu")
+
+    assert world.fleet.wait(run).states == {"updated": len(tags)}
+    assert flipped() == {"us": len(tags), "eu": len(tags)}
 
 
 def landed(world: World, run: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from textwrap import dedent
@@ -14,7 +14,7 @@ from textwrap import dedent
 import pytest
 
 from registry.images import build_image
-from registry.memory import MemoryRegistry
+from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.fleet import Fleet, made
 from tests.support.scratch import scratch_folder
 from tests.support.waiting import until
@@ -90,6 +90,21 @@ def test_a_paused_backfill_begins_nothing_and_goes_on_without_asking_twice(yard:
     assert yard.asked() == {"list": 1, **{f"1.{number}": 1 for number in range(TAGS)}}
 
 
+def test_a_cancelled_backfill_ends_what_is_under_way_and_begins_nothing(yard: Yard) -> None:
+    with yard.target.pause(lambda method, path: method == "PUT" and "/manifests/" in path) as held:
+        run = yard.start()
+        assert held.reached.wait(30)
+        assert yard.fleet.sealift("cancel", run).stdout == f"{run} is cancelled.\n"
+        assert yard.fleet.sealift("cancel", run).stdout == f"{run} had ended already (cancelled).\n"
+    with yard.fleet.valkey.client() as client:
+        flight = yard.fleet.ledger.keys.flight(run)
+        until(lambda: not client.scard(flight), 30, yard.fleet.logs)
+
+    assert len(yard.target.tags("app")) <= int(SETTINGS["SEALIFT_WINDOW_BATCHES"])
+    assert len(yard.asked()) <= 1 + int(SETTINGS["SEALIFT_WINDOW_BATCHES"]), "the list, and a window of tags"
+    assert yard.start() != run, "the next one is a new one"
+
+
 def test_a_second_start_of_a_backfill_joins_the_first(yard: Yard) -> None:
     with yard.target.pause(lambda method, path: method == "PUT" and "/manifests/" in path) as held:
         first = yard.start()
@@ -104,6 +119,33 @@ def test_a_second_start_of_a_backfill_joins_the_first(yard: Yard) -> None:
     yard.fleet.wait(release.stdout.strip())
 
     assert yard.start() != first, "it has ended"
+
+
+def test_the_failed_tags_of_a_backfill_are_tried_again_without_a_list(yard: Yard) -> None:
+    yard.source.on_request = denying("/manifests/1.3")
+    run = yard.start()
+    assert yard.fleet.wait(run).states == {"updated": TAGS - 1, "failed": 1}
+    yard.source.on_request = None
+    yard.source.forget_requests()
+
+    done = yard.fleet.sealift("retry", run, "--failed", "--json")
+    again = json.loads(done.stdout)["runs"][0]
+    nothing = yard.fleet.sealift("retry", str(again["run"]), "--failed")
+
+    assert (done.returncode, again["states"], again["lane"]) == (0, {"updated": 1}, "backfill"), done.stderr
+    assert yard.asked() == {"1.3": 1}
+    assert (nothing.returncode, nothing.stdout) == (
+        0,
+        f"Nothing to do: no tag of run {again['run']} failed.\n",
+    )
+
+
+def denying(path: str) -> Callable[[str, str], None]:
+    def deny(_: str, asked: str) -> None:
+        if asked.endswith(path):
+            raise ErrorReply(403, "DENIED", "not this one")
+
+    return deny
 
 
 def test_every_outcome_of_a_run_is_reported_row_by_row(yard: Yard) -> None:

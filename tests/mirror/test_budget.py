@@ -17,6 +17,7 @@ from mirror.ledger import Ledger
 from mirror.retry import Patience
 from registry.credentials import CredentialEntry, ExplicitCredentials
 from registry.errors import Throttled
+from registry.images import LINUX_ARM64, build_image, build_index
 from registry.memory import MemoryRegistry, PullLimits
 from registry.repository import Repository
 from tests.support.budget import ADDRESS, ALL, Opener, hub, image, mirrored, opening, refusing
@@ -91,6 +92,56 @@ def test_a_window_that_has_ended_lets_pulls_go_again(valkey: ValkeyServer, opene
 
         assert hammer(source, digests, threads=2) == 3
         assert limits.refused[ADDRESS] == 0
+
+
+BOTH = ("alice", "bob")
+
+
+def test_an_index_costs_a_pull_for_itself_and_one_for_each_platform(valkey: ValkeyServer) -> None:
+    arm = build_image({"app.txt": b"arm"}, platform=LINUX_ARM64)
+    with (
+        hub(10, 0) as (registry, limits, _),
+        MemoryRegistry() as target,
+        engine_on(valkey, allowance=ALL) as engine,
+    ):
+        registry.hold("app", build_index([image("amd"), arm]), "1")
+        assert Drive(engine, mirrored(registry.host, target.host)).to_end().report.state == "done"
+
+        assert limits.used[ADDRESS] == 3
+        assert [one.remaining for one in engine.ledger.budgets.report()] == [7]
+
+
+@pytest.mark.parametrize(
+    ("names", "says", "counted_by"),
+    [
+        (("alice", "bob"), True, {"alice", "bob"}),
+        (("alice", "bob"), False, {"alice", "bob"}),
+        ((), False, {""}),
+    ],
+)
+def test_pulls_are_counted_by_what_the_registry_names_else_by_account_else_by_host(
+    valkey: ValkeyServer,
+    names: tuple[str, ...],
+    says: bool,  # noqa: FBT001 -- a parameter of the test
+    counted_by: set[str],
+) -> None:
+    class Mute(PullLimits):
+        def _headers(self, source: str) -> dict[str, str]:
+            found = super()._headers(source)
+            return found if says else {k: v for k, v in found.items() if k != "Docker-RateLimit-Source"}
+
+    account = {"username": "alice", "password": "secret", "others": {"bob": "secret"}} if names else {}
+    with ExitStack() as stack:
+        registry = stack.enter_context(MemoryRegistry(pulls=Mute(6), **account))  # type: ignore[arg-type]  # a test's own words
+        digests = [registry.hold("app", image(str(n)), str(n)).digest for n in range(8)]
+        entries = {name: CredentialEntry(name, "secret") for name in names}
+        shared = {registry.host: {n: ExplicitCredentials({registry.host: e}) for n, e in entries.items()}}
+        engine = stack.enter_context(
+            engine_on(valkey, allowance=ALL, accounts={host: a for host, a in shared.items() if a})
+        )
+        hammer(engine.open_repository(f"{registry.host}/app"), digests[:4], threads=1)
+
+        assert {one.source for one in engine.ledger.budgets.report()} == counted_by
 
 
 def test_junk_in_the_headers_is_no_limit(valkey: ValkeyServer, opened: Opener) -> None:

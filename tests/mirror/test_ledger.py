@@ -266,6 +266,18 @@ def test_one_worker_at_a_time_has_the_lease_of_a_blob(ledger: Ledger) -> None:
     assert ledger.content.leases.take("eu.example", "sha256:x") is None
 
 
+def test_what_a_run_never_began_is_forgotten_with_it(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+    ledger.add_batches(run, "", "", [[(str(n), str(n))] for n in range(3)], listed=True)
+    ledger.open_window(run, 1)
+    ledger.cancel_run(run)
+
+    redis, keys = ledger._redis, ledger.keys
+    assert not redis.exists(keys.queue(run))
+    assert [redis.ttl(keys.batch(f"{run}.{n}")) > 0 for n in range(3)] == [False, True, True]
+    assert [one.state for one in ledger.tag_reports(run)] == ["pending"] * 3
+
+
 def test_a_cancelled_run_opens_nothing_further(ledger: Ledger) -> None:
     run, batch = open_batch(ledger, "1.0")
 

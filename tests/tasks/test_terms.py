@@ -51,6 +51,7 @@ mirrors:
     platforms: [linux/amd64]
     referrers: false
     finalize: each
+    trust_ledger_for: 90m
 """
     found = parse_fleet(text, FILE)
 
@@ -67,6 +68,7 @@ mirrors:
         platforms=("linux/amd64",),
         referrers=False,
         finalize="each",
+        trust_s=5400,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from mirror.ledger import Ledger
+from mirror.ledger.failures import failures_of, grouped
 from mirror.report import Moved, RegionReport, RunReport, TagReport, TargetReport
 from workers.cli import progress, waiting
 from workers.cli.console import Console
@@ -218,14 +219,17 @@ def test_a_run_ends_in_one_sentence(report: RunReport, line: str) -> None:
     ],
 )
 def test_only_failures_that_are_all_about_rights_are_code_4(tags: list[TagReport], code: Exit) -> None:
-    assert exit_code(ledger(*tags), [FAILED]) is code
+    rows = {name: f"{count}\n{examples}" for name, count, examples in grouped(tags)}
+    failures = failures_of({name.encode(): row.encode() for name, row in rows.items()})
+
+    assert exit_code([replace(FAILED, failures=failures)]) is code
 
 
 def test_a_run_that_could_not_be_listed_for_want_of_rights_is_code_4() -> None:
     whole = replace(FAILED, error="no", error_kind="Unauthorized", states={})
 
-    assert exit_code(ledger(), [whole]) is Exit.AUTHENTICATION
-    assert exit_code(ledger(), [DONE]) is Exit.DONE
+    assert exit_code([whole]) is Exit.AUTHENTICATION
+    assert exit_code([DONE]) is Exit.DONE
 
 
 def test_a_short_run_s_table_has_every_tag_and_why_one_failed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mirror.report import Moved, RegionReport, RunReport
 from workers.cli.console import Console
-from workers.cli.text import countdown, counted, listed, size
+from workers.cli.outlook import done, left_s, pulls_left, tag_rate
+from workers.cli.text import countdown, counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.table import Column
 
+    from mirror.ledger.budgets import BudgetReport
+
 RATE_WINDOW_S = 5.0
+TAGS_WINDOW_S = 60.0
+"""Tags end some dozens at a time."""
 LINE_INTERVAL_S = 5.0
 """Lines about a growing count are at least this far apart; the first and the last are never held back."""
 _ROOMY = 96
@@ -33,19 +38,20 @@ class Display(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
-    def update(self, reports: Sequence[RunReport]) -> None: ...
+    def update(self, reports: Sequence[RunReport], budgets: Sequence[BudgetReport] = (), /) -> None: ...
 
 
 class Rate:
-    """Bytes per second over the last seconds."""
+    """Bytes, or tags, per second over the last seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float = RATE_WINDOW_S) -> None:
+        self._window_s = window_s
         self._seen: deque[tuple[float, int]] = deque()
 
     def add(self, count: int) -> None:
         now = monotonic()
         self._seen.append((now, count))
-        while now - self._seen[0][0] > RATE_WINDOW_S:
+        while now - self._seen[0][0] > self._window_s:
             self._seen.popleft()
 
     @property
@@ -66,6 +72,7 @@ class Lines:
         self._said: dict[str, tuple[str, float]] = {}
         self._began = monotonic()
         self._rate = Rate()
+        self._tags: dict[str, Rate] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -73,9 +80,11 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         return None
 
-    def update(self, reports: Sequence[RunReport]) -> None:
+    def update(self, reports: Sequence[RunReport], budgets: Sequence[BudgetReport] = ()) -> None:
         self._rate.add(_copied(reports))
         for report in reports:
+            rate = self._tags.setdefault(report.run, Rate(TAGS_WINDOW_S))
+            rate.add(done(report))
             if report.listed and report.tags:
                 self._say(report, "listed", f"{counted(report.tags, 'tag')} to look at", final=True)
             if not report.listed:
@@ -83,10 +92,10 @@ class Lines:
                 continue
             for region in report.regions:
                 self._say_region(report, region)
-            done = report.tags - report.states.get("pending", 0)
-            if done:
-                line = f"{done} of {counted(report.tags, 'tag')} done ({states_text(report)})"
-                self._say(report, "done", line, final=done == report.tags)
+            if ended := done(report):
+                line = f"{ended:,} of {counted(report.tags, 'tag')} done ({states_text(report)})"
+                ahead = _ahead(report, rate.per_second, budgets)
+                self._say(report, "done", line, final=ended == report.tags, beside=ahead)
 
     def _say_listing(self, report: RunReport) -> None:
         """Of many repositories: their list is read on as tags are done, to the end of the run almost."""
@@ -101,21 +110,21 @@ class Lines:
         if not landed and (not copied or monotonic() - self._began < LINE_INTERVAL_S):
             return
         is_last = landed == report.tags
-        line = f"{region.region}: {landed} of {counted(report.tags, 'tag')} landed"
+        line = f"{region.region}: {landed:,} of {counted(report.tags, 'tag')} landed"
         if copied:
             of = "" if is_last else f" of {size(region.planned_bytes)}"
             line += f", {size(copied)}{of} copied"
-        self._say(report, region.region, line, final=is_last)
+        rate = f", {size(self._rate.per_second)}/s" if self._rate.per_second else ""
+        self._say(report, region.region, line, final=is_last, beside=rate)
 
-    def _say(self, report: RunReport, topic: str, line: str, *, final: bool) -> None:
-        """The rate changes with every look: it belongs to a line, and is no reason for one."""
+    def _say(self, report: RunReport, topic: str, line: str, *, final: bool, beside: str = "") -> None:
+        """What stands ``beside`` changes with every look: it belongs to a line, and is no reason for one."""
         key = f"{report.run} {topic}"
         last, at = self._said.get(key, ("", 0.0))
         if line == last or (last and not final and monotonic() - at < LINE_INTERVAL_S):
             return
         self._said[key] = (line, monotonic())
-        rate = "" if final or not self._rate.per_second else f", {size(self._rate.per_second)}/s"
-        self._console.say(f"{report.mirror}: {line}{rate}")
+        self._console.say(f"{report.mirror}: {line}{'' if final else beside}")
 
 
 class Bars:
@@ -133,14 +142,33 @@ class Bars:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def update(self, reports: Sequence[RunReport]) -> None:
+    def update(self, reports: Sequence[RunReport], budgets: Sequence[BudgetReport] = ()) -> None:
         for report in reports:
-            done = report.tags - report.states.get("pending", 0)
-            total = report.tags if report.listed else None
-            texts = {"tags": _tags_text(report, done), "left": _running_for(report)}
-            self._draw(report.run, report.mirror, done, total, texts)
+            self._update_tags(report)
             for region in report.regions:
                 self._update_region(report, region)
+        for budget in budgets:
+            self._update_budget(budget)
+
+    def _update_tags(self, report: RunReport) -> None:
+        ended = done(report)
+        rate = self._rates.setdefault(report.run, Rate(TAGS_WINDOW_S))
+        rate.add(ended)
+        rest = left_s(report, rate.per_second)
+        texts = {"tags": _tags_text(report, ended), "left": _running_for(report)}
+        if rest is not None and ended < report.tags:
+            texts |= {"rate": f"{rate.per_second:.1f}/s", "left": f"{countdown(rest)} left"}
+        if report.waits and (report.waits_until_s or 0.0) - time() > RATE_WINDOW_S:
+            texts |= {"bytes": f"waits to {moment(report.waits_until_s or 0.0)}"}
+        self._draw(report.run, report.mirror, ended, report.tags if report.listed else None, texts)
+
+    def _update_budget(self, one: BudgetReport) -> None:
+        """What is left of a registry's pulls as a bar that grows shorter."""
+        until, total = one.paused_until_s or one.until_s or 0.0, one.limit or 1
+        left = 0 if one.paused_until_s else one.remaining or 0
+        words = "left alone" if one.paused_until_s else f"{left} pulls"
+        texts = {"tags": words, "bytes": f"to {moment(until)}"}
+        self._draw(f"{one.host} {one.source}", f"  {one.host}", left, total, texts)
 
     def _update_region(self, report: RunReport, region: RegionReport) -> None:
         key = f"{report.run} {region.region}"
@@ -169,13 +197,22 @@ class Bars:
         self._progress.update(self._bars[key], completed=done, total=total, **fields)
 
 
+def _ahead(report: RunReport, per_s: float, budgets: Sequence[BudgetReport]) -> str:
+    """``, 3.2 tags/s, about 5 min left, 76 of 100 pulls left at docker.io``."""
+    rest = left_s(report, per_s)
+    said = [tag_rate(per_s)] if per_s else []
+    said += [f"about {duration(rest)} left"] if rest is not None else []
+    said += [f"{pulls_left(one)} at {one.host}" for one in budgets if one.limit]
+    return "".join(f", {part}" for part in said)
+
+
 def states_text(report: RunReport) -> str:
     """``3 updated, 1 failed``: the concluded tags by state."""
     return listed_states(report.states)
 
 
 def listed_states(states: dict[str, int]) -> str:
-    return listed([f"{states[state]} {state}" for state in _ORDER if states.get(state)])
+    return listed([f"{states[state]:,} {state}" for state in _ORDER if states.get(state)])
 
 
 def _bars(console: Console) -> Progress:
@@ -208,8 +245,8 @@ def _column(name: str) -> Column:
 
 def _tags_text(report: RunReport, done: int) -> str:
     if report.listed:
-        return f"{done} of {counted(report.tags, 'tag')}"
-    return f"{done} of {report.tags}… tags" if report.tags else "listing tags"
+        return f"{done:,} of {counted(report.tags, 'tag')}"
+    return f"{done:,} of {report.tags:,}… tags" if report.tags else "listing tags"
 
 
 def _running_for(report: RunReport) -> str:

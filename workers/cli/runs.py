@@ -85,21 +85,24 @@ def retry(
     context: typer.Context,
     *,
     run: Run,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Only tags that failed: none that were cancelled, no new list.")
+    ] = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = None,
     all_rows: options.All = False,
     json: options.Json = False,
 ) -> Exit:
-    """Try the failed tags of a run again, as a new run; where none failed there is nothing to do."""
+    """Try again what failed in a run or was cancelled, as a new run; where nothing did it is done."""
     session = _session(context, json=json)
     refuse_fresh(session, run)
 
     def again(fleet: Engine) -> list[str]:
         from tasks import producer
 
-        _find_failed(fleet.rt.ledger.run_report(run))
+        _find_failed(fleet.rt.ledger.run_report(run), failed_only=failed)
         fleet.need(fleet.rt.ledger.spec(run).regions, wait=not no_wait)
-        return [producer.retry(fleet.rt, run)]
+        return [producer.retry(fleet.rt, run, failed_only=failed)]
 
     return see_through(session, (), again, wait=not no_wait, timeout_s=timeout, everything=all_rows)
 
@@ -174,9 +177,10 @@ def cancel(context: typer.Context, *, run: Run, json: options.Json = False) -> E
     return Exit.DONE
 
 
-def _find_failed(report: RunReport) -> None:
+def _find_failed(report: RunReport, *, failed_only: bool) -> None:
     """Stop where there is nothing to try again, before anything is started for it."""
-    if report.error or any(report.states.get(state) for state in ("failed", "cancelled")):
+    is_wanted = report.states.get("failed")
+    if is_wanted or (not failed_only and (report.error or report.states.get("cancelled"))):
         return
     if not report.ended:
         raise Stop(

@@ -9,8 +9,9 @@ from itertools import chain, islice
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from mirror.report import Moved, RunReport, TagReport, TargetReport
+from mirror.report import FOLLOWS, Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
+from workers.cli.outlook import budget_lines, document, hosts_of, pace_line
 from workers.cli.progress import listed_states
 from workers.cli.text import counted, duration, listed, moment, size
 
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mirror.ledger import Ledger
+    from mirror.ledger.budgets import BudgetReport
     from workers.cli.console import Console
 
+MOST_READ = 1000
+"""Of a run with more tags none is read, unless all of them are asked for: what is counted says enough."""
 MOST_ROWS = 40
 """Above it a table shows only what went wrong, unless all of it is asked for."""
 WORTH_SAYING_S = 60.0
@@ -39,8 +43,6 @@ _REMEDIES = {
 """What helps, by the kind of failure; kinds whose reason says it all are left out."""
 _END = re.compile(r"[^\s/]+(?=/)")
 """The host that a registry's error begins with."""
-_FOLLOWS = "not moved, because of "
-"""What the reason of a held-back target begins with; the reason itself stands at the other one."""
 _DIGITS = re.compile(r"(\d+)")
 Row = tuple[TagReport, TargetReport]
 _COLOURS = {"updated": "green", "current": "dim", "failed": "red", "pending": "cyan"}
@@ -48,10 +50,11 @@ _COLOURS = {"updated": "green", "current": "dim", "failed": "red", "pending": "c
 
 def show(console: Console, ledger: Ledger, reports: Sequence[RunReport], *, everything: bool) -> Exit:
     """Print how the runs stand; returns the exit code that says the same."""
-    code = exit_code(ledger, reports)
+    code = exit_code(reports)
     if console.json:
         document = {"exit_code": int(code)}
-        console.document(document, runs=(_run_document(ledger, report) for report in reports))
+        runs = (_run_document(ledger, report, everything=everything) for report in reports)
+        console.document(document, runs=runs)
         return code
     for number, report in enumerate(reports):
         if number:
@@ -61,13 +64,13 @@ def show(console: Console, ledger: Ledger, reports: Sequence[RunReport], *, ever
     return code
 
 
-def exit_code(ledger: Ledger, reports: Iterable[RunReport]) -> Exit:
+def exit_code(reports: Iterable[RunReport]) -> Exit:
     """0 where nothing failed; 4 where all that failed did so for want of a right, else 1."""
     kinds: set[str] = set()
     for report in reports:
         if report.state in {"done", "open"} and not report.states.get("failed"):
             continue
-        kinds |= {report.error_kind} if report.error else _kinds(ledger, report)
+        kinds |= {report.error_kind} if report.error else _kinds(report)
     if not kinds:
         return Exit.DONE
     return Exit.AUTHENTICATION if kinds <= AUTHENTICATION else Exit.FAILED
@@ -95,7 +98,7 @@ def closing_line(report: RunReport) -> str:
         if report.is_paused:
             waits = f" Paused; `sealift resume {report.run}` lets it go on."
         listing = "" if report.listed else ", the listing goes on"
-        tags = f"{done} of {_tags(report)} done{_bracket(listed_states(states))}"
+        tags = f"{done:,} of {_tags(report)} done{_bracket(listed_states(states))}"
         return f"Under way: {tags}{listing}.{waits}"
     if not report.tags:
         return f"Nothing to do: no tag of {report.source} was selected."
@@ -110,6 +113,7 @@ def closing_line(report: RunReport) -> str:
 def _remedy(report: RunReport, rows: list[Row]) -> str:
     """What to do about a failed run, by the kinds of its failures."""
     faults = [(report.error_kind, report.error), *((target.kind, target.reason) for _, target in rows)]
+    faults += [(kind, one.reason) for one in report.failures for kind in one.kinds]
     ends = {kind: found[0] for kind, reason in faults if (found := _END.match(reason))}
     kinds = {kind for kind, _ in faults}
     helps = [text.format(end=ends.get(kind, "HOST")) for kind, text in _REMEDIES.items() if kind in kinds]
@@ -146,28 +150,53 @@ def _moved_text(moved: Moved) -> str:
     return ", ".join(f"{size(count)} {how}" for count, how in parts if count)
 
 
-def _kinds(ledger: Ledger, report: RunReport) -> set[str]:
+def _kinds(report: RunReport) -> set[str]:
     """The errors of a run's failures by class; an unnamed one counts as no matter of rights."""
-    failed = (tag for tag in ledger.tag_reports(report.run) if tag.state not in FINE)
-    targets = (target for tag in failed for target in tag.targets if target.state not in FINE)
-    found = {target.kind or target.state for target in targets}
-    # A target is held back where another one failed: only the failure itself says why.
-    return (found - {"pending", "held", "waiting", "superseded", "cancelled"}) or {
-        report.error_kind or "failed"
-    }
+    return {kind for one in report.failures for kind in one.kinds or ("failed",)} or {"failed"}
 
 
 def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *, everything: bool) -> None:
-    rows, left_out = _chosen(ledger, report, everything=everything)
+    is_read = everything or report.tags <= MOST_READ
+    rows, left_out = _chosen(ledger, report, everything=everything) if is_read else ([], 0)
+    if not is_read:
+        _show_counts(console, report)
     if rows:
         console.table(_table(rows, has_regions=len(report.regions) > 1))
     if left_out:
         console.result(f"{counted(left_out, 'row')} without trouble not shown; --all shows them.")
     for line in _reasons(rows):
         console.result(line)
+    if not report.ended:
+        for line in filter(None, (*budget_lines(budgets_of(ledger, report)), pace_line(report))):
+            console.result(line)
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
         console.say(_remedy(report, rows))
+
+
+def _show_counts(console: Console, report: RunReport) -> None:
+    """By region and by reason, instead of by tag."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    table.add_column("REGION", no_wrap=True)
+    for name in ("LANDED", "MOVED", "COPIED", "MOUNTED", "ALREADY THERE"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in report.regions:
+        counts = (one.moved.copied_bytes, one.moved.mounted_bytes, one.moved.present_bytes)
+        table.add_row(
+            one.region, f"{one.tags_landed:,}", f"{one.tags_flipped:,}", *(_cell(count) for count in counts)
+        )
+    console.table(table)
+    for failure in report.failures:
+        example = f", such as {listed(list(failure.examples))}" if failure.examples else ""
+        console.result(f"{counted(failure.count, 'tag')} failed{example}: {failure.reason}")
+    console.result(f"Tags are not shown one by one; `sealift report {report.run}` prints each, --all all.")
+
+
+def budgets_of(ledger: Ledger, report: RunReport) -> list[BudgetReport]:
+    """What the registries of the run still allow."""
+    return ledger.budgets.report(hosts_of(ledger, [report]))
 
 
 def _chosen(ledger: Ledger, report: RunReport, *, everything: bool) -> tuple[list[Row], int]:
@@ -200,7 +229,7 @@ def _reasons(rows: list[Row]) -> list[str]:
     return [
         f"{_some(names)}: {reason}"
         for reason, names in tags.items()
-        if reason.removeprefix(_FOLLOWS) == reason or reason.removeprefix(_FOLLOWS) not in tags
+        if reason.removeprefix(FOLLOWS) == reason or reason.removeprefix(FOLLOWS) not in tags
     ]
 
 
@@ -237,6 +266,12 @@ def _cell(count: int) -> str:
     return size(count) if count else "-"
 
 
-def _run_document(ledger: Ledger, report: RunReport) -> dict[str, Any]:
-    """One run with its tags; tags are read batch by batch but held together, a run at a time."""
-    return {**report.document(), "tag_reports": [asdict(tag) for tag in ledger.tag_reports(report.run)]}
+def _run_document(ledger: Ledger, report: RunReport, *, everything: bool) -> dict[str, Any]:
+    """One run with its tags, or null for those of a large one; they are held together, a run at a time."""
+    is_read = everything or report.tags <= MOST_READ
+    budgets = [] if report.ended else budgets_of(ledger, report)
+    return {
+        **report.document(),
+        **document(report, budgets),
+        "tag_reports": [asdict(tag) for tag in ledger.tag_reports(report.run)] if is_read else None,
+    }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
 from threading import Event
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -10,15 +12,18 @@ from typing import TYPE_CHECKING
 from mirror.report import RunReport
 from workers.cli.exits import Exit, Stop, is_broker_error
 from workers.cli.fleets import Engine
+from workers.cli.outlook import hosts_of
 from workers.cli.progress import display
 from workers.cli.summary import until
 from workers.cli.text import duration, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from mirror.ledger import Ledger
+    from mirror.ledger.budgets import BudgetReport
 
 QUICK_S, QUICK_INTERVAL_S = 3.0, 0.02
 INTERVAL_S = 0.25
+BUDGETS_INTERVAL_S = 2.0
 BROKER_PATIENCE_S = 30.0
 
 
@@ -27,10 +32,11 @@ def wait_for(engine: Engine, runs: Sequence[str], timeout_s: float | None = None
     began = monotonic()
     told: set[str] = set()
     try:
+        look = Look(engine.rt.ledger, runs)
         with display(engine.session.console) as shown:
             while True:
-                reports = [_patiently(engine, run) for run in runs]
-                shown.update(reports)
+                reports, budgets = _outlasting(engine, look)
+                shown.update(reports, budgets)
                 _tell_waits(engine, reports, told)
                 waited = monotonic() - began
                 left = [report.run for report in reports if not report.ended]
@@ -42,6 +48,23 @@ def wait_for(engine: Engine, runs: Sequence[str], timeout_s: float | None = None
                 Event().wait(QUICK_INTERVAL_S if waited < QUICK_S else INTERVAL_S)
     except KeyboardInterrupt:
         raise Stop(f"interrupted; {how_to_go_on(engine, runs)}", Exit.INTERRUPTED) from None
+
+
+@dataclass
+class Look:
+    """One look at runs: an exchange for each, and now and then two for what their registries allow."""
+
+    ledger: Ledger
+    runs: Sequence[str]
+    _budgets: list[BudgetReport] = field(default_factory=list)
+    _looked: float = -inf
+
+    def __call__(self) -> tuple[list[RunReport], list[BudgetReport]]:
+        reports = [self.ledger.run_report(run) for run in self.runs]
+        if monotonic() - self._looked >= BUDGETS_INTERVAL_S:
+            self._looked = monotonic()
+            self._budgets = self.ledger.budgets.report(hosts_of(self.ledger, reports))
+        return reports, self._budgets
 
 
 def _tell_waits(engine: Engine, reports: Sequence[RunReport], told: set[str]) -> None:
@@ -69,12 +92,8 @@ def _unfinished(engine: Engine, left: list[str], timeout_s: float) -> Stop:
     return Stop(f"not finished after {duration(timeout_s)}; {how_to_go_on(engine, left)}", Exit.UNFINISHED)
 
 
-def _patiently(engine: Engine, run: str) -> RunReport:
-    """The run's report, through a short absence of the broker: the fleet gets over it too."""
-    return _outlasting(engine, lambda: engine.rt.ledger.run_report(run))
-
-
-def _outlasting(engine: Engine, look: Callable[[], RunReport]) -> RunReport:
+def _outlasting(engine: Engine, look: Look) -> tuple[list[RunReport], list[BudgetReport]]:
+    """Look, through a short absence of the broker: the fleet gets over it too."""
     deadline = monotonic() + BROKER_PATIENCE_S
     told = False
     while True:

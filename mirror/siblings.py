@@ -1,0 +1,126 @@
+"""Blobs that a registry of the mirror holds already are read there, and from the source once (G7).
+
+For sources that limit what they give: whoever misses a blob first reads it at the source, alone in the whole
+fleet; everybody else waits for that copy and reads it from there, the nearest first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from mirror.ledger.content import Content
+from mirror.reading import Readable
+from registry.descriptor import Descriptor
+from registry.errors import NotFound, RegistryError
+from registry.repository import Repository
+
+SHUNNED_S = 300.0
+"""A registry that cannot be read from here (another region's, no rights) is left out for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shunned:
+    """Hosts that this process cannot read from. Thread-safe."""
+
+    _until: dict[str, float] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, host: str) -> None:
+        with self._lock:
+            self._until[host] = time.monotonic() + SHUNNED_S
+
+    def __contains__(self, host: str) -> bool:
+        with self._lock:
+            return self._until.get(host, 0.0) > time.monotonic()
+
+
+class Served:
+    """A blob at a sibling for as long as that serves it, then at the source."""
+
+    def __init__(
+        self, sibling: Repository, source: Repository, failed: Callable[[RegistryError], None]
+    ) -> None:
+        """``failed`` is told why the sibling was given up."""
+        self._end, self._source, self._failed = sibling, source, failed
+
+    @property
+    def name(self) -> str:
+        return self._end.name
+
+    @property
+    def host(self) -> str:
+        return self._end.host
+
+    @property
+    def is_sibling(self) -> bool:
+        return self._end is not self._source
+
+    def open_blob(
+        self, blob: Descriptor, offset: int = 0
+    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
+        """As Repository's; what the sibling fails to send comes from the source."""
+        return self._opened(blob, offset)
+
+    def give_up(self, error: RegistryError) -> None:
+        """Read at the source from now on."""
+        self._failed(error)
+        self._end = self._source
+
+    @contextmanager
+    def _opened(self, blob: Descriptor, offset: int) -> Iterator[Iterator[bytes | memoryview]]:
+        with ExitStack() as stack:
+            yield self._blocks(stack, blob, offset)
+
+    def _blocks(self, stack: ExitStack, blob: Descriptor, at: int) -> Iterator[bytes | memoryview]:
+        if self.is_sibling:
+            try:
+                for block in stack.enter_context(self._end.open_blob(blob, at)):
+                    at += len(block)
+                    yield block
+            except RegistryError as error:
+                self.give_up(error)
+            else:
+                return
+        yield from stack.enter_context(self._source.open_blob(blob, at))
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """The registries of one mirror, as one region sees them."""
+
+    content: Content
+    open_repository: Callable[[str], Repository]
+    hosts: tuple[str, ...]
+    """The nearest first."""
+    shunned: Shunned
+
+    @contextmanager
+    def reading(self, blob: Descriptor, source: Repository) -> Iterator[Readable | None]:
+        """Where the blob is to be read; None while another worker of the fleet reads it at the source."""
+        hosts = [host for host in self.hosts if host not in self.shunned]
+        begun = self.content.begin_copy(source.host, blob.digest, hosts)
+        if begun is None:
+            yield None
+            return
+        lease, holder = begun
+        try:
+            if holder is None:
+                yield source
+                return
+        finally:
+            self.content.leases.release(lease)
+        yield self._served(holder, blob, source)
+
+    def _served(self, holder: tuple[str, str], blob: Descriptor, source: Repository) -> Served:
+        host, repository = holder
+
+        def failed(error: RegistryError) -> None:
+            self.content.forget(host, repository, [blob.digest])
+            if not isinstance(error, NotFound):
+                self.shunned.add(host)
+
+        return Served(self.open_repository(f"{host}/{repository}"), source, failed)
