@@ -183,7 +183,7 @@ def test_the_digest_tags_of_one_repository_say_nothing_of_another(yard: Yard) ->
     yard.begin()
     known = yard.engine.ledger.sources.digest_tags
 
-    assert known(yard.run, f"{yard.source.host}/org/a", [signature]).tags == {signature}
+    assert known(yard.run, f"{yard.source.host}/org/a", [signature]).tags == frozenset([signature])
     assert known(yard.run, f"{yard.source.host}/org/b", digest_tags_of(other.digest)).tags == frozenset()
     assert known(yard.run, f"{yard.source.host}/org/c", [signature]).tags is None
     yard.drive()

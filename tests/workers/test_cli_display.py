@@ -111,8 +111,8 @@ def test_a_run_of_many_repositories_says_how_far_their_list_is(
 def test_in_a_run_of_many_repositories_each_row_says_which_it_is_of(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    of = {"repository": "ghcr.io/a/team/app", "rest": "team/app"}
-    tags = [replace(tag("1.0", UPDATED), **of), replace(tag("", failure("NotFound", "it is gone")), **of)]
+    found = tag("1.0", UPDATED), tag("", failure("NotFound", "it is gone"))
+    tags = [replace(one, repository="ghcr.io/a/team/app", rest="team/app") for one in found]
     report = replace(FAILED, repositories=2)
 
     show(Console(), ledger(*tags), [report], everything=False)
