@@ -102,7 +102,7 @@ def _release(fleet: Fleet, source: str, target: str, number: int) -> Took:
 
 def _waiting(fleet: Fleet) -> int:
     with fleet.valkey.client() as client:
-        return int(client.llen(f"{PREFIX}{REGION}:{PRIORITY['backfill']}"))  # type: ignore[arg-type]  # not async
+        return int(client.llen(f"{PREFIX}{REGION}:{PRIORITY['backfill']}"))
 
 
 def _spec(source: str, target: str, name: str) -> MirrorSpec:

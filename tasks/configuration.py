@@ -87,7 +87,8 @@ def _broker_options(settings: Settings, suffix: str) -> dict[str, Any]:
         "global_keyprefix": settings.redis_prefix,
         "sep": ":",  # readable list names: eu, eu:3, eu:9
         "priority_steps": sorted(set(PRIORITY.values())),
-        "queue_order_strategy": "priority",
+        # In turn within a lane: else a run whose list is not read yet would wait for all others to end.
+        "queue_order_strategy": "round_robin",
         "visibility_timeout": settings.visibility_timeout_s,
         "unacked_restore_interval": 15,
         "unacked_restore_throttle": 1,

@@ -17,7 +17,7 @@ from hashlib import sha256
 
 import redis
 
-from mirror.ledger import scripts
+from mirror.ledger import scripts, wait_scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
@@ -31,7 +31,7 @@ from mirror.ledger.values import UnknownRun, View
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
-__all__ = ["Ledger", "LedgerError", "Listed", "UnknownRun"]
+__all__ = ["Ledger", "LedgerError", "UnknownRun"]
 
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
@@ -81,8 +81,8 @@ class Ledger:
         script = client.register_script
         self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
         self._fail, self._pause = script(scripts.FAIL_RUN), script(scripts.PAUSE)
-        self._trouble = script(scripts.TROUBLE)
-        self._park, self._due = script(scripts.PARK), script(scripts.TAKE_DUE)
+        self._trouble, self._note_wait = script(wait_scripts.TROUBLE), script(wait_scripts.NOTE_WAIT)
+        self._park, self._due = script(wait_scripts.PARK), script(wait_scripts.TAKE_DUE)
 
     def ping(self) -> None:
         """Raise LedgerError where the server does not answer."""
@@ -294,9 +294,9 @@ class Ledger:
         return float(since), float(until)
 
     def note_wait(self, member: str, reason: str, until: float) -> None:
-        """Keep for the run's report what one of its members waits for, and until when."""
-        noted = {"waits": reason, "waits_until": f"{until:.0f}"}
-        self._redis.hset(self.keys.run(member.partition(".")[0]), mapping=noted)
+        """Keep for the run's report what one of its members waits for, and until when: the longest wait."""
+        run = member.partition(".")[0]
+        self._note_wait([self.keys.run(run)], [member, reason, f"{until:.0f}"])
 
     def confirm(self) -> None:
         """Return when what this process wrote so far would survive a crash of the server.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mirror.ledger import scripts
+from mirror.ledger import scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
@@ -180,11 +180,8 @@ class Batches:
 
     def no_trouble(self, batch: str, *, on: Client | None = None) -> None:
         """It goes well again: the next trouble starts anew."""
-        pipe = self._redis.pipeline(transaction=False) if on is None else on
-        pipe.hdel(self._keys.batch(batch), "trouble", "troubles", "trouble_until")
-        pipe.hdel(self._keys.run(self.run_of(batch)), "waits", "waits_until")
-        if on is None:
-            pipe.execute()
+        names = self._keys.batch(batch), self._keys.run(self.run_of(batch))
+        (self._redis if on is None else on).eval(wait_scripts.NO_TROUBLE, len(names), *names, batch)
 
     def resolved(self, batch: str) -> list[Resolved]:
         """In the order of the batch."""

@@ -19,6 +19,7 @@ from tests.support.fleet import Fleet, made
 from tests.support.scratch import scratch_folder
 from tests.support.waiting import until
 
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 ADDRESS = "203.0.113.7"
 REGIONS = ("us", "eu")
 

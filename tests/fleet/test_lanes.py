@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import cast
 
 import pytest
 
@@ -43,7 +42,7 @@ class Track:
     def waiting(self, lane: str) -> int:
         """Messages of the region's queue that nobody has taken."""
         step = PRIORITY[lane]  # type: ignore[index]  # a Lane
-        return cast("int", self.fleet._client.llen(f"{PREFIX}us:{step}"))
+        return self.fleet._client.llen(f"{PREFIX}us:{step}")
 
 
 @pytest.fixture

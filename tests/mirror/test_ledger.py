@@ -266,6 +266,31 @@ def test_one_worker_at_a_time_has_the_lease_of_a_blob(ledger: Ledger) -> None:
     assert ledger.content.leases.take("eu.example", "sha256:x") is None
 
 
+def test_a_batch_that_goes_well_does_not_silence_what_another_waits_for(ledger: Ledger) -> None:
+    run = ledger.create_run(SPEC, "release")
+    waiting, well = f"{run}.0", f"{run}.1"
+    hours = ledger.now() + 7200
+
+    def waits() -> tuple[str, float | None]:
+        report = ledger.run_report(run)
+        return report.waits, report.waits_until_s
+
+    ledger.note_wait(waiting, "no pulls", hours)
+    ledger.note_wait(well, "a hiccup", ledger.now() + 2)
+    ledger.batches.no_trouble(well)
+    assert waits() == ("no pulls", round(hours))
+
+    ledger.batches.no_trouble(waiting)
+    assert waits() == ("", None)
+
+    ledger.note_wait(waiting, "no pulls", ledger.now() - 1)
+    ledger.note_wait(well, "a hiccup", ledger.now() + 2)
+    assert waits()[0] == "a hiccup"
+    ledger.note_wait(well, "no pulls", ledger.now() - 1)
+    ledger.batches.no_trouble(waiting)
+    assert waits()[0] == "", "its time is over"
+
+
 def test_what_a_run_never_began_is_forgotten_with_it(ledger: Ledger) -> None:
     run = ledger.create_run(SPEC, "release")
     ledger.add_batches(run, "", "", [[(str(n), str(n))] for n in range(3)], listed=True)

@@ -15,7 +15,7 @@ from mirror.spec import MirrorSpec, ReadFrom, Target
 from mirror.stage import Stage
 from mirror.transfer import Busy
 from registry.images import Image, build_image, random_layer
-from registry.memory import Cut, ErrorReply, MemoryRegistry, PullLimits
+from registry.memory import Cut, ErrorReply, Hook, MemoryRegistry, PullLimits
 from tests.support.budget import ALL
 from tests.support.engine import Drive, engine_on
 from tests.support.valkey import ValkeyServer
@@ -210,7 +210,7 @@ def test_wrong_bytes_of_a_sibling_reach_nobody_and_the_source_is_asked(world: Wo
     assert bytes(world.us.blobs[LAYER.digest]) == bytes(right)
 
 
-def refusing(method: str, status: int) -> object:
+def refusing(method: str, status: int) -> Hook:
     def refuse(asked: str, path: str) -> None:
         if asked == method and "/blobs/" in path:
             raise ErrorReply(status, "DENIED", "not from there")
@@ -218,7 +218,7 @@ def refusing(method: str, status: int) -> object:
     return refuse
 
 
-def cutting(digest: str) -> object:
+def cutting(digest: str) -> Hook:
     def cut(method: str, path: str) -> None:
         if method == "GET" and digest in path:
             raise Cut(LAYER_BYTES // 2)

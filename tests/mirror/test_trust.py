@@ -13,7 +13,7 @@ from mirror.ledger.proofs import Seen
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor
 from registry.images import Image, build_image, build_signature, signature_tag
-from registry.memory import ErrorReply, MemoryRegistry
+from registry.memory import ErrorReply, Hook, MemoryRegistry
 from tests.support.engine import Drive, engine_on
 from tests.support.valkey import ValkeyServer
 
@@ -193,7 +193,7 @@ def claim(world: World, digest: str) -> None:
     assert ledger.turns.claim(f"{world.us.host}/app", one) == "ours"
 
 
-def denying(method: str, end: str) -> object:
+def denying(method: str, end: str) -> Hook:
     def deny(asked_method: str, path: str) -> None:
         if asked_method == method and path.endswith(end):
             raise ErrorReply(403, "DENIED", "not this one")
