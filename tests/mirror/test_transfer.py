@@ -272,7 +272,7 @@ class _Source:
     name: str = "src.example/app"
 
     @contextmanager
-    def open_blob(self, blob: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:  # noqa: ARG002 - as the protocol names it
+    def open_blob(self, blob: Descriptor, offset: int = 0) -> Iterator[Iterator[bytes]]:  # noqa: ARG002 - whichever
         yield (self.sent[at : at + 1000] for at in range(offset, len(self.sent), 1000))
 
 
