@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,8 +22,6 @@ from tests.support.valkey import ValkeyServer
 
 LAYER_BYTES = 700_000
 LIMITS = Limits(copy_threads=3, haul_bytes=10**9, tee_bytes=10**9)
-
-Hook = Callable[[str, str], None]
 
 
 @dataclass

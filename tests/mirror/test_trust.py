@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -19,8 +19,6 @@ from tests.support.valkey import ValkeyServer
 
 HOUR = 3600
 TAGS = ("1.0", "1.1", "1.2")
-
-Hook = Callable[[str, str], None]
 
 
 @dataclass
