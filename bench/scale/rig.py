@@ -1,0 +1,123 @@
+"""A fleet between a simulated source and simulated targets, every part a process of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.scale.server import COUNTS, LIMIT
+from bench.scale.world import PREFIX, Size, World
+from tests.support.fleet import Fleet, made
+from tests.support.ports import LOOPBACK, free_port, is_listening
+from tests.support.process import Process
+from tests.support.waiting import until
+
+START_TIMEOUT_S = 20.0
+COMEBACK_TIMEOUT_S = 300.0
+"""Reading a large append-only file."""
+SETTINGS = {"SEALIFT_STALL_S": "10", "SEALIFT_SWEEP_INTERVAL_S": "2", "SEALIFT_PRESENT_TTL_S": "300"}
+"""Quicker than by default to find what a crash has stopped; all else is as it comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What is copied, and by how large a fleet."""
+
+    size: Size = field(default_factory=Size)
+    targets: int = 3
+    regions: int = 1
+    processes: int = 6
+    """Of each region's worker: while one waits for Redis to write its file, others work."""
+    page_size: int = 1000
+
+
+class Simulated:
+    """One simulated registry, started at once."""
+
+    def __init__(self, folder: Path, name: str, role: str, *words: str) -> None:
+        self.port = free_port()
+        argv = [sys.executable, "-m", "bench.scale.server", role, "--port", str(self.port), *words]
+        self.process = Process(argv, folder / f"{name}.log", cwd=Path(__file__).parent.parent.parent)
+        until(lambda: is_listening(self.port), START_TIMEOUT_S, self.process.tail)
+
+    @property
+    def host(self) -> str:
+        return f"{LOOPBACK}:{self.port}"
+
+    def counts(self) -> dict[str, Any]:
+        """Everything it has counted since it was started."""
+        counted: dict[str, Any] = json.loads(self._ask(COUNTS))
+        return counted
+
+    def limit(self, pulls: int, window_s: int) -> None:
+        """Allow a source so many pulls from now on; a window begins."""
+        self._ask(f"{LIMIT}?pulls={pulls}&window_s={window_s}")
+
+    def cpu_s(self) -> float:
+        return machine.tree_cpu_s(self.process.pid)
+
+    def _ask(self, path: str) -> bytes:
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+
+class Rig:
+    """Source, targets, Redis, scheduler and workers, until ``stack`` is closed."""
+
+    def __init__(self, folder: Path, shape: Shape, stack: ExitStack) -> None:
+        self.shape, self.world = shape, World(shape.size)
+        words = ("--size", json.dumps(shape.size.document()), "--page-size", str(shape.page_size))
+        self.source = Simulated(folder, "source", "source", *words)
+        stack.callback(self.source.process.kill)
+        self.targets: list[Simulated] = []
+        for number in range(shape.targets):
+            self.targets.append(Simulated(folder, f"target-{number}", "target"))
+            stack.callback(self.targets[-1].process.kill)
+        self.regions = [f"region-{number}" for number in range(shape.regions)]
+        file = self._fleet_file(folder)
+        settings = {**SETTINGS, "SEALIFT_FLEET_FILE": str(file)}
+        self.fleet = Fleet(made(folder / "fleet"), self.regions, settings, shape.processes)
+        stack.callback(self.fleet.stop)
+        stack.enter_context(self.fleet)
+        self.redis = stack.enter_context(self.fleet.valkey.client())
+
+    @property
+    def registries(self) -> list[Simulated]:
+        return [self.source, *self.targets]
+
+    def backfill(self, *words: str) -> list[str]:
+        """Enqueue a backfill of everything (or what ``words`` say), as somebody types it; the runs' ids."""
+        done = self.fleet.sealift("backfill", "--no-wait", "--json", *words)
+        if done.returncode:
+            raise RuntimeError(f"sealift backfill: {done.stderr}{done.stdout}")
+        return [one["run"] for one in json.loads(done.stdout)["runs"]]
+
+    def _fleet_file(self, folder: Path) -> Path:
+        """JSON, which is YAML too. One mirror for each repository."""
+        mirrors = [self._mirror(number) for number in range(self.shape.size.repositories)]
+        path = folder / "sealift.yaml"
+        path.write_text(json.dumps({"mirrors": mirrors}))
+        return path
+
+    def _mirror(self, number: int) -> Mapping[str, object]:
+        name = self.world.repository(number)
+        targets = [
+            {"repository": f"{target.host}/{name}", "region": self.regions[at % len(self.regions)]}
+            for at, target in enumerate(self.targets)
+        ]
+        return {
+            "name": name.removeprefix(f"{PREFIX}/"),
+            "source": f"{self.source.host}/{name}",
+            "targets": targets,
+        }
