@@ -172,9 +172,10 @@ class Ledger:
         pipe = self._redis.pipeline(transaction=False)
         pipe.incr(self.keys.generation).time()
         for repository in targets if tags else ():
-            pipe.hmget(self.keys.newest(repository), list(tags))
+            newest = self.keys.newest(repository)
+            pipe.hmget(newest, list(tags)).expire(newest, scripts.CLAIM_KEEP_S)
         generation, (seconds, micros), *found = pipe.execute()
-        claims = zip(*found, strict=True)
+        claims = zip(*found[::2], strict=True)
         new = {tag for tag, claimed in zip(tags, claims, strict=False) if not any(claimed)}
         return int(generation), seconds + micros / 1e6, new
 

@@ -290,9 +290,15 @@ return 1
 """
 )
 
+CLAIM_KEEP_S = 90 * 86400
+"""How long a repository's claims outlive the last run that asked about it: no batch is open for longer."""
+
 # Newest wins (G5): a tag's last generation in a target only grows.
 _CLAIM = (
     _NOW
+    + f"""
+local keep_s = {CLAIM_KEEP_S}
+"""
     + """
 -- 0: a newer claim stands; 1: claimed; 2: another digest came in since ours was seen: which is the newer one?
 local function claim(newest, tag, generation, digest, seen, is_sure)
@@ -304,6 +310,7 @@ local function claim(newest, tag, generation, digest, seen, is_sure)
     if other ~= digest and tonumber(at) > tonumber(seen) and is_sure == '0' then return 2 end
   end
   redis.call('HSET', newest, tag, generation .. ' ' .. digest .. ' ' .. string.format('%.6f', now))
+  redis.call('EXPIRE', newest, keep_s)
   return 1
 end
 """
