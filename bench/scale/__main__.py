@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     add = parser.add_argument
     add("--tags", type=int, default=10_000)
-    add("--repositories", type=int, default=4)
+    add("--repositories", type=int, default=20)
     add("--tags-per-image", type=int, default=2)
     add("--targets", type=int, default=3)
     add("--regions", type=int, default=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import sys
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 from bench import machine
 from bench.scale.server import COUNTS, LIMIT
-from bench.scale.world import PREFIX, Size, World
+from bench.scale.world import PREFIX, Size
 from tests.support.fleet import Fleet, made
 from tests.support.ports import LOOPBACK, free_port, is_listening
 from tests.support.process import Process
@@ -76,7 +75,7 @@ class Rig:
     """Source, targets, Redis, scheduler and workers, until ``stack`` is closed."""
 
     def __init__(self, folder: Path, shape: Shape, stack: ExitStack) -> None:
-        self.shape, self.world = shape, World(shape.size)
+        self.shape = shape
         words = ("--size", json.dumps(shape.size.document()), "--page-size", str(shape.page_size))
         self.source = Simulated(folder, "source", "source", *words)
         stack.callback(self.source.process.kill)
@@ -104,20 +103,12 @@ class Rig:
         return [one["run"] for one in json.loads(done.stdout)["runs"]]
 
     def _fleet_file(self, folder: Path) -> Path:
-        """JSON, which is YAML too. One mirror for each repository."""
-        mirrors = [self._mirror(number) for number in range(self.shape.size.repositories)]
-        path = folder / "sealift.yaml"
-        path.write_text(json.dumps({"mirrors": mirrors}))
-        return path
-
-    def _mirror(self, number: int) -> Mapping[str, object]:
-        name = self.world.repository(number)
+        """One mirror of everything; JSON, which is YAML too."""
         targets = [
-            {"repository": f"{target.host}/{name}", "region": self.regions[at % len(self.regions)]}
+            {"repository": f"{target.host}/{PREFIX}/*", "region": self.regions[at % len(self.regions)]}
             for at, target in enumerate(self.targets)
         ]
-        return {
-            "name": name.removeprefix(f"{PREFIX}/"),
-            "source": f"{self.source.host}/{name}",
-            "targets": targets,
-        }
+        mirror = {"name": PREFIX, "source": f"{self.source.host}/{PREFIX}/*", "targets": targets}
+        path = folder / "sealift.yaml"
+        path.write_text(json.dumps({"mirrors": [mirror]}))
+        return path
