@@ -32,7 +32,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _measured(options: argparse.Namespace) -> Outcome:
     size = Size(options.tags, options.repositories, options.tags_per_image)
-    shape = Shape(size, options.targets, options.regions, options.processes)
+    shape = Shape(
+        size, options.targets, options.regions, options.processes, settings=dict(options.settings or ())
+    )
     with scratch_folder("sealift-scale-") as folder:
         outcome = measure(folder, shape, _say, crash=options.crash, again=options.again)
     if options.json:
@@ -56,12 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--targets", type=int, default=3)
     add("--regions", type=int, default=1)
     add("--processes", type=int, default=6, help="of each region's worker")
+    add("--set", dest="settings", action="append", type=_setting, metavar="SEALIFT_NAME=VALUE")
     add("--no-crash", dest="crash", action="store_false", help="let the fleet work to the end")
     add("--no-again", dest="again", action="store_false", help="do not run it again")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured there")
     add("--read", type=Path, metavar="FILE", help="show such a file, measure nothing")
     add("--docs", action="store_true", help="write docs/scale.md")
     return parser
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
 
 
 def _say(text: str) -> None:

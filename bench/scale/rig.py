@@ -35,6 +35,8 @@ class Shape:
     processes: int = 6
     """Of each region's worker: while one waits for Redis to write its file, others work."""
     page_size: int = 1000
+    settings: dict[str, str] = field(default_factory=dict)
+    """SEALIFT_ variables."""
 
 
 class Simulated:
@@ -85,7 +87,7 @@ class Rig:
             stack.callback(self.targets[-1].process.kill)
         self.regions = [f"region-{number}" for number in range(shape.regions)]
         file = self._fleet_file(folder)
-        settings = {**SETTINGS, "SEALIFT_FLEET_FILE": str(file)}
+        settings = {**SETTINGS, "SEALIFT_FLEET_FILE": str(file), **shape.settings}
         self.fleet = Fleet(made(folder / "fleet"), self.regions, settings, shape.processes)
         stack.callback(self.fleet.stop)
         stack.enter_context(self.fleet)
