@@ -231,7 +231,8 @@ def test_what_was_seen_later_keeps_what_was_seen_earlier_from_moving_its_tag(led
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 6, now)) == "newer"
-    assert claim("eu.example/app", seen(new, 10, now)) == "ours"
+    wanted = [("eu.example/app", seen(new, 10, now)), ("eu.example/app", seen(old, 9, now))]
+    assert ledger.turns.claim_all(wanted) == ["ours", "newer"]
     assert ledger.turns.claimed("eu.example/app", "latest") == (10, new)
 
 
