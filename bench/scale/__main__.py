@@ -7,11 +7,12 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from bench.scale import report
 from bench.scale.rig import Shape
-from bench.scale.trial import Outcome, measure
+from bench.scale.trial import Outcome, Plan, measure
 from bench.scale.world import Size
 from tests.support.scratch import scratch_folder
 
@@ -35,10 +36,11 @@ def _measured(options: argparse.Namespace) -> Outcome:
     shape = Shape(
         size, options.targets, options.regions, options.processes, settings=dict(options.settings or ())
     )
+    plan = Plan(shape, options.crash, options.again, options.moved, options.pulls)
     with scratch_folder("sealift-scale-") as folder:
-        outcome = measure(folder, shape, _say, crash=options.crash, again=options.again)
+        outcome = measure(folder, plan, _say)
     if options.json:
-        options.json.write_text(json.dumps({"schema": 1, **outcome.document()}))
+        options.json.write_text(json.dumps({"schema": 1, **asdict(outcome)}))
     return outcome
 
 
@@ -62,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-crash", dest="crash", action="store_false", help="let the fleet work to the end")
     add("--no-again", dest="again", action="store_false", help="do not run it again")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    add("--moved", type=int, default=0, metavar="N", help="then move all tags of so many repositories,")
+    add("--pulls", type=int, default=100, help="and copy them with so many pulls in each window")
     add("--read", type=Path, metavar="FILE", help="show such a file, measure nothing")
     add("--docs", action="store_true", help="write docs/scale.md")
     return parser

@@ -17,7 +17,7 @@ Counts = Mapping[str, Any]
 
 def copies(outcome: Outcome) -> list[Phase]:
     """The phases that make up the copying."""
-    return [phase for phase in outcome.phases if phase.name != "again"]
+    return [phase for phase in outcome.phases if phase.name in {"copied", "resumed"}]
 
 
 def again(outcome: Outcome) -> Phase | None:

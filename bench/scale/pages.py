@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -32,3 +33,11 @@ def frequencies(counts: Iterable[Iterable[int]]) -> dict[str, int]:
     for one in counts:
         total.update(one)
     return {str(times): total[times] for times in sorted(total)}
+
+
+def digest_of_tags(tags: Iterable[tuple[str, str, bytes]]) -> str:
+    """One digest for all (repository, tag, digest), in whatever order they come."""
+    total = 0
+    for repository, tag, digest in tags:
+        total ^= int.from_bytes(hashlib.sha256(f"{repository}:{tag} ".encode() + digest).digest(), "big")
+    return f"{total:064x}"

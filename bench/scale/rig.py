@@ -6,12 +6,12 @@ import http.client
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bench import machine
-from bench.scale.server import COUNTS, LIMIT
+from bench.scale.server import COUNTS, DIGEST, LIMIT, MOVE
 from bench.scale.world import PREFIX, Size
 from tests.support.fleet import Fleet, made
 from tests.support.ports import LOOPBACK, free_port, is_listening
@@ -57,15 +57,23 @@ class Simulated:
         counted: dict[str, Any] = json.loads(self._ask(COUNTS))
         return counted
 
-    def limit(self, pulls: int, window_s: int) -> None:
-        """Allow a source so many pulls from now on; a window begins."""
-        self._ask(f"{LIMIT}?pulls={pulls}&window_s={window_s}")
+    def digest(self) -> str:
+        """Of all that is tagged; it may take long."""
+        return str(json.loads(self._ask(DIGEST))["digest"])
+
+    def limit(self, pulls: int) -> None:
+        """Allow a source so many pulls in each window from now on; one begins."""
+        self._ask(f"{LIMIT}{pulls}")
+
+    def move(self, repositories: int) -> None:
+        """Have all tags of a source's first so many repositories move to new images."""
+        self._ask(f"{MOVE}{repositories}")
 
     def cpu_s(self) -> float:
         return machine.tree_cpu_s(self.process.pid)
 
     def _ask(self, path: str) -> bytes:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=300)
         try:
             connection.request("GET", path)
             return connection.getresponse().read()
@@ -78,7 +86,7 @@ class Rig:
 
     def __init__(self, folder: Path, shape: Shape, stack: ExitStack) -> None:
         self.shape = shape
-        words = ("--size", json.dumps(shape.size.document()), "--page-size", str(shape.page_size))
+        words = ("--size", json.dumps(asdict(shape.size)), "--page-size", str(shape.page_size))
         self.source = Simulated(folder, "source", "source", *words)
         stack.callback(self.source.process.kill)
         self.targets: list[Simulated] = []

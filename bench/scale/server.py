@@ -1,7 +1,8 @@
 """``python -m bench.scale.server``: one simulated registry as a process of its own.
 
-Whoever measures asks for what was counted at ``/-/counts`` and changes the pulls that are allowed at
-``/-/limit?pulls=N&window_s=S``; neither is counted.
+Whoever measures asks for what was counted at ``/-/counts``, for one digest of all
+tags at ``/-/digest``, changes the pulls that are allowed at
+``/-/limit?pulls=N`` and has tags move at ``/-/move?repositories=N``; none of these is counted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from urllib.parse import parse_qs
 
 from bench.scale.source import Source
 from bench.scale.target import Target
@@ -19,13 +19,15 @@ from bench.scale.world import Size, World
 from registry.memory_limits import PullLimits
 
 NEVER_EMPTY = 10**8
-COUNTS, LIMIT = "/-/counts", "/-/limit"
+WINDOW_S = 10
+"""Docker Hub's is six hours."""
+COUNTS, DIGEST, LIMIT, MOVE = "/-/counts", "/-/digest", "/-/limit?pulls=", "/-/move?repositories="
 
 
 def main(words: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(words)
     if options.role == "source":
-        limits = PullLimits(NEVER_EMPTY, retry_after=True)
+        limits = PullLimits(NEVER_EMPTY, WINDOW_S, retry_after=True)
         serve = _source(Source(World(Size(**json.loads(options.size))), limits, options.page_size), limits)
     else:
         serve = _target(Target())
@@ -35,12 +37,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _source(source: Source, limits: PullLimits) -> Serve:
     def serve(asked: Asked) -> Answer:
+        url = f"{asked.path}?{asked.query}"
         if asked.path == COUNTS:
             return _json(source.document())
-        if asked.path == LIMIT:
-            query = parse_qs(asked.query)
-            limits.pulls, limits.window_s = int(query["pulls"][0]), int(query["window_s"][0])
+        if asked.path == DIGEST:
+            return _json({"digest": source.digest()})
+        if url.startswith(LIMIT):
+            limits.pulls = int(url.removeprefix(LIMIT))
             limits.end_window()
+            return Answer(204)
+        if url.startswith(MOVE):
+            source.world.move(int(url.removeprefix(MOVE)))
             return Answer(204)
         return source.serve(asked)
 
@@ -50,7 +57,9 @@ def _source(source: Source, limits: PullLimits) -> Serve:
 def _target(target: Target) -> Serve:
     def serve(asked: Asked) -> Answer:
         if asked.path == COUNTS:
-            return _json({**target.document(), "digest": target.digest()})
+            return _json(target.document())
+        if asked.path == DIGEST:
+            return _json({"digest": target.digest()})
         return target.serve(asked)
 
     return serve

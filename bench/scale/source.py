@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 from urllib.parse import unquote
 
-from bench.scale.pages import frequencies, page, wanted
+from bench.scale.pages import digest_of_tags, frequencies, page, wanted
 from bench.scale.wire import PING, Answer, Asked, Served, refused
 from bench.scale.world import World
 from registry.descriptor import OCI_INDEX, OCI_MANIFEST, is_digest
@@ -23,7 +23,7 @@ class Source:
 
     def __init__(self, world: World, limits: PullLimits, page_size: int = 1000) -> None:
         """``page_size``: most names a list returns at once."""
-        self._world, self._limits, self._page_size = world, limits, page_size
+        self.world, self._limits, self._page_size = world, limits, page_size
         self.served = Served()
         size = world.size
         self._looks = [bytearray(world.tags_in(number)) for number in range(size.repositories)]
@@ -40,13 +40,25 @@ class Source:
         """Everything that was counted: answers, and how many tags and contents were asked for how often."""
         return {
             "answers": self.served.document(),
-            "pulls": sum(self._limits.used.values()),
             "overdrawn": sum(self._limits.refused.values()),
             "looks": frequencies(self._looks),
             "reads": frequencies(self._reads),
             "configs": frequencies(self._configs),
             "layers": frequencies([self._layers.values()]),
         }
+
+    def digest(self) -> str:
+        """Of everything that is tagged: what that of every target has to be."""
+        world = self.world
+        return digest_of_tags(
+            (
+                world.repository(number),
+                world.tag(tag),
+                bytes.fromhex(world.image(number, world.image_number(tag)).digest[7:]),
+            )
+            for number in range(world.size.repositories)
+            for tag in range(world.tags_in(number))
+        )
 
     def _route(self, asked: Asked) -> tuple[str, Answer]:
         if asked.method not in {"GET", "HEAD"}:
@@ -58,7 +70,7 @@ class Source:
         return "other", PING if asked.path in {"/v2", "/v2/"} else refused(404, "NOT_FOUND", "no endpoint")
 
     def _in_repository(self, asked: Asked, name: str, kind: str, item: str) -> Answer:
-        number = self._world.repository_number(name)
+        number = self.world.repository_number(name)
         if number is None:
             return refused(404, "NAME_UNKNOWN", "no such repository")
         if kind == "manifests":
@@ -71,12 +83,12 @@ class Source:
 
     def _catalog(self, asked: Asked) -> Answer:
         last, count = wanted(asked, self._page_size)
-        names, more = self._world.repositories_after(last, count)
+        names, more = self.world.repositories_after(last, count)
         return page("/v2/_catalog", {}, "repositories", names, count if more else 0)
 
     def _tags(self, asked: Asked, repository: int, name: str) -> Answer:
         last, count = wanted(asked, self._page_size)
-        names, more = self._world.tags_after(repository, last, count)
+        names, more = self.world.tags_after(repository, last, count)
         return page(f"/v2/{name}/tags/list", {"name": name}, "tags", names, count if more else 0)
 
     def _manifest(self, asked: Asked, repository: int, item: str) -> Answer:
@@ -90,22 +102,22 @@ class Source:
             return refused(429, error.code, error.message, _lines(error.headers))
         if asked.method == "GET":
             _count(self._reads[repository], number)
-        image = self._world.image(repository, number)
+        image = self.world.image(repository, number)
         head = f"Content-Type: {OCI_MANIFEST}\r\nDocker-Content-Digest: {image.digest}\r\n{_lines(limits)}"
         return Answer(200, head, image.manifest)
 
     def _named(self, repository: int, item: str) -> int | None:
         """The number of the image that a tag or digest names."""
         if is_digest(item):
-            return self._world.image_number_of(repository, item)
-        tag = self._world.tag_number(repository, item)
+            return self.world.image_number_of(repository, item)
+        tag = self.world.tag_number(repository, item)
         if tag is None:
             return None
         _count(self._looks[repository], tag)
-        return self._world.image_number(tag)
+        return self.world.image_number(tag)
 
     def _blob(self, repository: int, digest: str) -> Answer:
-        blob = self._world.blob_of(repository, digest)
+        blob = self.world.blob_of(repository, digest)
         if blob is None:
             return refused(404, "BLOB_UNKNOWN", "no such blob")
         kind, *numbers = blob.name.split(" ")

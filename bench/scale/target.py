@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
-from bench.scale.pages import frequencies, page, wanted
+from bench.scale.pages import digest_of_tags, frequencies, page, wanted
 from bench.scale.wire import PING, Answer, Asked, Served, refused
 from registry.descriptor import OCI_MANIFEST, is_digest
 
@@ -98,13 +98,12 @@ class Target:
         }
 
     def digest(self) -> str:
-        """Of everything that is tagged: equal where two targets agree."""
-        total = 0
-        for name, tags in self._repositories.items():
-            for tag, at in tags.at.items():
-                line = f"{name}:{tag} ".encode() + tags.digests[32 * at : 32 * at + 32]
-                total ^= int.from_bytes(hashlib.sha256(line).digest(), "big")
-        return f"{total:064x}"
+        """Of everything that is tagged."""
+        return digest_of_tags(
+            (name, tag, bytes(tags.digests[32 * at : 32 * at + 32]))
+            for name, tags in self._repositories.items()
+            for tag, at in tags.at.items()
+        )
 
     def _route(self, asked: Asked) -> tuple[str, Answer]:
         match = _ROUTE.fullmatch(asked.path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,21 @@ from config.settings import Settings
 Say = Callable[[str], None]
 LONGEST_S = 6 * 3600.0
 WINDOW = Settings().window_batches
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done."""
+
+    shape: Shape
+    crash: bool = True
+    """Kill fleet and Redis half-way."""
+    again: bool = True
+    """Run it once more with nothing to do."""
+    moved: int = 0
+    """And once more after all tags of so many repositories have moved,"""
+    pulls: int = 0
+    """with so many pulls in each window."""
 
 
 @dataclass(slots=True)
@@ -46,7 +61,8 @@ class Outcome:
     shape: Shape
     empty_bytes: int
     """What Redis holds with a fleet that has done nothing."""
-    runs: int = 0
+    full_bytes: int = 0
+    """And once everything has been copied."""
     phases: list[Phase] = field(default_factory=list)
     kinds: list[Kind] = field(default_factory=list)
     """Keys in Redis once everything has ended."""
@@ -64,15 +80,12 @@ class Outcome:
 
     @property
     def window(self) -> int:
-        """Batches in flight at most."""
-        return self.runs * WINDOW
-
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
+        """Batches in flight at most, by default."""
+        return WINDOW
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Outcome:
-        """The inverse of :meth:`document`."""
+        """The inverse of dataclasses.asdict."""
         shape = document["shape"]
         return cls(
             **{
@@ -89,31 +102,46 @@ class Outcome:
         )
 
 
-def measure(folder: Path, shape: Shape, say: Say, *, crash: bool = True, again: bool = True) -> Outcome:
+def measure(folder: Path, plan: Plan, say: Say) -> Outcome:
     """Do it all in ``folder``."""
     with ExitStack() as stack:
-        rig = Rig(folder, shape, stack)
-        outcome = Outcome(shape, rig.redis.info("memory")["used_memory"])
-        meter = _Meter(rig, outcome, say)
-        runs = rig.backfill()
-        outcome.runs = len(runs)
-        watch = Watch(rig, runs)
-        if crash:
-            half = shape.size.tags // 2
-            watch.until(lambda sample: sample.ended or sample.concluded >= half, LONGEST_S)
-            meter.end("copied", watch.samples, rig.fleet.crash)
-            _resume(rig, outcome, runs)
-            meter, watch = _Meter(rig, outcome, say), Watch(rig, runs)
-        watch.until(lambda sample: sample.ended, LONGEST_S)
-        meter.end("resumed" if crash else "copied", watch.samples)
-        _judge(rig, outcome, runs)
-        outcome.kinds = keyspace.kinds(rig.redis)
-        if again:
-            meter = _Meter(rig, outcome, say)
-            watch = Watch(rig, rig.backfill())
-            watch.until(lambda sample: sample.ended, LONGEST_S)
-            meter.end("again", watch.samples)
+        rig = Rig(folder, plan.shape, stack)
+        outcome = Outcome(plan.shape, rig.redis.info("memory")["used_memory"])
+        _copy(rig, outcome, say, crash=plan.crash)
+        if plan.again:
+            _run(rig, outcome, say, "again")
+        if plan.moved:
+            rig.source.move(plan.moved)
+            rig.source.limit(plan.pulls)
+            _run(rig, outcome, say, "moved")
+        _judge(rig, outcome)
     return outcome
+
+
+def _copy(rig: Rig, outcome: Outcome, say: Say, *, crash: bool) -> None:
+    """For the first time; with ``crash`` everything but the registries is killed half-way."""
+    meter, runs = _Meter(rig, outcome, say), rig.backfill()
+    watch = Watch(rig, runs)
+    if crash:
+        half = rig.shape.size.tags // 2
+        watch.until(lambda sample: sample.ended or sample.concluded >= half, LONGEST_S)
+        meter.end("copied", watch.samples, rig.fleet.crash)
+        _resume(rig, outcome, runs)
+        meter, watch = _Meter(rig, outcome, say), Watch(rig, runs)
+    watch.until(lambda sample: sample.ended, LONGEST_S)
+    meter.end("resumed" if crash else "copied", watch.samples)
+    outcome.kinds = keyspace.kinds(rig.redis)
+    outcome.full_bytes = rig.redis.info("memory")["used_memory"]
+    _note_failures(rig, outcome, runs)
+
+
+def _run(rig: Rig, outcome: Outcome, say: Say, name: str) -> None:
+    """The same backfill once more."""
+    meter, runs = _Meter(rig, outcome, say), rig.backfill()
+    watch = Watch(rig, runs)
+    watch.until(lambda sample: sample.ended, LONGEST_S)
+    meter.end(name, watch.samples)
+    _note_failures(rig, outcome, runs)
 
 
 def _resume(rig: Rig, outcome: Outcome, runs: Sequence[str]) -> None:
@@ -159,17 +187,19 @@ def _cpu(rig: Rig) -> tuple[float, float, float]:
     return fleet, redis, sum(registry.cpu_s() for registry in rig.registries)
 
 
-def _judge(rig: Rig, outcome: Outcome, runs: Sequence[str]) -> None:
-    """What must hold of the end, whatever it cost."""
+def _note_failures(rig: Rig, outcome: Outcome, runs: Sequence[str]) -> None:
     for run in runs:
         report = rig.fleet.ledger.run_report(run)
         if report.state != "done" or set(report.states) - {"updated", "current"}:
             outcome.problems.append(f"run {run} is {report.state}: {report.states} {report.error}")
+
+
+def _judge(rig: Rig, outcome: Outcome) -> None:
+    """What must hold of the end, whatever it cost."""
     source, *targets = outcome.phases[-1].counts
-    for number, target in enumerate(targets):
-        if target["tags"] != rig.shape.size.tags or target["digest"] != targets[0]["digest"]:
-            outcome.problems.append(
-                f"target {number} does not hold what the others do: {target['tags']} tags"
-            )
+    wanted = rig.source.digest()
+    for number, (target, counts) in enumerate(zip(rig.targets, targets, strict=True)):
+        if target.digest() != wanted:
+            outcome.problems.append(f"target {number} is not as the source: it has {counts['tags']} tags")
     if source["overdrawn"]:
         outcome.problems.append(f"the budget was overdrawn {source['overdrawn']} times")

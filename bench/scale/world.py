@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from registry.descriptor import OCI_MANIFEST
 
@@ -52,19 +52,24 @@ class Size:
     seed: int = 0
     """Worlds with different seeds have no content in common."""
 
-    def document(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class World:
     """Everything that a source of this size holds."""
 
     def __init__(self, size: Size) -> None:
         self.size = size
+        self._moved = 0
         self._known: OrderedDict[str, str] = OrderedDict()
         """What has a digest, as the seed of its content: ``config 12 7``."""
         self._layer = lru_cache(maxsize=4096)(self._made_layer)
         self.image = lru_cache(maxsize=4096)(self._made_image)
+
+    def move(self, repositories: int) -> None:
+        """All tags of the first so many repositories are at new images, which share the first layer only."""
+        self._moved = repositories
+        self._known.clear()
+        self._layer.cache_clear()
+        self.image.cache_clear()
 
     # -- names -------------------------------------------------------------------------------------
 
@@ -167,13 +172,17 @@ class World:
         name = f"config {repository} {number}"
         content = (
             '{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]},'
-            f'"config":{{"Labels":{{"image":"{self.size.seed} {repository} {number}"}}}}}}'
+            f'"config":{{"Labels":{{"image":"{self._seed(name)} {repository} {number}"}}}}}}'
         ).encode()
         return Blob(_digest(content), name, content)
 
     def _made_layer(self, name: str) -> Blob:
-        content = f"{self.size.seed} {name}\n".encode().ljust(self.size.layer_bytes, b".")
+        content = f"{self._seed(name)} {name}\n".encode().ljust(self.size.layer_bytes, b".")
         return Blob(_digest(content), name, content)
+
+    def _seed(self, name: str) -> str:
+        kind, number, *_ = name.split(" ")
+        return f"{self.size.seed}{'+' if kind != 'base' and int(number) < self._moved else ''}"
 
     def _remember(self, digest: str, name: str) -> None:
         self._known[digest] = name
