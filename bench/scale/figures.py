@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from bench.scale.keyspace import Kind
@@ -20,8 +21,15 @@ def copies(outcome: Outcome) -> list[Phase]:
     return [phase for phase in outcome.phases if phase.name in {"copied", "resumed"}]
 
 
-def again(outcome: Outcome) -> Phase | None:
-    return next((phase for phase in outcome.phases if phase.name == "again"), None)
+def named(outcome: Outcome, name: str) -> tuple[Phase, Phase] | None:
+    """The phase of that name, and the one before it; None where it was left out."""
+    pairs = pairwise(outcome.phases)
+    return next(((phase, before) for before, phase in pairs if phase.name == name), None)
+
+
+def pulls(phase: Phase) -> int:
+    """Since the source was started."""
+    return int(phase.counts[0]["answers"].get("GET manifests 200", 0))
 
 
 def rate(phases: Sequence[Phase]) -> float:

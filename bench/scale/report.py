@@ -9,6 +9,7 @@ from bench.bars import Verdict
 from bench.report import machine_terms, replace_between
 from bench.scale import figures
 from bench.scale.keyspace import Kind
+from bench.scale.server import WINDOW_S
 from bench.scale.trial import Outcome, Phase
 
 PAGE = "scale.md"
@@ -75,9 +76,14 @@ def _window_bar(outcome: Outcome) -> Bar:
 
 
 def _budget_bar(outcome: Outcome) -> Bar:
-    source = outcome.phases[-1].counts[0]
-    measured = f"{source['overdrawn']} of {source['answers'].get('GET manifests 200', 0)} pulls"
-    return _verdict(source["overdrawn"] == 0), "the source's budget is never overdrawn", measured
+    last = outcome.phases[-1]
+    overdrawn = last.counts[0]["overdrawn"]
+    measured = f"{overdrawn} of {figures.pulls(last)} pulls were refused"
+    if (found := figures.named(outcome, "moved")) is not None:
+        needed = figures.pulls(found[0]) - figures.pulls(found[1])
+        allowed = f"{outcome.plan.pulls} were allowed in {WINDOW_S} s"
+        measured += f"; the last {needed}, of which {allowed}, took {found[0].wall_s:.0f} s"
+    return _verdict(overdrawn == 0), "the source's budget is never overdrawn", measured
 
 
 def _repeated_bars(outcome: Outcome) -> Iterator[Bar]:
@@ -93,10 +99,10 @@ def _repeated_bars(outcome: Outcome) -> Iterator[Bar]:
 
 
 def _again_bars(outcome: Outcome) -> Iterator[Bar]:
-    phase = figures.again(outcome)
-    if phase is None:
+    found = figures.named(outcome, "again")
+    if found is None:
         return
-    source, targets = figures.asked(phase, figures.copies(outcome)[-1])
+    source, targets = figures.asked(*found)
     looks = source["HEAD manifests"], targets["HEAD tag"] / outcome.shape.targets
     others = sum(source.values()) + sum(targets.values()) - source["HEAD manifests"] - targets["HEAD tag"]
     lists = source["GET tags"] + source["GET catalog"]
@@ -132,8 +138,8 @@ def _requests(outcome: Outcome) -> Iterator[str]:
     yield "|---|---:|---:|"
     last = figures.copies(outcome)[-1]
     yield _request_row("copied", last, None, outcome)
-    if (phase := figures.again(outcome)) is not None:
-        yield _request_row("again", phase, last, outcome)
+    if (found := figures.named(outcome, "again")) is not None:
+        yield _request_row("again", *found, outcome)
 
 
 def _request_row(name: str, phase: Phase, before: Phase | None, outcome: Outcome) -> str:

@@ -17,6 +17,7 @@ from bench.scale.target import Target
 from bench.scale.wire import Answer, Asked, Serve, serve_forever
 from bench.scale.world import Size, World
 from registry.memory_limits import PullLimits
+from tests.support.ports import LOOPBACK
 
 NEVER_EMPTY = 10**8
 WINDOW_S = 10
@@ -30,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
         limits = PullLimits(NEVER_EMPTY, WINDOW_S, retry_after=True)
         serve = _source(Source(World(Size(**json.loads(options.size))), limits, options.page_size), limits)
     else:
-        serve = _target(Target())
+        serve = _target(Target(f"{LOOPBACK}:{options.port}"))
     serve_forever(serve, options.port)
     return 0
 

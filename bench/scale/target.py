@@ -63,7 +63,9 @@ class _Tags:
 class Target:
     """Answers one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "") -> None:
+        """``host``: as clients know it, for absolute Locations."""
+        self._base = f"http://{host}" if host else ""
         self.served = Served()
         self.again: Counter[str] = Counter()
         """Puts of what was there already: ``tag``, ``manifest``, ``blob``."""
@@ -160,7 +162,7 @@ class Target:
             self.again["manifest"] += 1
         if not is_digest(item) and not self._repositories.setdefault(repository, _Tags()).put(item, key[4:]):
             self.again["tag"] += 1
-        location = f"Location: /v2/{repository}/manifests/{digest}\r\n"
+        location = f"Location: {self._base}/v2/{repository}/manifests/{digest}\r\n"
         return Answer(201, f"{location}Docker-Content-Digest: {digest}\r\n")
 
     def _upload(self, asked: Asked, repository: str, session: str) -> Answer:
@@ -179,10 +181,12 @@ class Target:
     def _begin(self, repository: str, mount: str, origin: str) -> Answer:
         if mount and origin and self._key(origin, mount) in self._blobs:
             self._blobs.add(self._key(repository, mount))
-            return Answer(201, f"Location: /v2/{repository}/blobs/{mount}\r\n")
+            return Answer(201, f"Location: {self._base}/v2/{repository}/blobs/{mount}\r\n")
         session = f"{next(self._session_numbers):x}"
         self._sessions[session] = repository
-        return Answer(202, f"Location: /v2/{repository}/blobs/uploads/{session}\r\nRange: 0-0\r\n")
+        return Answer(
+            202, f"Location: {self._base}/v2/{repository}/blobs/uploads/{session}\r\nRange: 0-0\r\n"
+        )
 
     def _finish(self, asked: Asked, repository: str, session: str, digest: str) -> Answer:
         if f"sha256:{hashlib.sha256(asked.body).hexdigest()}" != digest:
@@ -194,7 +198,8 @@ class Target:
         self._blobs.add(key)
         self._contents.setdefault(key[4:], asked.body)
         return Answer(
-            201, f"Location: /v2/{repository}/blobs/{digest}\r\nDocker-Content-Digest: {digest}\r\n"
+            201,
+            f"Location: {self._base}/v2/{repository}/blobs/{digest}\r\nDocker-Content-Digest: {digest}\r\n",
         )
 
     def _blob(self, repository: str, digest: str) -> Answer:

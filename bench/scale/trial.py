@@ -58,7 +58,7 @@ class Phase:
 class Outcome:
     """Everything that was measured."""
 
-    shape: Shape
+    plan: Plan
     empty_bytes: int
     """What Redis holds with a fleet that has done nothing."""
     full_bytes: int = 0
@@ -75,6 +75,10 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     @property
+    def shape(self) -> Shape:
+        return self.plan.shape
+
+    @property
     def tags(self) -> int:
         return self.shape.size.tags
 
@@ -86,11 +90,12 @@ class Outcome:
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Outcome:
         """The inverse of dataclasses.asdict."""
-        shape = document["shape"]
+        plan = document["plan"]
+        shape = Shape(**{**plan["shape"], "size": Size(**plan["shape"]["size"])})
         return cls(
             **{
                 **document,
-                "shape": Shape(**{**shape, "size": Size(**shape["size"])}),
+                "plan": Plan(**{**plan, "shape": shape}),
                 "phases": [
                     Phase(**{**phase, "samples": [Sample(**one) for one in phase["samples"]]})
                     for phase in document["phases"]
@@ -106,7 +111,7 @@ def measure(folder: Path, plan: Plan, say: Say) -> Outcome:
     """Do it all in ``folder``."""
     with ExitStack() as stack:
         rig = Rig(folder, plan.shape, stack)
-        outcome = Outcome(plan.shape, rig.redis.info("memory")["used_memory"])
+        outcome = Outcome(plan, rig.redis.info("memory")["used_memory"])
         _copy(rig, outcome, say, crash=plan.crash)
         if plan.again:
             _run(rig, outcome, say, "again")
