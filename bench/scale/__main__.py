@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.scale import report
 from bench.scale.rig import Shape
+from bench.scale.server import NEVER_EMPTY
 from bench.scale.trial import Outcome, Plan, measure
 from bench.scale.world import Size
 from tests.support.scratch import scratch_folder
@@ -36,7 +37,7 @@ def _measured(options: argparse.Namespace) -> Outcome:
     shape = Shape(
         size, options.targets, options.regions, options.processes, settings=dict(options.settings or ())
     )
-    plan = Plan(shape, options.crash, options.again, options.moved, options.pulls)
+    plan = Plan(shape, options.crash, options.again, options.pulls, options.moved, options.moved_pulls)
     with scratch_folder("sealift-scale-") as folder:
         outcome = measure(folder, plan, _say)
     if options.json:
@@ -59,13 +60,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--tags-per-image", type=int, default=2)
     add("--targets", type=int, default=3)
     add("--regions", type=int, default=1)
-    add("--processes", type=int, default=6, help="of each region's worker")
+    add("--processes", type=int, default=4, help="of each region's worker")
     add("--set", dest="settings", action="append", type=_setting, metavar="SEALIFT_NAME=VALUE")
     add("--no-crash", dest="crash", action="store_false", help="let the fleet work to the end")
     add("--no-again", dest="again", action="store_false", help="do not run it again")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    add(
+        "--pulls",
+        type=int,
+        default=NEVER_EMPTY,
+        help="that the source allows in a window; unless said, plenty",
+    )
     add("--moved", type=int, default=0, metavar="N", help="then move all tags of so many repositories,")
-    add("--pulls", type=int, default=100, help="and copy them with so many pulls in each window")
+    add("--moved-pulls", type=int, default=NEVER_EMPTY, help="and copy them with so many pulls in a window")
     add("--read", type=Path, metavar="FILE", help="show such a file, measure nothing")
     add("--docs", action="store_true", help="write docs/scale.md")
     return parser

@@ -9,7 +9,7 @@ from bench.bars import Verdict
 from bench.report import machine_terms, replace_between
 from bench.scale import figures
 from bench.scale.keyspace import Kind
-from bench.scale.server import WINDOW_S
+from bench.scale.server import NEVER_EMPTY, WINDOW_S
 from bench.scale.trial import Outcome, Phase
 
 PAGE = "scale.md"
@@ -67,22 +67,24 @@ def _flat_bar(outcome: Outcome) -> Bar:
 
 def _window_bar(outcome: Outcome) -> Bar:
     flying, messages = figures.most_in_flight(outcome.phases), figures.most_messages(outcome.phases)
+    ending = outcome.shape.processes * outcome.shape.regions
+    left = ending if outcome.plan.crash else 0
     asked = (
-        f"messages in Redis: no more than the window's {outcome.window} batches and {OWN} of the fleet's own"
+        f"messages in Redis: at most the window's {outcome.window} batches, one that each process is about to "
+        f"acknowledge ({ending}), those that killed ones had taken ({left}), {OWN} of the fleet's own"
     )
-    measured = f"at most {flying} batches in flight, {messages} messages"
-    holds = flying <= outcome.window and messages <= outcome.window + OWN
-    return _verdict(holds), asked, measured
+    holds = flying <= outcome.window and messages <= outcome.window + ending + left + OWN
+    return _verdict(holds), asked, f"at most {flying} batches in flight, {messages} messages"
 
 
 def _budget_bar(outcome: Outcome) -> Bar:
     last = outcome.phases[-1]
-    overdrawn = last.counts[0]["overdrawn"]
+    overdrawn, plan = last.counts[0]["overdrawn"], outcome.plan
     measured = f"{overdrawn} of {figures.pulls(last)} pulls were refused"
-    if (found := figures.named(outcome, "moved")) is not None:
-        needed = figures.pulls(found[0]) - figures.pulls(found[1])
-        allowed = f"{outcome.plan.pulls} were allowed in {WINDOW_S} s"
-        measured += f"; the last {needed}, of which {allowed}, took {found[0].wall_s:.0f} s"
+    allowed = min(plan.pulls, plan.moved_pulls if plan.moved else plan.pulls)
+    if allowed < NEVER_EMPTY and (found := figures.named(outcome, "moved")):
+        number = figures.pulls(found[0]) - figures.pulls(found[1])
+        measured += f"; {number} were made with {allowed} allowed in {WINDOW_S} s"
     return _verdict(overdrawn == 0), "the source's budget is never overdrawn", measured
 
 

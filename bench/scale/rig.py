@@ -32,7 +32,7 @@ class Shape:
     size: Size = field(default_factory=Size)
     targets: int = 3
     regions: int = 1
-    processes: int = 6
+    processes: int = 4
     """Of each region's worker: while one waits for Redis to write its file, others work."""
     page_size: int = 1000
     settings: dict[str, str] = field(default_factory=dict)

@@ -30,6 +30,7 @@ class Source:
         self._reads = [bytearray(world.images_in(number)) for number in range(size.repositories)]
         self._configs = [bytearray(world.images_in(number)) for number in range(size.repositories)]
         self._layers: Counter[str] = Counter()
+        self._most_pulls = 0
 
     def serve(self, asked: Asked) -> Answer:
         kind, answer = self._route(asked)
@@ -37,9 +38,10 @@ class Source:
         return answer
 
     def document(self) -> dict[str, Any]:
-        """Everything that was counted: answers, and how many tags and contents were asked for how often."""
+        """What was counted: answers, most pulls in a window, how many tags and contents were asked for how often."""
         return {
             "answers": self.served.document(),
+            "most_pulls": self._most_pulls,
             "overdrawn": sum(self._limits.refused.values()),
             "looks": frequencies(self._looks),
             "reads": frequencies(self._reads),
@@ -100,6 +102,7 @@ class Source:
             limits = told("")
         except ErrorReply as error:
             return refused(429, error.code, error.message, _lines(error.headers))
+        self._most_pulls = max(self._most_pulls, *self._limits.used.values(), 0)
         if asked.method == "GET":
             _count(self._reads[repository], number)
         image = self.world.image(repository, number)

@@ -13,6 +13,7 @@ from bench import machine
 from bench.scale import keyspace
 from bench.scale.keyspace import Held, Kind
 from bench.scale.rig import COMEBACK_TIMEOUT_S, Rig, Shape
+from bench.scale.server import NEVER_EMPTY
 from bench.scale.watching import Sample, Watch, busy_s
 from bench.scale.world import Size
 from config.settings import Settings
@@ -31,9 +32,11 @@ class Plan:
     """Kill fleet and Redis half-way."""
     again: bool = True
     """Run it once more with nothing to do."""
+    pulls: int = NEVER_EMPTY
+    """So many are allowed in each window."""
     moved: int = 0
-    """And once more after all tags of so many repositories have moved,"""
-    pulls: int = 0
+    """At the end run it once more, after all tags of so many repositories have moved,"""
+    moved_pulls: int = NEVER_EMPTY
     """with so many pulls in each window."""
 
 
@@ -112,12 +115,13 @@ def measure(folder: Path, plan: Plan, say: Say) -> Outcome:
     with ExitStack() as stack:
         rig = Rig(folder, plan.shape, stack)
         outcome = Outcome(plan, rig.redis.info("memory")["used_memory"])
+        rig.source.limit(plan.pulls)
         _copy(rig, outcome, say, crash=plan.crash)
         if plan.again:
             _run(rig, outcome, say, "again")
         if plan.moved:
             rig.source.move(plan.moved)
-            rig.source.limit(plan.pulls)
+            rig.source.limit(plan.moved_pulls)
             _run(rig, outcome, say, "moved")
         _judge(rig, outcome)
     return outcome

@@ -63,7 +63,7 @@ class Watch:
             time.sleep(POLL_S)
 
     def take(self) -> Sample:
-        keys, pipe = self._rig.fleet.ledger.keys, self._rig.redis.pipeline(transaction=False)
+        keys, pipe = self._rig.fleet.ledger.keys, self._rig.redis.pipeline()
         pipe.info("memory")
         for name in self._lists:
             pipe.llen(name)

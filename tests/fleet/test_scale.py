@@ -11,8 +11,9 @@ from bench.scale.rig import Shape
 from bench.scale.trial import Plan, measure
 from bench.scale.world import Size
 
-PLAN = Plan(Shape(Size(tags=10_000, repositories=20, tags_per_image=4)), moved=2, pulls=100)
-"""A tenth of the tags moves: 250 images, for which three windows of pulls are needed."""
+TAGS, PULLS = 10_000, 300
+PLAN = Plan(Shape(Size(TAGS, repositories=20, tags_per_image=10), targets=2), pulls=PULLS)
+"""Of 1,000 images, 270 may be read in ten seconds: the budget is empty now and then."""
 
 
 @pytest.mark.fleet
@@ -24,4 +25,5 @@ def test_ten_thousand_tags_are_copied_killed_resumed_and_looked_at_again_within_
 
     assert not outcome.problems
     assert [bar for bar in report.bars(outcome) if bar[0] != "pass"] == []
-    assert [phase.name for phase in outcome.phases] == ["copied", "resumed", "again", "moved"]
+    assert [phase.name for phase in outcome.phases] == ["copied", "resumed", "again"]
+    assert 0.8 * PULLS <= outcome.phases[-1].counts[0]["most_pulls"] <= 0.9 * PULLS
