@@ -37,7 +37,7 @@ def _measured(options: argparse.Namespace) -> Outcome:
     shape = Shape(
         size, options.targets, options.regions, options.processes, settings=dict(options.settings or ())
     )
-    plan = Plan(shape, options.crash, options.again, options.pulls, options.moved, options.moved_pulls)
+    plan = Plan(shape, options.crash, options.again, moved=options.moved, moved_pulls=options.moved_pulls)
     with scratch_folder("sealift-scale-") as folder:
         outcome = measure(folder, plan, _say)
     if options.json:
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--targets", type=int, default=3)
     add("--regions", type=int, default=1)
     add("--processes", type=int, default=4, help="of each region's worker")
-    add("--set", dest="settings", action="append", type=_setting, metavar="SEALIFT_NAME=VALUE")
+    add("--set", dest="settings", action="append", type=_setting, metavar="VARIABLE=VALUE")
     add("--no-crash", dest="crash", action="store_false", help="let the fleet work to the end")
     add("--no-again", dest="again", action="store_false", help="do not run it again")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured there")

@@ -70,8 +70,8 @@ def _window_bar(outcome: Outcome) -> Bar:
     ending = outcome.shape.processes * outcome.shape.regions
     left = ending if outcome.plan.crash else 0
     asked = (
-        f"messages in Redis: at most the window's {outcome.window} batches, one that each process is about to "
-        f"acknowledge ({ending}), those that killed ones had taken ({left}), {OWN} of the fleet's own"
+        f"messages in Redis: at most the window's {outcome.window} batches, one that each process is about "
+        f"to acknowledge ({ending}), those that killed ones had taken ({left}), {OWN} of the fleet's own"
     )
     holds = flying <= outcome.window and messages <= outcome.window + ending + left + OWN
     return _verdict(holds), asked, f"at most {flying} batches in flight, {messages} messages"
@@ -81,10 +81,9 @@ def _budget_bar(outcome: Outcome) -> Bar:
     last = outcome.phases[-1]
     overdrawn, plan = last.counts[0]["overdrawn"], outcome.plan
     measured = f"{overdrawn} of {figures.pulls(last)} pulls were refused"
-    allowed = min(plan.pulls, plan.moved_pulls if plan.moved else plan.pulls)
-    if allowed < NEVER_EMPTY and (found := figures.named(outcome, "moved")):
+    if plan.moved_pulls < NEVER_EMPTY and (found := figures.named(outcome, "moved")):
         number = figures.pulls(found[0]) - figures.pulls(found[1])
-        measured += f"; {number} were made with {allowed} allowed in {WINDOW_S} s"
+        measured += f"; the last {number} with {plan.moved_pulls} allowed in {WINDOW_S} s"
     return _verdict(overdrawn == 0), "the source's budget is never overdrawn", measured
 
 

@@ -38,7 +38,7 @@ class Source:
         return answer
 
     def document(self) -> dict[str, Any]:
-        """What was counted: answers, most pulls in a window, how many tags and contents were asked for how often."""
+        """Answers, most pulls in a window, and how many tags and contents were asked for how often."""
         return {
             "answers": self.served.document(),
             "most_pulls": self._most_pulls,

@@ -32,8 +32,8 @@ class Plan:
     """Kill fleet and Redis half-way."""
     again: bool = True
     """Run it once more with nothing to do."""
-    pulls: int = NEVER_EMPTY
-    """So many are allowed in each window."""
+    first_pulls: int = NEVER_EMPTY
+    """So many are allowed in a window until a twentieth of the tags is concluded."""
     moved: int = 0
     """At the end run it once more, after all tags of so many repositories have moved,"""
     moved_pulls: int = NEVER_EMPTY
@@ -73,6 +73,8 @@ class Outcome:
     """And while the fleet was down."""
     under_way: dict[str, Held] = field(default_factory=dict)
     """Batches that waited and that were in flight then."""
+    first_pulls: int = 0
+    """Most in one of the first windows."""
     redis_comeback_s: float = 0.0
     """From the start of Redis until it had read its file."""
     problems: list[str] = field(default_factory=list)
@@ -115,8 +117,7 @@ def measure(folder: Path, plan: Plan, say: Say) -> Outcome:
     with ExitStack() as stack:
         rig = Rig(folder, plan.shape, stack)
         outcome = Outcome(plan, rig.redis.info("memory")["used_memory"])
-        rig.source.limit(plan.pulls)
-        _copy(rig, outcome, say, crash=plan.crash)
+        _copy(rig, outcome, say, plan)
         if plan.again:
             _run(rig, outcome, say, "again")
         if plan.moved:
@@ -127,13 +128,17 @@ def measure(folder: Path, plan: Plan, say: Say) -> Outcome:
     return outcome
 
 
-def _copy(rig: Rig, outcome: Outcome, say: Say, *, crash: bool) -> None:
-    """For the first time; with ``crash`` everything but the registries is killed half-way."""
+def _copy(rig: Rig, outcome: Outcome, say: Say, plan: Plan) -> None:
+    """For the first time."""
+    tags, crash = rig.shape.size.tags, plan.crash
+    rig.source.limit(plan.first_pulls)
     meter, runs = _Meter(rig, outcome, say), rig.backfill()
     watch = Watch(rig, runs)
+    watch.until(lambda sample: sample.ended or sample.concluded >= tags // 20, LONGEST_S)
+    outcome.first_pulls = rig.source.counts()["most_pulls"]
+    rig.source.limit(NEVER_EMPTY)
     if crash:
-        half = rig.shape.size.tags // 2
-        watch.until(lambda sample: sample.ended or sample.concluded >= half, LONGEST_S)
+        watch.until(lambda sample: sample.ended or sample.concluded >= tags // 2, LONGEST_S)
         meter.end("copied", watch.samples, rig.fleet.crash)
         _resume(rig, outcome, runs)
         meter, watch = _Meter(rig, outcome, say), Watch(rig, runs)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from bench import machine
 from bench.scale.rig import Rig
@@ -63,7 +64,8 @@ class Watch:
             time.sleep(POLL_S)
 
     def take(self) -> Sample:
-        keys, pipe = self._rig.fleet.ledger.keys, self._rig.redis.pipeline()
+        keys = self._rig.fleet.ledger.keys
+        pipe: Any = self._rig.redis.pipeline()  # its type knows no chains
         pipe.info("memory")
         for name in self._lists:
             pipe.llen(name)
