@@ -24,18 +24,21 @@ Bar = tuple[Verdict, str, str]
 """(verdict, what is asked, what was measured)."""
 
 
-def markdown(outcome: Outcome) -> str:
-    """Everything that is said of one measurement."""
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """Everything that is said of measurements: of the last one all, of the others how fast they were."""
+    *_, outcome = outcomes
     parts = [_head(outcome), "", *_work(outcome), "", *_requests(outcome), "", *_memory(outcome), ""]
+    if len(outcomes) > 1:
+        parts += ["### By size", "", *_sizes(outcomes), ""]
     rows = (f"| {verdict} | {asked} | {measured} |" for verdict, asked, measured in bars(outcome))
     return "\n".join(
         (*parts, "### What is asked", "", "| | what is asked | measured |", "|---|---|---|", *rows)
     )
 
 
-def write(folder: Path, outcome: Outcome) -> None:
+def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
     """Replace what stands between the marks of the page."""
-    replace_between(folder / PAGE, BEGIN, END, markdown(outcome))
+    replace_between(folder / PAGE, BEGIN, END, markdown(outcomes))
 
 
 def bars(outcome: Outcome) -> list[Bar]:
@@ -163,6 +166,24 @@ def _memory(outcome: Outcome) -> Iterator[str]:
         yield f"| {state} | {held.batches} | {held.bytes / max(held.tags, 1):.0f} |"
     concluded = figures.bytes_of(outcome.kinds, figures.CONCLUDED) / outcome.tags
     yield f"| concluded | all | {concluded:.0f} |"
+
+
+def _sizes(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    yield "| tags | repositories | copied/s | looked at again/s | bytes of a concluded tag | all | Redis back in s |"
+    yield "|---:|---:|---:|---:|---:|---:|---:|"
+    for one in outcomes:
+        found = figures.named(one, "again")
+        concluded = figures.bytes_of(one.kinds, figures.CONCLUDED) / one.tags
+        cells = (
+            f"{one.tags:,}",
+            f"{one.shape.size.repositories:,}",
+            f"{figures.rate(figures.copies(one)):.0f}",
+            f"{figures.rate(found[:1]):.0f}" if found else "",
+            f"{concluded:.0f}",
+            f"{(one.full_bytes - one.empty_bytes) / one.tags:.0f}",
+            f"{one.redis_comeback_s:.1f}",
+        )
+        yield f"| {' | '.join(cells)} |"
 
 
 def _kept(kind: Kind) -> str:
