@@ -95,4 +95,5 @@ class Watch:
 def busy_s(samples: Sequence[Sample]) -> float:
     """How long it took, without the time for which somebody had paused it."""
     pairs = pairwise(samples)
-    return sum(after.at_s - before.at_s for before, after in pairs if not before.is_paused)
+    busy = (pair for pair in pairs if pair[0].in_flight or not pair[0].is_paused)
+    return sum(after.at_s - before.at_s for before, after in busy)
