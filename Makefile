@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup
 CODE := config registry mirror tasks workers tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deps check lint chaos bench fmt clean
+.PHONY: help demo test test-deps check lint chaos bench scale fmt clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ chaos: $(VENV)/.test ## Let a storm of faults blow over a fleet and write what i
 
 bench: $(VENV)/.test ## Measure against the floor and against other tools
 	$(BIN)/python -m bench
+
+scale: $(VENV)/.test ## Backfill very many tags on two cores and write what it took to docs/scale.md
+	$(BIN)/python -m bench.scale --docs
 
 fmt: $(VENV)/.dev ## Format the code and fix what can be fixed by a program
 	$(BIN)/ruff format .

@@ -51,6 +51,11 @@ def busy_s() -> float:
     return (user + nice + system + irq + softirq) / _TICKS
 
 
+def largest_bytes(root: int) -> int:
+    """Memory of the largest process of a tree now."""
+    return max((_status_bytes(pid, "VmRSS:") for pid in tree(root)), default=0)
+
+
 def _all_stats() -> Iterator[tuple[int, list[str]]]:
     for entry in PROC.iterdir():
         if entry.name.isdigit():
@@ -59,8 +64,12 @@ def _all_stats() -> Iterator[tuple[int, list[str]]]:
 
 
 def _peak_bytes(pid: int) -> int:
+    return _status_bytes(pid, "VmHWM:")
+
+
+def _status_bytes(pid: int, name: str) -> int:
     with suppress(OSError):
         for line in (PROC / str(pid) / "status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(name):
                 return int(line.split()[1]) * 1024
     return 0

@@ -55,7 +55,7 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
     with engine.crew() as crew:
-        journal = going if stage.is_alone else _each(crew, going, lambda *one: _journal(stage, *one))
+        journal = going if stage.is_alone else _journalled(stage, crew, going)
         if journal and not stage.is_alone:
             # Written even where nothing changed: what is confirmed is what this connection wrote last.
             ledger.record(stage.batch, journal, ("ready",))
@@ -100,15 +100,22 @@ def _each(crew: Crew, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcom
     return {pair: answer.result() for pair, answer in answers.items()}
 
 
-def _journal(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
-    """What the tag is just before it moves; an outcome of its own where a newer run has claimed it.
+def _journalled(stage: Stage, crew: Crew, going: Outcomes) -> Outcomes:
+    """All tags are claimed in one exchange, then each is looked at.
 
     Not for a target that is alone: nothing is ever taken back there, and what the tag was when it was
     landed will do.
     """
+    wanted = [(name, _resolved(stage, tag)) for tag, name in going]
+    claims = dict(zip(going, stage.engine.ledger.turns.claim_all(wanted), strict=True))
+    return _each(crew, going, lambda pair, outcome: _journal(stage, pair, outcome, claims[pair]))
+
+
+def _journal(stage: Stage, pair: Pair, outcome: Outcome, claim: Claim) -> Outcome:
+    """What the tag is just before it moves; an outcome of its own where a newer run has claimed it."""
     tag, name = pair
     try:
-        if not _is_claimed(stage, pair, stage.engine.ledger.turns.claim(name, _resolved(stage, tag))):
+        if not _is_claimed(stage, pair, claim):
             return _superseded(outcome)
         held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
     except NotFound:

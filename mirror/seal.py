@@ -130,9 +130,12 @@ def _put_manifests(
 
 
 def _put(stage: Stage, target: Repository, manifest: Manifest, name: str) -> bool:
+    """As put_manifest; what this step has put by its digest already, for another tag, is not put again."""
     with stage.alone_with(target, manifest.digest):
+        if name == manifest.digest and manifest.subject is None and stage.has_put(target, name):
+            return True
         indexed = stage.engine.patience.attempt(lambda: target.put_manifest(name, manifest))
-    stage.saw(target, manifest.digest)
+        stage.saw(target, manifest.digest)
     return indexed
 
 

@@ -137,6 +137,11 @@ class Stage:
         unknown = [digest for digest in digests if digest not in own]
         return own | self.engine.ledger.content.seen(*place, unknown)
 
+    def has_put(self, target: Repository, digest: str) -> bool:
+        """Whether this very step has put the manifest."""
+        with self._lock:
+            return (target.host, path_of(target), digest) in self._seen
+
     def saw(self, target: Repository, digest: str) -> None:
         with self._lock:
             self._seen.add((target.host, path_of(target), digest))
@@ -163,7 +168,7 @@ class Stage:
             seen, self._seen = self._seen, set()
         pipe = ledger.together()
         ledger.batches.record(self.batch, self.news(), over, on=pipe)
-        ledger.content.saw_all(seen, self.engine.memory, pipe)
+        ledger.content.saw_manifests(seen, self.engine.memory, pipe)
         if self.spec.trust_s and step != "returned":
             self._keep_proofs(step, pipe)
         self.progress.flush(step, pipe, **counts)

@@ -20,8 +20,10 @@ from registry.errors import RegistryError
 
 Found = list[tuple[Descriptor, list[str]]]
 """Blobs, with the targets that may miss them."""
-Asked = tuple[Resolved, Sequence[str]]
+Asked = tuple[Resolved, tuple[str, ...]]
 """A tag, and the digests whose associates travel with it."""
+Associated = tuple[list[Associate], list[Descriptor]] | RegistryError | GraphError
+"""What is associated with an image, and the blobs of that."""
 Surveyed = tuple[Resolved, Found | RegistryError | GraphError]
 
 
@@ -61,31 +63,44 @@ def _survey_tag(stage: Stage, one: Resolved) -> Found | RegistryError | GraphErr
 
 
 def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
-    """The same for what is associated with the tags; it is noted in the ledger what that is."""
-    noted: dict[str, list[Associate]] = {}
+    """The same for what is associated with the tags; it is noted in the ledger what that is.
 
-    def look(asked: Asked) -> Surveyed:
-        one, digests = asked
-        alive = _targets_in(stage, one, "missing", "current")
-        try:
-            found = noted[one.tag] = associates(stage.engine, stage.run, stage.source, digests, listed)
-            return one, [(blob, alive) for own in found for blob in stage.graph(own.descriptor.digest).blobs]
-        except (RegistryError, GraphError) as error:
-            return one, error
-
+    Tags at the same image are asked about once.
+    """
     tags = stage.tags if stage.spec.referrers else ()
     about = [(one, digests) for one in tags if (digests := _asked_about(stage, one))]
     if not about:
         return
     told = listed_for(stage.engine, stage.run, _digests(about), stage.source)
-    listed = told.tags
-    surveyed = list(crew.map(look, _worth_asking(stage, about, told)))
+    asked = _worth_asking(stage, about, told)
+    distinct = list(dict.fromkeys(digests for _, digests in asked))
+    answers = dict(
+        zip(distinct, crew.map(lambda digests: _associated(stage, digests, told.tags), distinct), strict=True)
+    )
+    noted: dict[str, list[Associate]] = {}
+    surveyed: list[Surveyed] = []
+    for one, digests in asked:
+        answer = answers[digests]
+        if isinstance(answer, Exception):
+            surveyed.append((one, answer))
+            continue
+        noted[one.tag], blobs = answer
+        alive = _targets_in(stage, one, "missing", "current")
+        surveyed.append((one, [(blob, alive) for blob in blobs]))
     if noted:
         stage.associates = stage.engine.ledger.batches.add_associates(stage.batch, noted)
     yield from surveyed
 
 
-def _asked_about(stage: Stage, one: Resolved) -> Sequence[str]:
+def _associated(stage: Stage, digests: Sequence[str], listed: frozenset[str] | None) -> Associated:
+    try:
+        found = associates(stage.engine, stage.run, stage.source, digests, listed)
+        return found, [blob for own in found for blob in stage.graph(own.descriptor.digest).blobs]
+    except (RegistryError, GraphError) as error:
+        return error
+
+
+def _asked_about(stage: Stage, one: Resolved) -> tuple[str, ...]:
     """Digests whose associates travel with the tag; of one that moves nowhere the root alone."""
     if one.descriptor is None or not _targets_in(stage, one, "missing", "current"):
         return ()

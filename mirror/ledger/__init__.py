@@ -17,7 +17,7 @@ from hashlib import sha256
 
 import redis
 
-from mirror.ledger import scripts, wait_scripts
+from mirror.ledger import claim_scripts, scripts, wait_scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
@@ -169,9 +169,10 @@ class Ledger:
         pipe = self._redis.pipeline(transaction=False)
         pipe.incr(self.keys.generation).time()
         for repository in targets if tags else ():
-            pipe.hmget(self.keys.newest(repository), list(tags))
+            newest = self.keys.newest(repository)
+            pipe.hmget(newest, list(tags)).expire(newest, claim_scripts.CLAIM_KEEP_S)
         generation, (seconds, micros), *found = pipe.execute()
-        claims = zip(*found, strict=True)
+        claims = zip(*found[::2], strict=True)
         new = {tag for tag, claimed in zip(tags, claims, strict=False) if not any(claimed)}
         return int(generation), seconds + micros / 1e6, new
 

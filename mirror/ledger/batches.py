@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from mirror.ledger import scripts, wait_scripts
@@ -28,6 +27,7 @@ from mirror.ledger.values import (
     associates_of,
     associates_row,
     done_of,
+    outcome_row,
     outcomes_of,
     packed,
     placed_of,
@@ -279,7 +279,7 @@ class Batches:
             rows = [
                 part
                 for (tag, target), one in outcomes.items()
-                for part in (f"{tag}\n{target}", json.dumps(asdict(one)))
+                for part in (f"{tag}\n{target}", outcome_row(one))
             ]
             keys = (self._keys.outcomes(batch), self._keys.batch(batch))
             (self._redis if on is None else on).eval(

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from mirror.ledger.scripts import NOW
 
+CLAIM_KEEP_S = 90 * 86400
+"""How long a repository's claims outlive the last run that asked about it: no batch is open for longer."""
+
 # Newest wins (G5): a tag's last generation in a target only grows.
 _CLAIM = (
     NOW
+    + f"""
+local keep_s = {CLAIM_KEEP_S}
+"""
     + """
 -- 0: a newer claim stands; 1: claimed; 2: another digest came in since ours was seen: which is the newer one?
 local function claim(newest, proved, tag, generation, digest, seen, is_sure)
@@ -18,6 +24,7 @@ local function claim(newest, proved, tag, generation, digest, seen, is_sure)
     if other ~= digest and tonumber(at) > tonumber(seen) and is_sure == '0' then return 2 end
   end
   redis.call('HSET', newest, tag, generation .. ' ' .. digest .. ' ' .. string.format('%.6f', now))
+  redis.call('EXPIRE', newest, keep_s)
   redis.call('HDEL', proved, tag)
   return 1
 end

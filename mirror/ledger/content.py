@@ -274,17 +274,20 @@ class Content:
         self._redis.set(self._keys.whole(host), "1", ex=WHOLE_TTL_S)
 
     def saw(self, host: str, repository: str, digest: str, ttl: Memory, *, uploaded: bool = False) -> None:
-        """Remember that ``repository`` holds the blob or manifest; ``uploaded``: its session has ended."""
+        """Remember that ``repository`` holds the blob; ``uploaded``: its session has ended."""
         pipe = self._redis.pipeline(transaction=False)
         self._add_seen(pipe, (host, repository, digest), ttl)
         if uploaded:
             pipe.delete(self._keys.session(host, repository, digest))
         pipe.execute()
 
-    def saw_all(self, seen: Iterable[tuple[str, str, str]], ttl: Memory, on: Client) -> None:
-        """Remember several, by (host, repository, digest), together with what else is ``on`` its way."""
+    def saw_manifests(self, seen: Iterable[tuple[str, str, str]], ttl: Memory, on: Client) -> None:
+        """Remember manifests, by (host, repository, digest), together with what else is ``on`` its way.
+
+        Not as something to mount: only blobs are.
+        """
         for one in seen:
-            self._add_seen(on, one, ttl)
+            on.set(self._keys.present(*one), "1", ex=ttl.present_s)
 
     def _add_seen(self, pipe: Client, seen: tuple[str, str, str], ttl: Memory) -> None:
         names = self._seen_names(*seen)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,6 +94,13 @@ class Turns:
     def claim(self, repository: str, one: Resolved, *, sure: bool = False) -> Claim:
         """Claim the tag of a target for what was resolved; ``sure``: the source says it is the newer one."""
         return _CLAIMS[int(self._claim(self._claims(repository), [*_words(one), int(sure)]))]
+
+    def claim_all(self, wanted: Sequence[tuple[str, Resolved]]) -> list[Claim]:
+        """The same for tags of several targets, in one exchange; in their order."""
+        pipe = self._redis.pipeline(transaction=False)
+        for repository, one in wanted:
+            self._claim(self._claims(repository), [*_words(one), 0], client=pipe)
+        return [_CLAIMS[int(answer)] for answer in pipe.execute()]
 
     def claimed(self, repository: str, tag: str) -> tuple[int, str]:
         """The generation and digest of the newest claim of the tag; (0, "") if there is none."""

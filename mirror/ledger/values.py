@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeGuard
 
 from mirror.report import Moved, TagReport, TagState, TargetReport
@@ -146,6 +146,11 @@ class View:
         return self.state != state or (STEP_OF[state], region) in self.done
 
 
+_RESOLVED, _OUTCOME, _MOVED, _PLACING = (
+    tuple((one.name, one.default) for one in fields(kind) if one.name not in {"descriptor", "moved"})
+    for kind in (Resolved, Outcome, Moved, Placing)
+)
+"""Plain fields of what is written row by row, with their defaults."""
 _SHOWN: dict[OutcomeState, TagState] = {
     "missing": "pending",
     "waiting": "waiting",
@@ -165,8 +170,8 @@ _WORST: tuple[TagState, ...] = (
 
 
 def resolved_row(one: Resolved) -> str:
-    document = one.descriptor.document() if one.descriptor else None
-    return json.dumps({**asdict(one), "descriptor": document})
+    document = {"descriptor": one.descriptor.document()} if one.descriptor else {}
+    return json.dumps(_told(one, _RESOLVED) | document)
 
 
 def resolved_of(tags: bytes | None, rows: Mapping[bytes, bytes]) -> list[Resolved]:
@@ -176,6 +181,11 @@ def resolved_of(tags: bytes | None, rows: Mapping[bytes, bytes]) -> list[Resolve
 
 def outcomes_of(rows: Mapping[bytes, bytes]) -> Outcomes:
     return {pair_of(key): _outcome(json.loads(value)) for key, value in rows.items()}
+
+
+def outcome_row(one: Outcome) -> str:
+    moved = _told(one.moved, _MOVED)
+    return json.dumps(_told(one, _OUTCOME) | ({"moved": moved} if moved else {}))
 
 
 def associates_row(associates: Sequence[Associate]) -> str:
@@ -194,7 +204,9 @@ def associates_of(rows: Mapping[bytes, bytes]) -> dict[str, list[Associate]]:
 
 
 def placed_rows(placed: Placed) -> dict[str, str]:
-    return {f"{digest}\n{target}": json.dumps(asdict(one)) for (digest, target), one in placed.items()}
+    return {
+        f"{digest}\n{target}": json.dumps(_told(one, _PLACING)) for (digest, target), one in placed.items()
+    }
 
 
 def placed_of(rows: Mapping[bytes, bytes]) -> Placed:
@@ -205,7 +217,7 @@ def packed(resolved: Sequence[Resolved], outcomes: Outcomes) -> bytes:
     """What became of a batch's tags, for as long as it can be looked up: some hundred bytes each."""
     tags = [[one.tag, one.ref] for one in resolved]
     rows = {one.tag: resolved_row(one) for one in resolved}
-    ended = {f"{tag}\n{target}": json.dumps(asdict(one)) for (tag, target), one in outcomes.items()}
+    ended = {f"{tag}\n{target}": outcome_row(one) for (tag, target), one in outcomes.items()}
     return zlib.compress(json.dumps([tags, rows, ended]).encode())
 
 
@@ -262,9 +274,14 @@ def _resolved(tag: str, ref: str, row: bytes | str | None) -> Resolved:
     if row is None:
         return Resolved(tag, ref)
     value = json.loads(row)
-    at = Descriptor.parse(value["descriptor"]) if value["descriptor"] else None
+    at = Descriptor.parse(value["descriptor"]) if "descriptor" in value else None
     return Resolved(**{**value, "descriptor": at})
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:
-    return Outcome(**{**document, "moved": Moved(**document["moved"])})
+    return Outcome(**{**document, "moved": Moved(**document.get("moved", {}))})
+
+
+def _told(one: object, plain: Sequence[tuple[str, object]]) -> dict[str, Any]:
+    """What is not as by default: a batch has a hundred of these and more."""
+    return {name: value for name, default in plain if (value := getattr(one, name)) != default}

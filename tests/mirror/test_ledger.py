@@ -231,7 +231,8 @@ def test_what_was_seen_later_keeps_what_was_seen_earlier_from_moving_its_tag(led
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 7, now)) == "ours"
     assert claim("eu.example/app", seen(old, 6, now)) == "newer"
-    assert claim("eu.example/app", seen(new, 10, now)) == "ours"
+    wanted = [("eu.example/app", seen(new, 10, now)), ("eu.example/app", seen(old, 9, now))]
+    assert ledger.turns.claim_all(wanted) == ["ours", "newer"]
     assert ledger.turns.claimed("eu.example/app", "latest") == (10, new)
 
 
@@ -244,6 +245,17 @@ def test_two_answers_that_overlap_are_told_apart_by_the_source(ledger: Ledger) -
     assert ledger.turns.claimed("eu.example/app", "latest") == (7, one)
     assert ledger.turns.claim("eu.example/app", seen(other, 8, before), sure=True) == "ours"
     assert ledger.turns.claimed("eu.example/app", "latest") == (8, other)
+
+
+def test_claims_are_kept_for_as_long_as_somebody_asks_about_them(ledger: Ledger) -> None:
+    key, redis = ledger.keys.newest("eu.example/app"), ledger._redis
+    ledger.turns.claim("eu.example/app", seen(DIGEST, 7))
+    assert 89 * 86400 < redis.ttl(key) <= 90 * 86400
+
+    redis.expire(key, 60)
+    _, _, new = ledger.begin_question(["eu.example/app", "us.example/app"], ["latest", "other"])
+    assert new == {"other"}
+    assert redis.ttl(key) > 89 * 86400
 
 
 def test_a_run_that_failed_as_a_whole_is_forgotten_in_time(ledger: Ledger) -> None:

@@ -111,6 +111,49 @@ def test_a_tag_that_goes_to_one_target_costs_one_head_and_one_put_there(pair: Pa
     assert pair.target.tag("copy/app", "1.0") == image("one").digest
 
 
+def test_tags_at_one_image_have_its_manifest_put_by_digest_once_in_each_target(pair: Pair) -> None:
+    for tag in ("1", "1.0", "latest"):
+        pair.source.hold("team/app", image("one"), tag)
+    run = pair.drive()
+    both = tuple(Target(f"{pair.target.host}/{name}") for name in ("one", "two"))
+
+    assert Drive(pair.engine, replace(run.spec, targets=both)).all().report.states == {"updated": 3}
+
+    puts = [one.path for one in pair.target.requests if (one.kind, one.method) == ("manifest", "PUT")]
+    assert sorted(path for path in puts if path.endswith(image("one").digest)) == [
+        f"/v2/{name}/manifests/{image('one').digest}" for name in ("one", "two")
+    ]
+    assert pair.target.tags("two") == dict.fromkeys(("1", "1.0", "latest"), image("one").digest)
+
+
+def test_the_source_is_asked_once_for_what_is_associated_with_the_image_of_several_tags(pair: Pair) -> None:
+    with MemoryRegistry() as source:
+        app = image("one")
+        sbom = build_artifact({"sbom.json": b"{}"}, artifact_type="application/spdx+json", subject=app)
+        for tag in ("1", "1.0", "latest"):
+            source.hold("team/app", app, tag)
+        source.hold("team/app", sbom)
+        spec = replace(pair.drive().spec, source=f"{source.host}/team/app")
+
+        assert Drive(pair.engine, spec).all().report.states == {"updated": 3}
+
+        asked_about = [one.path.rsplit("/", 1)[1] for one in source.requests if one.kind == "referrers"]
+        assert asked_about == [app.digest, sbom.digest]
+        assert sbom.digest in pair.target.manifests("copy/app")
+
+
+def test_manifests_are_not_remembered_as_something_to_mount(pair: Pair, valkey: ValkeyServer) -> None:
+    app = image("one")
+    pair.source.hold("team/app", app, "1.0")
+
+    pair.drive().all()
+
+    keys = pair.engine.ledger.keys
+    with valkey.client() as redis:
+        assert redis.exists(keys.holder(pair.target.host, app.layers[0].descriptor.digest))
+        assert not redis.exists(keys.holder(pair.target.host, app.digest))
+
+
 def test_content_that_goes_missing_before_the_only_put_is_brought_again(pair: Pair) -> None:
     app = image("one")
     pair.source.hold("team/app", app, "1.0")

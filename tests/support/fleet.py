@@ -62,10 +62,7 @@ class Fleet:
 
     def __enter__(self) -> Self:
         try:
-            self._process("beat", processes.beat(self.folder / "beat-schedule"))
-            for region in self.regions:
-                self.start(region)
-            self.await_ready(self.regions)
+            self.start_all()
         except BaseException:
             self.stop()
             raise
@@ -75,6 +72,13 @@ class Fleet:
         self.stop()
 
     # -- processes ---------------------------------------------------------------------------------
+
+    def start_all(self) -> None:
+        """Scheduler and workers; returns once these take messages."""
+        self._process("beat", processes.beat(self.folder / "beat-schedule"))
+        for region in self.regions:
+            self.start(region)
+        self.await_ready(self.regions)
 
     def start(self, region: str) -> None:
         """Start the region's worker, without waiting for it."""
@@ -89,6 +93,17 @@ class Fleet:
     def kill(self, region: str) -> None:
         """The region's worker and its children are gone, in the middle of whatever they do."""
         self.workers[region].kill()
+
+    @property
+    def processes(self) -> tuple[Process, ...]:
+        """All that were started so far, Redis and those that have ended included."""
+        return (self.valkey.process, *self._started)
+
+    def crash(self) -> None:
+        """Every process of the fleet is gone at once, Redis first; ``valkey.restart`` and ``start_all``."""
+        self.valkey.kill()
+        for process in self._started:
+            process.kill()
 
     def stop(self) -> None:
         """Everything ends; a second time does nothing."""

