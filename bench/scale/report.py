@@ -169,7 +169,7 @@ def _memory(outcome: Outcome) -> Iterator[str]:
 
 
 def _sizes(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield "| tags | repositories | copied/s | again/s | Redis: bytes a concluded tag | of all a tag | back s |"
+    yield "| tags | repositories | copied/s | again/s | Redis: bytes a concluded tag | of all a tag | back |"
     yield "|---:|---:|---:|---:|---:|---:|---:|"
     for one in outcomes:
         found = figures.named(one, "again")
