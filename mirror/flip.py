@@ -37,12 +37,16 @@ def flip(engine: Engine, batch: str, region: str, heard: Heard | None = None) ->
 
 
 def flip_early(engine: Engine, batch: str, region: str, heard: Heard | None = None) -> None:
-    """The same for what has landed here while other regions still land: where targets move on their own."""
+    """The same for what has landed here while other regions still land: where targets move on their own.
+
+    What was proved too long ago (:attr:`mirror.engine.Engine.proof_s`) is left to the batch's finalizer.
+    """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard))
     view = stage.view
     if view.state != "landing" or region not in view.regions_done("landed") or view.is_cancelled:
         return
-    landed = {pair: one for pair, one in _of_region(stage, view.outcomes).items() if one.state == "landed"}
+    own, oldest = _of_region(stage, view.outcomes), view.now - engine.proof_s
+    landed = {pair: one for pair, one in own.items() if one.state == "landed" and one.at >= oldest}
     if landed:
         ready = {pair: replace(one, state="ready", at=0.0) for pair, one in landed.items()}
         engine.ledger.batches.record(batch, ready, ("landed",))

@@ -116,6 +116,21 @@ def test_where_targets_move_on_their_own_a_region_does_not_wait_for_a_slow_one(f
     assert us.tags_flipped == eu.tags_flipped == len(TAGS), "each tag once"
 
 
+def test_what_was_proved_too_long_ago_is_proved_again_before_it_moves(fleet: Fleet) -> None:
+    usual, fleet.engine = fleet.engine, replace(fleet.engine, proof_s=-1.0)
+    run = fleet.begin("each")
+
+    fleet.work("us")
+
+    assert fleet.us.tags("app") == {}
+
+    fleet.engine = usual
+    fleet.work("us", "eu")
+
+    assert set(fleet.us.tags("app")) == set(fleet.eu.tags("app")) == set(TAGS)
+    assert fleet.report(run).states == {"updated": len(TAGS)}
+
+
 def test_tags_that_are_current_are_not_held_back_either(fleet: Fleet) -> None:
     fleet.begin("each")
     fleet.work("us", "eu")
