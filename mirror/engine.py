@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,6 +15,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep, View
 from mirror.ledger.content import Memory
 from mirror.ledger.keys import Client
+from mirror.reading import Reading
 from mirror.retry import Patience
 from mirror.siblings import Shunned
 from mirror.spec import MirrorSpec
@@ -74,6 +75,10 @@ class Engine:
     is_paced: Callable[[str], bool] = lambda _: False
     """Whether the operator limits how often a registry is asked."""
     shunned: Shunned = field(default_factory=Shunned)
+    reading: type[Reading] = Reading
+    """How blobs are read: a rehearsal reads none."""
+    dropped: Callable[[Sequence[tuple[str, str]]], None] = lambda _: None
+    """Told of tags that were listed and not selected, each with the rule that dropped it."""
 
     def spec_of(self, batch: str, view: View | None = None) -> MirrorSpec:
         """On what terms a batch is, its own repositories among them; ``view``: the batch, if it was read."""

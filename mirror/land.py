@@ -163,22 +163,35 @@ def _note(work: BlobWork) -> dict[str, object]:
 
 
 def _empty(stage: Stage, works: Sequence[BlobWork]) -> frozenset[str]:
-    """Targets that hold nothing yet: one request for the tags of a new one saves a HEAD for each blob."""
-    found = set()
+    """Targets that held nothing when the run came to them: a list of tags saves a HEAD for each blob.
+
+    What is there since is this run's own, and in the ledger.
+    """
+    content, run, found = stage.engine.ledger.content, stage.run, set[str]()
     for name, target in stage.targets.items():
+        known = content.was_empty(run, name)
+        if known is not None:
+            found |= {name} if known else set()
+            continue
         states = [stage.outcomes[one.tag, name] for one in stage.tags]
         is_new = all(state.state == "missing" and state.previous is None for state in states)
         saves = sum(name in work.targets for work in works) > 1 and target.host != LAYOUT
         if not (is_new and saves) or stage.engine.ledger.batches.has_claims(name):
             continue
-        try:
-            if not next(target.tags(), None):
-                found.add(target.name)
-        except NotFound:
-            found.add(target.name)
-        except RegistryError:
-            continue  # it does not say: then it is asked for each blob
+        is_empty = _holds_nothing(target)
+        if is_empty is not None and content.note_empty(run, name, is_empty=is_empty):
+            found.add(name)
     return frozenset(found)
+
+
+def _holds_nothing(target: Repository) -> bool | None:
+    """Whether it lists no tag; None where it does not say: then it is asked for each blob."""
+    try:
+        return not next(target.tags(), None)
+    except NotFound:
+        return True
+    except RegistryError:
+        return None
 
 
 def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = frozenset()) -> None:

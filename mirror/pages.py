@@ -40,8 +40,9 @@ def portions(
         with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
             # By digest and from the cache: landing needs the same manifests, and each is a pull only once.
             created = created_in(source, Manifests(engine, source).named)
-            chosen = selection.choose(tags, created, pool.map).kept
-        yield "", [(tag, tag) for tag in chosen], True
+            choice = selection.choose(tags, created, pool.map)
+        engine.dropped(choice.dropped)
+        yield "", [(tag, tag) for tag in choice.kept], True
         return
     yield from _streamed(engine, run, selection, source, pages, cursor)
 
@@ -63,7 +64,9 @@ def _streamed(
             _list_digest_tags(engine, run, source)
         is_first = False
         cursor = page[-1] if page else cursor
-        yield cursor, [(tag, tag) for tag in selection.choose(page).kept], is_last
+        choice = selection.choose(page)
+        engine.dropped(choice.dropped)
+        yield cursor, [(tag, tag) for tag in choice.kept], is_last
 
 
 def _marked(pages: Iterator[list[str]]) -> Iterator[tuple[list[str], bool]]:

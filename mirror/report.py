@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-RunState = Literal["open", "done", "failed", "cancelled"]
-"""``done``: every tag is current or updated; ``failed``: ended, and some tags failed."""
+RunState = Literal["planned", "open", "done", "failed", "cancelled"]
+"""``planned``: cut into batches, and not begun; ``done``: every tag is current or updated; ``failed``: ended,
+and some tags failed."""
 TagState = Literal["pending", "current", "updated", "failed", "superseded", "held", "waiting", "cancelled"]
 FOLLOWS = "not moved, because of "
 """What the reason of a held-back target begins with; the reason itself stands at the other one."""
@@ -122,7 +123,12 @@ class RunReport:
 
     @property
     def ended(self) -> bool:
-        return self.state != "open"
+        return self.state not in {"planned", "open"}
+
+    @property
+    def rests(self) -> bool:
+        """Nothing of it goes on before somebody resumes it."""
+        return self.is_paused or self.state == "planned"
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""

@@ -198,6 +198,7 @@ class Stage:
             moved=lambda count: self.progress.add(copied_bytes=count),
             empty=empty,
             siblings=self._siblings(),
+            reading=self.engine.reading,
         )
 
     def _siblings(self) -> Siblings | None:

@@ -50,6 +50,7 @@ class Carrier:
     """Targets, by name, that held nothing when the work began: there is no use in asking them for blobs."""
     siblings: Siblings | None = None
     """Who else may serve a blob; None: it is always read at the source."""
+    reading: type[Reading] = Reading
 
     def place(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -221,7 +222,7 @@ class Carrier:
     def _tee(self, blob: Descriptor, source: Readable, sessions: Sequence[Session]) -> dict[str, Placing]:
         """Returns what is settled: copied, or failed in a way that a copy of its own would not mend."""
         pairs = [(session.target, session.upload) for session in sessions if session.upload]
-        with Reading(blob, source, self.patience) as reading:
+        with self.reading(blob, source, self.patience) as reading:
             failures = tee(blob, lambda: self._counted(reading.take(blob.size), len(pairs)), pairs)
             is_over = reading.failure is not None
         placed: dict[str, Placing] = {}
@@ -241,7 +242,7 @@ class Carrier:
         self, blob: Descriptor, source: Readable, sessions: Sequence[Session]
     ) -> dict[str, Placing]:
         """A small blob costs less to keep in memory than the threads of a tee would."""
-        with Reading(blob, source, self.patience) as reading:
+        with self.reading(blob, source, self.patience) as reading:
             try:
                 kept = Kept(reading, blob.size)
             except RegistryError as error:
@@ -251,7 +252,7 @@ class Carrier:
         return {session.target.name: self._deliver(blob, kept, session) for session in sessions}
 
     def _copy(self, blob: Descriptor, source: Readable, session: Session) -> Placing:
-        with Reading(blob, source, self.patience) as reading:
+        with self.reading(blob, source, self.patience) as reading:
             return self._deliver(blob, reading, session)
 
     def _deliver(self, blob: Descriptor, content: Bytes, session: Session) -> Placing:

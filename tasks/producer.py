@@ -20,6 +20,10 @@ class NothingFailed(ValueError):
     """The run has no failed tag that could be tried again."""
 
 
+class UnderWay(ValueError):
+    """A plan cannot be begun: the same is being done already."""
+
+
 class Started(NamedTuple):
     """A run that was asked for."""
 
@@ -116,8 +120,18 @@ def pause(rt: Runtime, run: str) -> bool:
 def resume(rt: Runtime, run: str) -> bool:
     """Let a run go on from where it is: what is concluded is neither listed nor looked at again.
 
-    True where it was paused; UnknownRun. A message is sent in any case: the last one may be lost.
+    One that is planned begins, with the batches that it was planned with. True where it rested; UnknownRun.
+    A message is sent in any case: the last one may be lost.
+
+    Raises:
+        UnderWay: another run on the same terms is open.
     """
+    if rt.ledger.run_report(run).state == "planned":
+        begun = rt.ledger.begin_planned(run)
+        if begun != run:
+            raise UnderWay(f"run {begun} is under way on the same terms: `sealift watch {begun}`")
+        canvas.send_enumerate(rt.ledger, run)
+        return True
     was_paused = rt.ledger.pause_run(run, paused=False)
     canvas.send_enumerate(rt.ledger, run)
     return was_paused

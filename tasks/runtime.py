@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from registry.connections import (
         Connections,
     )  # brings httpx, which a command that sends work does not need
+    from registry.exchange import Observer
     from registry.listings import Lists
 
 
@@ -134,10 +135,12 @@ def compose(settings: Settings) -> Runtime:
     return Runtime(settings, fleet, ledger, client)
 
 
-def connections_of(settings: Settings, fleet: Fleet, ledger: Ledger | None = None) -> Connections:
+def connections_of(
+    settings: Settings, fleet: Fleet, ledger: Ledger | None = None, observer: Observer | None = None
+) -> Connections:
     """Registries on the fleet file's terms, with its accounts first, then docker's and podman's.
 
-    With a ``ledger`` they are asked within the fleet's budgets.
+    With a ``ledger`` they are asked within the fleet's budgets; ``observer`` is told of every answer.
     """
     from registry.connections import Connections
     from registry.credentials import ExplicitCredentials
@@ -150,6 +153,7 @@ def connections_of(settings: Settings, fleet: Fleet, ledger: Ledger | None = Non
     return Connections(
         lambda host: endpoint_of(fleet, settings, host),
         usual_credentials(credential_entries(fleet)),
+        observer,
         gate=Budget(ledger, lambda host: allowance_of(fleet, host)) if ledger else None,
         accounts=accounts,
     )

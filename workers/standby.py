@@ -34,7 +34,7 @@ WARM = (
     "config.fleet",
     "config.settings",
     "kombu.transport.redis",
-    "mirror.preview",
+    "mirror.planning",
     "registry.connections",
     "registry.docker_config",
     "rich.live",

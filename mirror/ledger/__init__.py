@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import time
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 
 import redis
 
 from mirror.ledger import claim_scripts, scripts, wait_scripts
 from mirror.ledger.batches import Batches
+from mirror.ledger.beginnings import KEEP_S, Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.keys import Client, Keys
@@ -36,8 +35,6 @@ __all__ = ["Ledger", "LedgerError", "UnknownRun"]
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
 
-KEEP_S = 30 * 86400
-"""How long a run can be looked up (as in :mod:`.scripts`)."""
 HEARTBEAT_S = 60
 """A worker not heard of for this long is not counted as living."""
 KNOWN_RUNS = 256
@@ -49,7 +46,6 @@ BEHIND_WINDOWS = 32
 """How far a region may be behind the others where none waits for it: bounds what Redis holds of a run."""
 LISTING_S = 15
 """After so long it is asked again for a listing that nobody was heard to go on with."""
-_EPOCH = 1_700_000_000
 
 
 class Ledger:
@@ -72,6 +68,7 @@ class Ledger:
         self._repositories: dict[str, str] = {}
         self._redis = client
         self.keys = Keys(prefix)
+        self.beginnings = Beginnings(client, self.keys)
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
@@ -79,7 +76,7 @@ class Ledger:
         self.sources = Sources(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
-        self._create, self._add = script(scripts.CREATE_RUN), script(scripts.ADD_BATCHES)
+        self._add = script(scripts.ADD_BATCHES)
         self._fail, self._pause = script(scripts.FAIL_RUN), script(scripts.PAUSE)
         self._trouble, self._note_wait = script(wait_scripts.TROUBLE), script(wait_scripts.NOTE_WAIT)
         self._park, self._due = script(wait_scripts.PARK), script(wait_scripts.TAKE_DUE)
@@ -95,34 +92,24 @@ class Ledger:
 
         ``staged``: the list of references that the run is about, whose digest the spec has.
         """
-        return self._begin(spec, lane, staged, ())[0]
+        run = self.beginnings.create(spec, lane, staged)
+        self._keep_terms(run, json.dumps(spec.document()), lane)
+        return run
 
     def create_or_join_run(
         self, spec: MirrorSpec, lane: Lane, staged: Staged | None = None
     ) -> tuple[str, bool]:
         """The same, unless one on the very same terms is open: then that one; and whether it is new."""
-        terms = json.dumps([spec.document(), lane], sort_keys=True)
-        return self._begin(spec, lane, staged, [self.keys.alike(sha256(terms.encode()).hexdigest())])
+        run, is_new = self.beginnings.create_or_join(spec, lane, staged)
+        self._keep_terms(run, json.dumps(spec.document()), lane)
+        return run, is_new
 
-    def _begin(
-        self, spec: MirrorSpec, lane: Lane, staged: Staged | None, alike: Sequence[str]
-    ) -> tuple[str, bool]:
-        fields = {
-            "spec": json.dumps(spec.document()),
-            "lane": lane,
-            "mirror": spec.name,
-            "source": spec.source,
-        }
-        flat = [part for pair in fields.items() for part in pair]
-        while True:  # an id that another run of this second has is drawn again
-            run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
-            lists = [self.keys.repositories(run), self.keys.staged(staged.token if staged else "")]
-            keys = [self.keys.run(run), self.keys.runs, self.keys.open, *lists, *alike]
-            answer: bytes | None = self._create(keys, [run, self.keys.run_root, KEEP_S, *flat])
-            if answer is not None:
-                begun = answer.decode()
-                self._keep_terms(begun, fields["spec"], lane)
-                return begun, begun == run
+    def begin_planned(self, run: str) -> str:
+        """Open a run that is planned; its id, or that of one on the same terms that is open already.
+
+        Any other run stays as it is; UnknownRun.
+        """
+        return self.beginnings.begin(run, *self._terms(run))
 
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""

@@ -303,6 +303,14 @@ class Batches:
         """By the tag they travel with; a tag without any is left out."""
         return associates_of(self._redis.hgetall(self._keys.associates(batch)))
 
+    def unclaimed(self, repositories: Sequence[str], tags: Iterable[str]) -> set[str]:
+        """Those of the tags that no run ever moved in any of the repositories."""
+        left = list(tags)
+        for repository in repositories:
+            claims = self._redis.hmget(self._keys.newest(repository), left) if left else ()
+            left = [tag for tag, claim in zip(left, claims, strict=True) if claim is None]
+        return set(left)
+
     def has_claims(self, repository: str) -> bool:
         """Whether any run ever moved a tag in the repository."""
         return bool(self._redis.exists(self._keys.newest(repository)))

@@ -29,6 +29,7 @@ RECENT_MANIFESTS = 256
 RECENT_S = 300.0
 """What a process keeps parsed, by whichever is reached first."""
 REFERRERS_TTL_S = 7 * 86400
+EMPTY_TTL_S = 7 * 86400
 SESSION_TTL_S = 86400
 """Registries forget upload sessions themselves, after ten minutes (GHCR) to a week (CNCF distribution)."""
 WHOLE_TTL_S = 7 * 86400
@@ -212,6 +213,12 @@ class Content:
         known = ((host, value.decode()) for host, value in zip(hosts, values, strict=False) if value)
         return lease, next(known, None)
 
+    def holder(self, digest: str, hosts: Sequence[str]) -> tuple[str, str] | None:
+        """The first of ``hosts`` where a repository is known to hold the blob, and that repository."""
+        values = self._redis.mget([self._keys.holder(host, digest) for host in hosts]) if hosts else ()
+        known = ((host, value.decode()) for host, value in zip(hosts, values, strict=False) if value)
+        return next(known, None)
+
     def let_go(self, holds: Sequence[Hold], ttl: Memory) -> None:
         """Give the leases up and remember what was seen, in one exchange.
 
@@ -308,6 +315,17 @@ class Content:
             for name in (self._keys.present(host, repository, digest), self._keys.holder(host, digest))
         ]:
             self._redis.delete(*names)
+
+    def was_empty(self, run: str, repository: str) -> bool | None:
+        """Whether the repository held nothing when the run first came to it; None: nobody has looked."""
+        value: bytes | None = self._redis.hget(self._keys.empty(run), repository)
+        return None if value is None else value == b"1"
+
+    def note_empty(self, run: str, repository: str, *, is_empty: bool) -> bool:
+        """Keep what was found for all of the run; the first answer stays, and is returned."""
+        key, pipe = self._keys.empty(run), self._redis.pipeline(transaction=False)
+        pipe.hsetnx(key, repository, int(is_empty)).expire(key, EMPTY_TTL_S).hget(key, repository)
+        return bool(pipe.execute()[-1] == b"1")
 
     def note_referrers(self, host: str) -> None:
         """Referrers were seen at a registry."""

@@ -50,6 +50,9 @@ class Keys:
     def failures(self, run: str) -> str:
         return f"{self.root}run:{run}:failures"
 
+    def empty(self, run: str) -> str:
+        return f"{self.root}run:{run}:empty"
+
     def digest_tags(self, run: str, repository: str) -> str:
         return f"{self.root}run:{run}:digest-tags:{repository}"
 

@@ -53,7 +53,8 @@ CREATE_RUN = (
     NOW
     + """
 -- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one
--- ARGV run id, run root, seconds to keep that key, field, value, ...
+-- ARGV run id, run root, seconds to keep that key, seconds to keep a run that is only planned (0: it is not)
+--   field, value, ...
 -- The id of the run, this one or that one; nothing where the id is taken.
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
 if #KEYS == 6 then
@@ -68,11 +69,16 @@ if redis.call('EXISTS', KEYS[5]) == 1 then
   redis.call('RENAME', KEYS[5], KEYS[4])
   redis.call('PERSIST', KEYS[4])
 end
-for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now), 'listed', '0', 'cursor', '',
+for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('HSET', KEYS[1], 'started', tostring(now), 'listed', '0', 'cursor', '',
   'batches', '0', 'concluded', '0', 'tags', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
+if ARGV[4] == '0' then
+  redis.call('ZADD', KEYS[3], now, ARGV[1])
+else
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  redis.call('EXPIRE', KEYS[4], ARGV[4])
+end
 return ARGV[1]
 """
 )
@@ -102,21 +108,46 @@ end
 """
 )
 
-# What is listed next is moved on by one of those who list.
+# From here on the run is one like any other: what it was planned with is its queue.
+BEGIN_PLAN = (
+    NOW
+    + _END_RUN
+    + """
+-- KEYS run, open, queue, repositories, the key of all runs like it
+-- ARGV run id, run root, seconds to keep that key
+-- The id of the run, or of another like it that is open.
+if redis.call('HGET', KEYS[1], 'state') ~= 'planned' then return ARGV[1] end
+local other = redis.call('GET', KEYS[5])
+if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then return other end
+redis.call('SET', KEYS[5], ARGV[1], 'EX', ARGV[3])
+redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now))
+for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+end_run(KEYS[1], KEYS[2], ARGV[1])
+return ARGV[1]
+"""
+)
+
+# What is listed next is moved on by one of those who list. What belongs to a plan goes with it.
 _LIST = """
 local function may_list(run_key, cursor)
   local r = redis.call('HMGET', run_key, 'cursor', 'listed', 'state')
-  return r[1] == cursor and r[2] ~= '1' and r[3] == 'open'
+  return r[1] == cursor and r[2] ~= '1' and (r[3] == 'open' or r[3] == 'planned')
 end
 local function move_list(run_key, open_key, run_id, cursor, listed)
   redis.call('HSET', run_key, 'cursor', cursor, 'listed', listed)
-  redis.call('ZADD', open_key, now, run_id)
+  if redis.call('HGET', run_key, 'state') == 'open' then redis.call('ZADD', open_key, now, run_id) end
   end_run(run_key, open_key, run_id)
+end
+local function keep_with(run_key, key)
+  local ttl = redis.call('TTL', run_key)
+  if ttl > 0 then redis.call('EXPIRE', key, ttl) end
 end
 local function add_batch(run_key, root, run_id, state, repository)
   local id = run_id .. '.' .. (redis.call('HINCRBY', run_key, 'batches', 1) - 1)
   redis.call('HSET', root .. id, 'run', run_id, 'state', state, 'attempts', '0')
   if repository ~= '' then redis.call('HSET', root .. id, 'repository', repository) end
+  keep_with(run_key, root .. id)
   return id
 end
 """
@@ -145,6 +176,8 @@ for i = first, #ARGV, 2 do
   redis.call('RPUSH', KEYS[2], id)
   redis.call('HINCRBY', KEYS[1], 'tags', ARGV[i + 1])
 end
+keep_with(KEYS[1], KEYS[2])
+keep_with(KEYS[1], KEYS[4])
 move_list(KEYS[1], KEYS[3], ARGV[1], ARGV[3], ARGV[4])
 return 1
 """
@@ -254,7 +287,8 @@ FAIL_RUN = (
     + _KEEP_RUN
     + """
 -- KEYS run, open, parked, queue; ARGV run id, new state, error, error kind, batch root
-if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
+local state = redis.call('HGET', KEYS[1], 'state')
+if state ~= 'open' and state ~= 'planned' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', ARGV[4],
   'finished', tostring(now))
 redis.call('ZREM', KEYS[2], ARGV[1])

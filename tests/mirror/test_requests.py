@@ -32,9 +32,10 @@ class Pair:
     source: MemoryRegistry
     target: MemoryRegistry
 
-    def drive(self) -> Drive:
+    def drive(self, batch_tags: int = 32) -> Drive:
         target = Target(f"{self.target.host}/copy/app")
-        return Drive(self.engine, MirrorSpec("app", f"{self.source.host}/team/app", (target,)))
+        spec = MirrorSpec("app", f"{self.source.host}/team/app", (target,))
+        return Drive(self.engine, spec, batch_tags)
 
 
 @pytest.fixture
@@ -192,6 +193,22 @@ def test_an_empty_repository_is_asked_for_no_blob(pair: Pair) -> None:
 
     assert pair.drive().all().report.states == {"updated": 1}
 
+    assert pair.target.count("blob", "HEAD") == 0
+    assert pair.target.count("tags") == 1
+
+
+def test_a_repository_that_was_empty_when_a_run_came_to_it_is_asked_for_no_blob_by_later_batches(
+    pair: Pair,
+) -> None:
+    for number in range(3):
+        pair.source.hold("team/app", image(f"version {number}"), f"1.{number}")
+    run = pair.drive(batch_tags=1)
+
+    for batch in list(run.batches):
+        run.batches = [batch]
+        run.all()
+
+    assert run.report.states == {"updated": 3}
     assert pair.target.count("blob", "HEAD") == 0
     assert pair.target.count("tags") == 1
 

@@ -21,6 +21,7 @@ from mirror.spec import Lane, MirrorSpec
 from registry.connections import Connections
 from registry.credentials import ChainedCredentials, CredentialSource
 from registry.endpoint import Endpoint, Timeouts
+from registry.exchange import Observer
 from registry.listings import Lists
 from tests.support.valkey import ValkeyServer
 
@@ -35,6 +36,7 @@ def engine_on(
     outage_s: float = 0.0,
     allowance: Allowance | None = None,
     accounts: Mapping[str, Mapping[str, CredentialSource]] | None = None,
+    observer: Observer | None = None,
 ) -> Iterator[Engine]:
     """An engine whose registries are on loopback and open to anybody; it waits out no outage unless said.
 
@@ -46,6 +48,7 @@ def engine_on(
         connections = Connections(
             lambda host: Endpoint(host, timeouts=TIMEOUTS),
             nobody,
+            observer,
             gate=Budget(ledger, lambda _: allowance) if allowance else None,
             accounts=accounts,
         )
@@ -74,8 +77,19 @@ class Drive:
     ) -> None:
         self.engine, self.spec = engine, spec
         self.run = engine.ledger.create_run(spec, lane, staged)
+        self._list(batch_tags)
+
+    @classmethod
+    def of(cls, engine: Engine, spec: MirrorSpec, run: str, batch_tags: int = 32) -> Drive:
+        """A run that there is already."""
+        drive = cls.__new__(cls)
+        drive.engine, drive.spec, drive.run = engine, spec, run
+        drive._list(batch_tags)
+        return drive
+
+    def _list(self, batch_tags: int) -> None:
         self.batches: list[str] = []
-        enumerate_tags(engine, self.run, batch_tags, self._open)
+        enumerate_tags(self.engine, self.run, batch_tags, self._open)
 
     def _open(self) -> None:
         self.batches += self.engine.ledger.open_window(self.run, 1000)

@@ -179,6 +179,27 @@ def test_plan_says_what_would_move_and_writes_nothing(registry: MemoryRegistry, 
     assert not (tmp_path / "state").exists()
 
 
+def test_what_a_dry_run_has_planned_is_begun_by_a_later_command(
+    registry: MemoryRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "sealift.yaml").write_text(
+        f"mirrors: [{{name: app, source: {registry.host}/a/app, targets: ['{registry.host}/b/app']}}]"
+    )
+
+    planned = sealift("backfill", "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert registry.tag("b/app", "1.0") is None
+    run = json.loads(planned.stdout)["mirrors"][0]["run"]
+    others = sealift("mirror", f"{registry.host}/a/app:1.0", "--to", f"{registry.host}/c/app")
+    registry.forget_requests()
+    done = sealift("backfill", "--resume", run)
+
+    assert (others.returncode, done.returncode) == (0, 0), done.stderr
+    assert "earlier run" not in others.stderr, "nobody has begun it"
+    assert registry.tag("b/app", "1.0")
+    assert not [one for one in registry.requests if one.kind == "tags" and "/a/app/" in one.path]
+
+
 def test_the_demo_shows_what_it_says_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

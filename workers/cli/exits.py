@@ -47,7 +47,7 @@ def _by_type(error: BaseException) -> Stop | None:
     from registry.credentials import CredentialError
     from registry.errors import Denied, RegistryError, Unauthorized
     from registry.reference import MalformedReference
-    from tasks.producer import NothingFailed
+    from tasks.producer import NothingFailed, UnderWay
     from tasks.runtime import BrokerUnreachable, NoBroker
     from workers.processes import NoServer
     from workers.server import ServerFailed
@@ -55,7 +55,7 @@ def _by_type(error: BaseException) -> Stop | None:
 
     codes: tuple[tuple[tuple[type[BaseException], ...], Exit], ...] = (
         ((NothingFailed,), Exit.DONE),
-        ((MalformedReference, UnknownRun), Exit.USAGE),
+        ((MalformedReference, UnknownRun, UnderWay), Exit.USAGE),
         ((FleetError, CredentialError, StateBusy, NoServer, NoBroker), Exit.CONFIGURATION),
         ((Unauthorized, Denied), Exit.AUTHENTICATION),
         ((BrokerUnreachable, ServerFailed), Exit.BROKER),

@@ -111,7 +111,7 @@ class Engine:
         if self.embedded is None:
             return
         ledger = self.rt.ledger
-        left = [report for report in ledger.runs() if not report.ended and not report.is_paused]
+        left = [report for report in ledger.runs() if not report.ended and not report.rests]
         if not left:
             return
         self.need((region for report in left for region in ledger.spec(report.run).regions), wait=False)
@@ -127,7 +127,7 @@ class Engine:
         """After the command's own work: workers that have nothing left to do need no time to stop."""
         if self.embedded is None or "rt" not in vars(self):
             return
-        if all(report.ended or report.is_paused for report in self.rt.ledger.runs()):
+        if all(report.ended or report.rests for report in self.rt.ledger.runs()):
             self.embedded.hurry.set()
 
     def _unserved(self, missing: list[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from io import TextIOWrapper
@@ -48,6 +48,13 @@ class References:
                 yield Entry(name[0])
             else:
                 yield Entry(name[0], tuple(dict.fromkeys(map(_pair, group))))
+
+
+def hosts_of(specs: Sequence[MirrorSpec], references: References | None = None) -> set[str]:
+    """Every registry that the mirrors, or the list, read or write, as references spell it."""
+    names = references.hosts if references else set()
+    names |= {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
+    return {name.partition("/")[0] for name in names}
 
 
 @contextmanager

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,13 +14,13 @@ from mirror.spec import Finalize, Lane, MirrorSpec
 from workers.cli import options
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import Engine, engine
-from workers.cli.lists import STDIN, References, reading
+from workers.cli.lists import STDIN, References, hosts_of, reading
+from workers.cli.planning import plan_all
 from workers.cli.session import Session
 from workers.cli.specs import Terms, spec_from, spec_of_list
 from workers.cli.text import counted, listed
 
 if TYPE_CHECKING:
-    from mirror.engine import Lister
     from mirror.report import RunReport
 
 
@@ -94,7 +93,9 @@ def backfill(
     newest: options.Newest = None,
     platform: options.Platforms = None,
     resume: options.Resume = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what it would do, as plan.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would do, as plan; --resume RUN begins it.")
+    ] = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = None,
     all_rows: options.All = False,
@@ -106,6 +107,7 @@ def backfill(
 
     - `sealift backfill explorer --no-wait`
     - `sealift backfill --from images.txt --to 'ghcr.io/me/*'`
+    - `sealift backfill explorer --dry-run` plans a run that `--resume` begins
     - `sealift backfill --resume RUN`
     """
     session = Session.of(context)
@@ -118,7 +120,9 @@ def backfill(
     with ExitStack() as stack:
         specs, references = _what(session, stack, mirrors or [], source, to or [], terms)
         if dry_run:
-            return show_plans(session, specs, everything=all_rows, references=references)
+            return plan_all(
+                session, specs, "backfill", keeps=True, everything=all_rows, references=references
+            )
         return run_all(
             session,
             specs,
@@ -193,10 +197,15 @@ def plan(
     exclude: options.Exclude = None,
     newest: options.Newest = None,
     platform: options.Platforms = None,
+    heads: Annotated[
+        bool, typer.Option("--heads", help="Read no manifest where reading is counted; less is known then.")
+    ] = False,
     all_rows: options.All = False,
     json: options.Json = False,
 ) -> Exit:
-    """Say what a run would do: reads the registries, writes nothing.
+    """Say what a run would do, and what that costs: asks the registries, writes nothing there.
+
+    Pulls that it makes are those that the run needs: what was read is kept for it.
 
     - `sealift plan explorer`
     - `sealift plan alpine --tags '3.*' --to ghcr.io/me/alpine`
@@ -218,7 +227,7 @@ def plan(
         )
     else:
         specs = named_specs(session, names)
-    return show_plans(session, specs, everything=all_rows)
+    return plan_all(session, specs, "release", reads=not heads, everything=all_rows)
 
 
 def named_specs(session: Session, names: Sequence[str]) -> list[MirrorSpec]:
@@ -257,7 +266,7 @@ def run_all(
     """
     regions = list(dict.fromkeys(region for spec in specs for region in spec.regions))
     if not session.finds_fleet:
-        session.check_fleet(_hosts(specs, references))
+        session.check_fleet(hosts_of(specs, references))
 
     def start(fleet: Engine) -> list[str]:
         from tasks import producer
@@ -307,43 +316,6 @@ def see_through(
         return show(session.console, fleet.rt.ledger, reports, everything=everything)
 
 
-def show_plans(
-    session: Session,
-    specs: Sequence[MirrorSpec],
-    *,
-    everything: bool,
-    references: References | None = None,
-) -> Exit:
-    from mirror.preview import preview_of_one
-    from registry.connections import Connections
-    from registry.docker_config import usual_credentials
-    from tasks.runtime import lists_of
-    from tasks.terms import credential_entries, endpoint_of
-    from workers.cli.plans import show_previews
-
-    session.check_fleet(_hosts(specs, references))
-    fleet, settings = session.fleet, session.settings
-    credentials = usual_credentials(credential_entries(fleet))
-    connections = Connections(lambda host: endpoint_of(fleet, settings, host), credentials)
-    with closing(connections):
-        lister = lists_of(fleet, connections).page
-        single = (one for spec in specs for one in _each(spec, references, lister))
-        previews = [preview_of_one(one, connections.open) for one in single]
-    return show_previews(session.console, previews, everything=everything)
-
-
-def _each(spec: MirrorSpec, references: References | None, lister: Lister) -> Iterator[MirrorSpec]:
-    """The mirror of each repository that a run of ``spec`` would be about."""
-    from mirror.sources import repositories_of
-
-    if references is not None:
-        yield from (replace(spec.of(one.repository), refs=one.refs) for one in references.entries())
-    elif spec.is_wildcard:
-        yield from map(spec.of, repositories_of(spec, lister))
-    else:
-        yield spec
-
-
 def refuse_fresh(session: Session, run: str) -> None:
     """Stop where there can be no run."""
     if session.is_fresh:
@@ -355,12 +327,6 @@ def refuse_ended(report: RunReport) -> None:
     if report.ended:
         again = f"`sealift retry {report.run}` tries again what failed"
         raise Stop(f"run {report.run} has ended ({report.state}): {again}", Exit.USAGE)
-
-
-def _hosts(specs: Sequence[MirrorSpec], references: References | None = None) -> set[str]:
-    names = references.hosts if references else set()
-    names |= {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
-    return {name.partition("/")[0] for name in names}
 
 
 def _enqueued(session: Session, runs: list[str]) -> Exit:

@@ -1,20 +1,19 @@
-"""How a plan reads: what would move, what would not and why."""
+"""How a plan reads: what would move, what would not and why, what that costs and what makes it wait."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from workers.cli.console import Console
 from workers.cli.exits import Exit
-from workers.cli.summary import MOST_ROWS, by_number
-from workers.cli.text import counted
+from workers.cli.summary import AUTHENTICATION, MOST_ROWS, by_number
+from workers.cli.text import counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
-    from mirror.preview import Preview
+    from mirror.forecast import Forecast, Pulls, State
 
-_WORDS = {
+_WORDS: dict[State, tuple[str, str]] = {
     "new": ("new", "green"),
     "move": ("moves", "yellow"),
     "current": ("current", "dim"),
@@ -22,64 +21,135 @@ _WORDS = {
     "error": ("cannot tell", "red"),
 }
 _TROUBLE = frozenset({"missing", "error"})
+_MOST_RULES = 4
+_LEAST = "at least "
 
 
-def show_previews(console: Console, previews: Sequence[Preview], *, everything: bool) -> Exit:
+def show_plans(console: Console, forecasts: Sequence[Forecast], *, everything: bool) -> Exit:
     """Print them; the exit code is 1 where something could not be looked at or is not there."""
-    trouble = any(_TROUBLE.intersection(preview.counts) for preview in previews)
-    code = Exit.FAILED if trouble else Exit.DONE
+    code = _exit_code(forecasts)
     if console.json:
-        mirrors = (preview.document() for preview in previews)
+        mirrors = (forecast.document() for forecast in forecasts)
         console.document({"exit_code": int(code)}, mirrors=mirrors)
         return code
-    for preview in previews:
-        _show(console, preview, everything=everything)
+    for number, forecast in enumerate(forecasts):
+        if number:
+            console.result()
+        _show(console, forecast, everything=everything)
     return code
 
 
-def _show(console: Console, preview: Preview, *, everything: bool) -> None:
+def _exit_code(forecasts: Sequence[Forecast]) -> Exit:
+    kinds = {forecast.error_kind for forecast in forecasts if forecast.error}
+    if kinds and kinds <= AUTHENTICATION:
+        return Exit.AUTHENTICATION
+    has_trouble = any(_TROUBLE.intersection(forecast.counts) for forecast in forecasts)
+    return Exit.FAILED if kinds or has_trouble else Exit.DONE
+
+
+def _show(console: Console, forecast: Forecast, *, everything: bool) -> None:
+    if forecast.error:
+        console.result(f"{forecast.mirror}: no plan, because {forecast.error}")
+        return
+    _show_tags(console, forecast, everything=everything)
+    console.result(_closing(forecast))
+    rows = list(_costs(forecast))
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        console.result(f"  {name:{width}}  {text}")
+    if forecast.run:
+        console.say(f"kept for 7 days: `sealift backfill --resume {forecast.run}` begins it")
+
+
+def _show_tags(console: Console, forecast: Forecast, *, everything: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO"):
         table.add_column(name, overflow="fold")
-    tags = sorted(preview.tags, key=lambda tag: by_number(tag.tag))
+    tags = sorted(forecast.tags, key=lambda tag: by_number(tag.label))
     rows = [(tag, target) for tag in tags for target in tag.targets]
-    changes = [row for row in rows if row[1].state != "current"]
-    shown = rows if everything or len(rows) <= MOST_ROWS else changes
-    if not everything:
-        shown = shown[:MOST_ROWS]
+    total = sum(forecast.counts.values())
+    is_long = total > MOST_ROWS and not everything
+    shown = [row for row in rows if not is_long or row[1].state != "current"]
+    shown = shown[:MOST_ROWS] if is_long else shown
     for tag, target in shown:
         word, colour = _WORDS[target.state]
         detail = Text(target.reason) if target.reason else Text(_short(target.previous))
-        table.add_row(
-            Text(tag.tag), Text(target.repository), Text(word, style=colour), detail, _short(tag.digest)
+        cells = (
+            Text(tag.label),
+            Text(target.repository),
+            Text(word, style=colour),
+            detail,
+            _short(tag.digest),
         )
+        table.add_row(*cells)
     if table.row_count:
         console.table(table)
-    if len(rows) > len(shown):
-        console.result(f"{counted(len(rows) - len(shown), 'row')} not shown; --all shows them.")
-    console.result(_closing(preview))
+    if total > len(shown):
+        hint = "" if everything else "; --all shows them"
+        console.result(f"{counted(total - len(shown), 'row')} not shown{hint}.")
 
 
-def _closing(preview: Preview) -> str:
-    dropped = _dropped(preview)
-    if not preview.tags:
-        return f"{preview.mirror}: no tag of {preview.source} is selected{dropped}."
-    if preview.is_current:
-        return f"{preview.mirror}: nothing to do, {counted(len(preview.tags), 'tag')} current{dropped}."
-    order = ("new", "move", "current", "missing", "error")
-    counts = ", ".join(f"{preview.counts[s]} {_WORDS[s][0]}" for s in order if s in preview.counts)
-    return f"{preview.mirror}: {counts} ({counted(len(preview.tags), 'tag')} selected{dropped})."
+def _closing(forecast: Forecast) -> str:
+    dropped = _dropped(forecast)
+    if not forecast.selected:
+        return f"{forecast.mirror}: no tag of {forecast.source} is selected{dropped}."
+    if forecast.is_current:
+        return f"{forecast.mirror}: nothing to do, {counted(forecast.selected, 'tag')} current{dropped}."
+    counts = ", ".join(
+        f"{forecast.counts[state]} {word}" for state, (word, _) in _WORDS.items() if state in forecast.counts
+    )
+    return f"{forecast.mirror}: {counts} ({counted(forecast.selected, 'tag')} selected{dropped})."
 
 
-def _dropped(preview: Preview) -> str:
-    if not preview.dropped:
+def _dropped(forecast: Forecast) -> str:
+    if not forecast.dropped:
         return ""
-    rules = Counter(rule for _, rule in preview.dropped)
-    reasons = ", ".join(f"{count}: {rule}" for rule, count in rules.most_common(4))
-    return f"; {len(preview.dropped)} left out ({reasons})"
+    reasons = ", ".join(f"{count}: {rule}" for rule, count in forecast.dropped.most_common(_MOST_RULES))
+    return f"; {forecast.dropped.total()} left out ({reasons})"
+
+
+def _costs(forecast: Forecast) -> Iterator[tuple[str, str]]:
+    """(what, how much), where there is any of it."""
+    least = _LEAST if forecast.unread else ""
+    tally = forecast.tally
+    if forecast.unread:
+        yield "unread", f"{counted(forecast.unread, 'manifest')} or more: what they hold is in no number here"
+    if read := [f"{size(count)} from {host}" for host, count in sorted(tally.read.items()) if count]:
+        yield "read", least + listed(read)
+    if written := [f"{size(count)} to {name}" for name, count in sorted(tally.written.items()) if count]:
+        yield "write", least + listed(written)
+    if mounted := [f"{size(count)} in {name}" for name, count in sorted(tally.mounted.items()) if count]:
+        yield "mount", least + listed(mounted)
+    if asked := [f"{total:,} to {host}" for host in sorted(tally.requests) if (total := tally.total(host))]:
+        yield "ask", f"{least}{listed(asked)} (requests)"
+    for pulls in forecast.pulls:
+        yield "pulls", f"{pulls.host}: {_pulls(pulls, least)}"
+    if not forecast.is_current:
+        yield "time", _time(forecast)
+
+
+def _pulls(pulls: Pulls, least: str) -> str:
+    spent = f"; {pulls.spent:,} made by this plan, whose manifests are kept for 6 h" if pulls.spent else ""
+    if pulls.left is None:
+        return f"{least}{pulls.needed:,}, of how many it does not say{spent}"
+    text = f"{least}{pulls.needed:,}, {pulls.left:,} left{spent}"
+    if pulls.ready_s is not None:
+        windows = counted(pulls.windows or 0, "window")
+        text += f"; waits for {windows} to end, the last by {moment(pulls.ready_s)}"
+    return text
+
+
+def _time(forecast: Forecast) -> str:
+    seconds, rate = forecast.seconds, forecast.rate
+    if seconds is None:
+        why = "manifests were not read" if forecast.unread else "no run of this mirror was measured yet"
+        return f"unknown: {why}"
+    of = f"the last {rate.runs} runs" if rate and rate.runs > 1 else "the last run"
+    waits = ", waits not counted" if any(pulls.ready_s for pulls in forecast.pulls) else ""
+    return f"about {duration(seconds)} at the rate of {of}{waits}"
 
 
 def _short(digest: str | None) -> str:

@@ -68,7 +68,7 @@ def exit_code(reports: Iterable[RunReport]) -> Exit:
     """0 where nothing failed; 4 where all that failed did so for want of a right, else 1."""
     kinds: set[str] = set()
     for report in reports:
-        if report.state in {"done", "open"} and not report.states.get("failed"):
+        if report.state in {"done", "open", "planned"} and not report.states.get("failed"):
             continue
         kinds |= {report.error_kind} if report.error else _kinds(report)
     if not kinds:
@@ -93,13 +93,7 @@ def closing_line(report: RunReport) -> str:
     if report.error:
         return f"Failed after {took}: {report.error}"
     if not report.ended:
-        done = sum(states.values())
-        waits = f" Waiting{until(report)}, because {report.waits}." if report.waits else ""
-        if report.is_paused:
-            waits = f" Paused; `sealift resume {report.run}` lets it go on."
-        listing = "" if report.listed else ", the listing goes on"
-        tags = f"{done:,} of {_tags(report)} done{_bracket(listed_states(states))}"
-        return f"Under way: {tags}{listing}.{waits}"
+        return _not_ended(report, states)
     if not report.tags:
         return f"Nothing to do: no tag of {report.source} was selected."
     if set(states) == {"current"}:
@@ -108,6 +102,19 @@ def closing_line(report: RunReport) -> str:
     several = f"{listed_states(states)} of {_tags(report)}"
     counts = several if len(states) > 1 else f"{_single(states)}{_in_repositories(report)}"
     return f"{word} in {took}: {counts}{'; ' + bytes_text if bytes_text else ''}."
+
+
+def _not_ended(report: RunReport, states: dict[str, int]) -> str:
+    if report.state == "planned":
+        begins = f"`sealift backfill --resume {report.run}` begins it"
+        return f"Planned: {_tags(report)}, nothing of it is begun; {begins}."
+    done = sum(states.values())
+    waits = f" Waiting{until(report)}, because {report.waits}." if report.waits else ""
+    if report.is_paused:
+        waits = f" Paused; `sealift resume {report.run}` lets it go on."
+    listing = "" if report.listed else ", the listing goes on"
+    tags = f"{done:,} of {_tags(report)} done{_bracket(listed_states(states))}"
+    return f"Under way: {tags}{listing}.{waits}"
 
 
 def _remedy(report: RunReport, rows: list[Row]) -> str:

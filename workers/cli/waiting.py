@@ -70,10 +70,11 @@ class Look:
 def _tell_waits(engine: Engine, reports: Sequence[RunReport], told: set[str]) -> None:
     """Say what a run waits out, once: a registry that is away, or a name that is mistyped."""
     for report in reports:
-        if report.is_paused and report.run not in told:
+        if report.rests and report.run not in told:
             told.add(report.run)
             resume = f"`sealift resume {report.run}` lets it go on, Ctrl-C leaves"
-            engine.session.console.say(f"{report.mirror}: paused; {resume}")
+            word = "paused" if report.is_paused else "only planned"
+            engine.session.console.say(f"{report.mirror}: {word}; {resume}")
         if report.waits and report.waits not in told:
             told.add(report.waits)
             waiting = f"{report.mirror}: waiting{until(report)}, because {report.waits}"

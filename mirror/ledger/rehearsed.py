@@ -1,0 +1,209 @@
+"""A ledger to rehearse on: what is written stays apart and is gone afterwards, what is known is known.
+
+It lies beside the fleet's ledger, on the same server, under a prefix of its own. What the engine asks about
+content (what was seen where, who has claimed a tag) is answered by both together; manifests that are read
+go into the fleet's cache, so that the run does not read them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from mirror.ledger import Ledger
+from mirror.ledger.batches import Batches
+from mirror.ledger.content import Content, Hold, Sight
+from mirror.ledger.keys import Client, Keys
+from mirror.ledger.leases import Lease
+from mirror.ledger.proofs import Proofs
+from mirror.ledger.sources import Listed, Sources
+from mirror.ledger.turns import Turns
+from registry.manifest import Manifest
+
+LONGEST_S = 86400
+"""After so long what a rehearsal that was killed has left is gone."""
+PORTION = 1000
+
+
+class Scratch:
+    """Room for the ledgers of one plan, beside ``known`` on its server and below ``prefix``."""
+
+    def __init__(self, client: Client, prefix: str, known: Ledger) -> None:
+        self._redis, self._prefix, self._known = client, prefix, known
+        self._made = 0
+
+    def ledger(self, kept: Callable[[], None] = lambda: None) -> RehearsalLedger:
+        """A new one; ``kept`` as it has it."""
+        self._made += 1
+        return RehearsalLedger(self._redis, f"{self._prefix}{self._made}:", self._known, kept)
+
+    def erase(self) -> None:
+        """Leave nothing of any of them on the server."""
+        names: list[bytes] = []
+        for name in self._redis.scan_iter(match=f"{_literal(self._prefix)}*", count=PORTION):
+            names.append(name)
+            if len(names) == PORTION:
+                self._redis.unlink(*names)
+                names = []
+        if names:
+            self._redis.unlink(*names)
+
+
+class RehearsalLedger(Ledger):
+    """One rehearsal's own ledger, below the ``prefix`` of its fleet and beside ``known``."""
+
+    def __init__(
+        self, client: Client, prefix: str, known: Ledger, kept: Callable[[], None] = lambda: None
+    ) -> None:
+        """``kept`` is told, in the thread that read it, of each manifest that went into the fleet's cache."""
+        super().__init__(client, prefix)
+        self._prefix, self._known_ledger = prefix, known
+        self._listing: Ledger = known
+        self.content = RehearsedContent(client, self.keys, known.content, kept)
+        self.batches = _RehearsedBatches(client, self.keys, known.batches)
+        self.proofs = _RehearsedProofs(client, self.keys, known.proofs)
+        self.sources = self._sources = _RehearsedSources(client, self.keys, known.sources)
+        self.turns = Turns(client, self.keys, self.content.leases)
+
+    def take_up(self, listing: Ledger, run: str) -> None:
+        """Have a run of the same id, with the same terms and no batch; it was listed in ``listing``."""
+        self._listing, self._sources.listing = listing, listing.sources
+        row = listing._redis.hgetall(listing.keys.run(run))  # noqa: SLF001 - another Ledger
+        own = {**row, b"state": b"open", b"listed": b"0"}
+        self._redis.hset(self.keys.run(run), mapping=own)
+        self._redis.expire(self.keys.run(run), LONGEST_S)
+
+    def borrow(self, batch: str) -> None:
+        """Have a copy of a batch that waits in the listing's ledger, opened."""
+        row = self._listing._redis.hgetall(self._listing.keys.batch(batch))  # noqa: SLF001 - another Ledger
+        key = self.keys.batch(batch)
+        self._redis.hset(key, mapping={**row, b"state": b"resolving"})
+        self._redis.expire(key, LONGEST_S)
+
+    def give_back(self, batch: str) -> None:
+        """Forget the copy."""
+        keys = self.keys
+        self._redis.unlink(
+            *(key(batch) for key in (keys.batch, keys.ended, keys.tags, keys.outcomes, keys.associates))
+        )
+
+    def note_withheld(self, host: str, digest: str) -> None:
+        """A manifest that the run would read and the rehearsal has not."""
+        self._redis.sadd(self._withheld(host), digest)
+        self._redis.expire(self._withheld(host), LONGEST_S)
+
+    def withheld(self, host: str) -> int:
+        """How many manifests those are, each once."""
+        return int(self._redis.scard(self._withheld(host)))
+
+    def _withheld(self, host: str) -> str:
+        return f"{self._prefix}withheld:{host}"
+
+    # -- what the fleet's ledger knows as well ------------------------------------------------------
+
+    def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
+        generation, now, new = super().begin_question(targets, tags)
+        return generation, now, self._known_ledger.batches.unclaimed(targets, new)
+
+    def confirm(self) -> None:
+        """Nothing here is promised to anybody."""
+
+
+class RehearsedContent(Content):
+    """What both ledgers know about content; leases are the rehearsal's own."""
+
+    def __init__(self, client: Client, keys: Keys, known: Content, kept: Callable[[], None]) -> None:
+        super().__init__(client, keys)
+        self._known, self._kept = known, kept
+
+    def manifest(self, digest: str) -> Manifest | None:
+        return self._known.manifest(digest)
+
+    def begin_reading(self, digest: str) -> Lease | Manifest | None:
+        taken = super().begin_reading(digest)
+        found = self.manifest(digest) if isinstance(taken, Lease) else None
+        if found is None or not isinstance(taken, Lease):
+            return taken
+        self.leases.release(taken)
+        return found
+
+    def end_reading(self, lease: Lease, manifest: Manifest) -> None:
+        self._known.keep_manifest(manifest)
+        self.leases.release(lease)
+        self._kept()
+
+    def keep_manifests(self, manifests: Sequence[Manifest], on: Client | None = None) -> None:  # noqa: ARG002 - another server may be meant
+        self._known.keep_manifests(manifests)
+
+    def begin_copy(
+        self, source: str, digest: str, hosts: Sequence[str]
+    ) -> tuple[Lease, tuple[str, str] | None] | None:
+        begun = super().begin_copy(source, digest, hosts)
+        if begun is None:
+            return None
+        places = [place for place in (begun[1], self._known.holder(digest, hosts)) if place]
+        return begun[0], min(places, key=lambda place: hosts.index(place[0]), default=None)
+
+    def seen(self, host: str, repository: str, digests: Sequence[str]) -> set[str]:
+        return super().seen(host, repository, digests) | self._known.seen(host, repository, digests)
+
+    def sight(self, host: str, repository: str, digest: str) -> Sight:
+        own = super().sight(host, repository, digest)
+        return _together(own, self._known.sight(host, repository, digest), repository)
+
+    def hold(self, digest: str, wanted: Sequence[tuple[str, str, str]]) -> list[Hold] | str:
+        held = super().hold(digest, wanted)
+        for one in held if isinstance(held, list) else ():
+            known = self._known.sight(one.host, one.repository, digest)
+            one.sight = _together(one.sight, known, one.repository)
+        return held
+
+
+class _RehearsedSources(Sources):
+    """What another ledger's listing has shown."""
+
+    def __init__(self, client: Client, keys: Keys, known: Sources) -> None:
+        super().__init__(client, keys)
+        self.listing = self._known = known
+
+    def digest_tags(self, run: str, repository: str, names: Sequence[str]) -> Listed:
+        own, known = super().digest_tags(run, repository, names), self._known.digest_tags(run, repository, ())
+        tags = self.listing.digest_tags(run, repository, names).tags if own.tags is None else own.tags
+        return Listed(tags, own.has_referrers or known.has_referrers)
+
+
+class _RehearsedProofs(Proofs):
+    def __init__(self, client: Client, keys: Keys, known: Proofs) -> None:
+        super().__init__(client, keys)
+        self._known = known
+
+    def known(self, repository: str, wanted: Mapping[str, str], since: float) -> set[str]:
+        return super().known(repository, wanted, since) | self._known.known(repository, wanted, since)
+
+
+class _RehearsedBatches(Batches):
+    def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
+        super().__init__(client, keys)
+        self._known = known
+
+    def has_claims(self, repository: str) -> bool:
+        return super().has_claims(repository) or self._known.has_claims(repository)
+
+
+def _together(own: Sight, known: Sight, repository: str) -> Sight:
+    """The rehearsal's own word is the later one. Sessions that workers have left are not taken up here."""
+    last = own if own.holder or own.was_here else known
+    is_present = own.is_present or known.is_present
+    return replace(
+        last,
+        is_present=is_present,
+        holder=None if is_present or last.holder == repository else last.holder,
+        was_here=is_present or last.was_here,
+        session=None,
+        takes_pieces=own.takes_pieces and known.takes_pieces,
+    )
+
+
+def _literal(text: str) -> str:
+    """As a pattern of SCAN that means itself."""
+    return "".join(f"\\{mark}" if mark in "*?[]\\" else mark for mark in text)
