@@ -93,9 +93,7 @@ def backfill(
     newest: options.Newest = None,
     platform: options.Platforms = None,
     resume: options.Resume = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it would do, as plan; --resume RUN begins it.")
-    ] = False,
+    dry_run: options.DryRun = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = None,
     all_rows: options.All = False,

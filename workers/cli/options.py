@@ -56,6 +56,9 @@ ListTo = Annotated[
     list[str] | None,
     typer.Option("--to", metavar="[REGION=]PREFIX/*", help="Where those of --from go, without a MIRROR."),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what it would do, as plan; --resume RUN begins it.")
+]
 Resume = Annotated[
     str | None, typer.Option("--resume", metavar="RUN", help="Go on with this run, paused or interrupted.")
 ]
