@@ -271,20 +271,20 @@ def _through(engine: Engine, batch: str, spec: MirrorSpec) -> None:
 
 
 def _planned(report: TagReport) -> PlannedTag:
-    targets = (_planned_target(report.digest, target) for target in report.targets)
+    targets = (_planned_target(report, target) for target in report.targets)
     return PlannedTag(report.tag, report.digest, tuple(targets), report.repository, report.rest)
 
 
-def _planned_target(digest: str | None, target: TargetReport) -> PlannedTarget:
-    state, reason = _state(digest, target)
+def _planned_target(report: TagReport, target: TargetReport) -> PlannedTarget:
+    state, reason = _state(report, target)
     return PlannedTarget(target.repository, target.region, state, target.previous, reason)
 
 
-def _state(digest: str | None, target: TargetReport) -> tuple[State, str]:
+def _state(report: TagReport, target: TargetReport) -> tuple[State, str]:
     if target.state in {"current", "updated"} or target.kind == Withheld.__name__:
-        if target.state == "current" or target.previous == digest:
+        if target.state == "current" or target.previous == report.digest:
             return "current", ""
         return ("move" if target.previous else "new"), ""
-    if digest is None and target.kind == "NotFound":
+    if report.tag and report.digest is None and target.kind == "NotFound":
         return "missing", "the source has no such tag"
     return "error", target.reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from mirror.ledger.keys import Client
 from mirror.ledger.sources import Entry
 from mirror.report import RunReport
 from mirror.spec import MirrorSpec, Target
+from registry.descriptor import OCI_LAYER, Descriptor, digest_of
 from registry.images import (
     Image,
     build_artifact,
@@ -25,6 +27,7 @@ from registry.images import (
     random_layer,
     signature_tag,
 )
+from registry.manifest import Manifest
 from registry.memory import MemoryRegistry, PullLimits
 from tests.support.engine import Drive, engine_on
 from tests.support.planning import asked_of, foretold, planning_on, read_from, written_to
@@ -166,7 +169,7 @@ def test_a_part_that_is_current_already_and_a_tag_that_has_moved(scene: Scene) -
     scene.forget()
     forecast = scene.plan(spec)
     for registry in scene.registries:
-        assert max(Counter(registry.requests).values()) == 1, "the plan asks nothing twice"
+        assert set(Counter(registry.requests).values()) <= {1}, "the plan asks nothing twice"
     report = scene.run(spec)
 
     assert report.states == {"current": 5, "updated": 7}
@@ -279,6 +282,23 @@ def test_two_targets_of_one_registry_share_what_is_sent(scene: Scene) -> None:
 
     scene.holds_what_was_planned(forecast)
     assert forecast.tally.mounts[f"{host}/b"] == 2 + 5 + 5
+
+
+def test_a_large_blob_is_sent_in_pieces_and_nothing_of_it_is_read_for_the_plan(scene: Scene) -> None:
+    app, mib = small(1), 2**20
+    large = Descriptor(OCI_LAYER, digest_of(b"nobody has it"), 300 * mib)
+    document = json.loads(app.manifest.content)
+    document["layers"].append(large.document())
+    scene.source.hold("app", app)
+    scene.source.plant("app", "1.0", Manifest.parse(json.dumps(document).encode(), app.manifest.media_type))
+
+    forecast = scene.plan(scene.spec(1))
+
+    asked = forecast.tally.requests[scene.targets[0].host]
+    assert asked["PATCH", "upload"] == 5
+    assert asked["POST", "upload"] == asked["PUT", "upload"] == 4 + 1
+    assert forecast.tally.read[scene.source.host] >= 300 * mib
+    assert forecast.counts == {"new": 1}
 
 
 def test_a_layout_folder_is_asked_nothing_and_written_to(scene: Scene, tmp_path: object) -> None:
@@ -410,7 +430,7 @@ def test_a_kept_plan_expires_and_makes_room_for_the_next_one(scene: Scene) -> No
 
     with scene.valkey.client() as client:
         names = keys(client)
-        assert not [name for name in names if first in name]
+        assert not [name for name in names if first in name and "digest-tags" not in name]
         assert len([name for name in names if f"batch:{second}" in name]) == 3
         assert all(client.ttl(name) > 0 for name in names if second in name)
         Ledger(client, "test:").begin_planned(second)
