@@ -180,7 +180,8 @@ def test_what_became_of_blobs_and_tags_reads_back(ledger: Ledger) -> None:
     _, batch = open_batch(ledger, "1.0")
     outcome = Outcome("landed", previous=digest_of(b"old"), moved=Moved(copied_bytes=3, copied_blobs=1))
     ledger.batches.record(batch, {("1.0", "eu.example/app"): outcome})
-    placed = {(digest_of(b"b"), "eu.example/app"): Placing("mounted")}
+    at_once = Placing("failed", "slow down", "Throttled", 0.0)
+    placed = {(digest_of(b"b"), "eu.example/app"): Placing("mounted"), (DIGEST, "eu.example/app"): at_once}
     other = {("1.0", "us.example/app"): Outcome("missing")}
     ledger.batches.settle(batch, "eu", "land", placed, other)
 
