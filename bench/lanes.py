@@ -30,7 +30,6 @@ from tests.support.waiting import until
 REGION = "us"
 POLL_S = 0.002
 FILL_TIMEOUT_S = 600.0
-LAYER_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +46,11 @@ def main(words: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder("sealift-bench-"))
         source, target = (stack.enter_context(Server(folder / name)) for name in ("source", "target"))
-        _fill(source.host, options.waiting, 2 * options.rounds)
+        _fill(source.host, 2 * options.waiting, 2 * options.rounds + 1, options.layer_mib * 2**20)
         settings = {
             **UNDISTURBED,
             "SEALIFT_BATCH_TAGS": "1",
-            "SEALIFT_WINDOW_BATCHES": str(options.waiting),
+            "SEALIFT_WINDOW_BATCHES": str(2 * options.waiting),
         }
         fleet = Fleet(made(folder / "fleet"), [REGION], settings, options.processes)
         stack.enter_context(fleet)
@@ -62,13 +61,13 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _measured(fleet: Fleet, source: str, target: str, options: argparse.Namespace) -> Iterator[str]:
-    rounds, numbers = options.rounds, iter(range(2 * options.rounds))
+    rounds, numbers = options.rounds, iter(range(2 * options.rounds + 1))
+    _release(fleet, source, target, next(numbers))  # the first one finds workers that have imported nothing
     yield "fleet   waiting batches  begun s (worst)  done s (worst)"
     idle = [_release(fleet, source, target, next(numbers)) for _ in range(rounds)]
     yield _row("idle", 0, idle)
     run = fleet.start_run(_spec(source, target, "backfill/app"), "backfill")
     until(lambda: fleet.ledger.run_report(run).listed, FILL_TIMEOUT_S, fleet.logs, interval_s=0.2)
-    until(lambda: _waiting(fleet) >= options.waiting // 2, FILL_TIMEOUT_S, fleet.logs, interval_s=0.2)
     waiting = _waiting(fleet)
     busy = [_release(fleet, source, target, next(numbers)) for _ in range(rounds)]
     yield _row("busy", waiting, busy)
@@ -110,11 +109,11 @@ def _spec(source: str, target: str, name: str) -> MirrorSpec:
     return MirrorSpec(name.replace("/", "-"), f"{source}/{name}", targets, referrers=False)
 
 
-def _fill(host: str, tags: int, releases: int) -> None:
-    image = build_image({}, layers=[random_layer(LAYER_BYTES, seed=1)])
+def _fill(host: str, tags: int, releases: int, layer_bytes: int) -> None:
+    image = build_image({}, layers=[random_layer(2**20, seed=1)])
     tagged = [Tagged("backfill/app", f"1.{number}", image) for number in range(tags)]
     for number in range(releases):
-        own = build_image({}, layers=[random_layer(LAYER_BYTES, seed=2 + number)])
+        own = build_image({}, layers=[random_layer(layer_bytes, seed=2 + number)])
         tagged.append(Tagged(f"release/app-{number}", "2.0", own))
     connections = Connections(lambda name: Endpoint(name, plain_http=True), ChainedCredentials(()))
     push_all(tagged, {one.repository: connections.open(f"{host}/{one.repository}") for one in tagged})
@@ -124,10 +123,11 @@ def _fill(host: str, tags: int, releases: int) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.lanes", description=__doc__)
     parser.add_argument(
-        "--waiting", type=int, default=10_000, help="batches of the backfill (default: 10000)"
+        "--waiting", type=int, default=10_000, help="batches, of twice as many (default: 10000)"
     )
     parser.add_argument("--rounds", type=int, default=5, help="release copies, each way (default: 5)")
     parser.add_argument("--processes", type=int, default=2, help="of the worker (default: 2)")
+    parser.add_argument("--layer-mib", type=int, default=16, help="of a release copy (default: 16)")
     return parser
 
 
