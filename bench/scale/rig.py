@@ -105,6 +105,12 @@ class Rig:
     def registries(self) -> list[Simulated]:
         return [self.source, *self.targets]
 
+    def check(self) -> None:
+        """Raise RuntimeError with its last words if a registry or a worker has ended."""
+        needed = [*(one.process for one in self.registries), *self.fleet.workers.values()]
+        if ended := next((process for process in needed if not process.running), None):
+            raise RuntimeError(ended.tail())
+
     def backfill(self, *words: str) -> list[str]:
         """Enqueue a backfill of everything (or what ``words`` say), as somebody types it; the runs' ids."""
         done = self.fleet.sealift("backfill", "--no-wait", "--json", *words)

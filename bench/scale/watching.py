@@ -53,9 +53,13 @@ class Watch:
         self.samples: list[Sample] = []
 
     def until(self, enough: Callable[[Sample], bool], timeout_s: float) -> Sample:
-        """Sample until a sample is ``enough``; raises TimeoutError with the fleet's last words."""
+        """Sample until a sample is ``enough``; raises TimeoutError with the fleet's last words.
+
+        RuntimeError as soon as a registry or a worker is gone: nothing would ever end.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
+            self._rig.check()
             sample = self.take()
             if enough(sample):
                 return sample
