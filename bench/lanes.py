@@ -66,8 +66,8 @@ def _measured(fleet: Fleet, source: str, target: str, options: argparse.Namespac
     yield "fleet   waiting batches  begun s (worst)  done s (worst)"
     idle = [_release(fleet, source, target, next(numbers)) for _ in range(rounds)]
     yield _row("idle", 0, idle)
-    run = fleet.start_run(_spec(source, target, "backfill/app"), "backfill")
-    until(lambda: fleet.ledger.run_report(run).listed, FILL_TIMEOUT_S, fleet.logs, interval_s=0.2)
+    fleet.start_run(_spec(source, target, "backfill/app"), "backfill")
+    until(lambda: _waiting(fleet) >= options.waiting, FILL_TIMEOUT_S, fleet.logs, interval_s=0.2)
     waiting = _waiting(fleet)
     busy = [_release(fleet, source, target, next(numbers)) for _ in range(rounds)]
     yield _row("busy", waiting, busy)
