@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,12 @@ from tests.support.valkey import ValkeyServer
 __all__ = ["pytest_make_collect_report", "pytest_runtest_makereport"]
 
 RegistryFactory = Callable[..., DockerRegistry]
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in its background deaf to SIGINT, and whatever that starts inherits it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

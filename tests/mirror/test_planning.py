@@ -512,6 +512,6 @@ def test_how_long_it_takes_is_what_runs_of_the_mirror_took_or_unknown(scene: Sce
     assert forecast.rate
     assert forecast.rate.tags_per_s == pytest.approx(2 / seconds)
     assert forecast.seconds
-    assert forecast.seconds >= seconds
+    assert forecast.seconds >= seconds * (1 - 1e-9)  # a float's worth: it comes from a rate
     scene.run(spec)
     assert scene.plan(spec).seconds == 0.0
