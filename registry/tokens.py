@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 Grants = Mapping[str, frozenset[str]]
 """Actions by resource, as ``repository:library/alpine`` -> pull, push."""
@@ -73,6 +74,7 @@ def covers(held: Grants, wanted: Grants) -> bool:
     return all(actions <= held.get(resource, frozenset()) for resource, actions in wanted.items())
 
 
+@lru_cache(maxsize=1024)
 def subject(scopes: tuple[str, ...]) -> str:
     """The repository that a request is about: of a mount's two the one that is written to."""
     asked = grants(scopes)
