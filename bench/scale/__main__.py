@@ -50,7 +50,7 @@ def _measured(options: argparse.Namespace) -> list[Outcome]:
 
 def _plan(options: argparse.Namespace, tags: int) -> Plan:
     repositories = options.repositories or max(1, tags // TAGS_PER_REPOSITORY)
-    size = Size(tags, repositories, options.tags_per_image)
+    size = Size(tags, repositories, options.tags_per_image, one_new_in=options.one_new_in)
     shape = Shape(size, options.targets, options.regions, options.processes)
     moved = repositories // 10
     images = moved * tags // repositories // options.tags_per_image
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tags", type=_numbers, default=SIZES, metavar="N,…", help="one measurement for each number")
     add("--repositories", type=int, help=f"unless said, one for {TAGS_PER_REPOSITORY} tags")
     add("--tags-per-image", type=int, default=2)
+    add("--one-new-in", type=int, default=1, help="targets hold all repositories but one in so many")
     add("--targets", type=int, default=3)
     add("--regions", type=int, default=1)
     add("--processes", type=int, default=4, help="of each region's worker")

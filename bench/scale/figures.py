@@ -66,7 +66,9 @@ def repeated(phase: Phase) -> dict[str, int]:
         "manifests read": beyond(source["reads"], 1),
         "configurations read": beyond(source["configs"], 1),
         "layers read": beyond(source["layers"], 1),
-        "looks at target tags": sum(beyond(one["looks"], usual(one["looks"])) for one in targets),
+        "looks at target tags": sum(
+            beyond(one[kind], usual(one[kind])) for one in targets for kind in ("looks", "looks_held")
+        ),
         "tags put": sum(one["again"].get("tag", 0) for one in targets),
         "manifests put": sum(one["again"].get("manifest", 0) for one in targets),
         "blobs put": sum(one["again"].get("blob", 0) for one in targets),

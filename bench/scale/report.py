@@ -25,15 +25,31 @@ Bar = tuple[Verdict, str, str]
 
 
 def markdown(outcomes: Sequence[Outcome]) -> str:
-    """Everything that is said of measurements: of the last one all, of the others how fast they were."""
-    *_, outcome = outcomes
-    parts = [_head(outcome), "", *_work(outcome), "", *_requests(outcome), "", *_memory(outcome), ""]
-    if len(outcomes) > 1:
-        parts += ["### By size", "", *_sizes(outcomes), ""]
-    rows = (f"| {verdict} | {asked} | {measured} |" for verdict, asked, measured in bars(outcome))
-    return "\n".join(
-        (*parts, "### What is asked", "", "| | what is asked | measured |", "|---|---|---|", *rows)
+    """Everything that is said of measurements: a part for each, and before them one beside the other."""
+    beside = ["### By size", "", *_sizes(outcomes), ""] if len(outcomes) > 1 else []
+    parts = (line for outcome in outcomes for line in ("", *_part(outcome)))
+    return "\n".join([*beside, *parts]).strip()
+
+
+def _part(outcome: Outcome) -> Iterator[str]:
+    yield from (
+        f"### {_title(outcome)}",
+        "",
+        _head(outcome),
+        "",
+        "| | what is asked | measured |",
+        "|---|---|---|",
     )
+    for verdict, asked, measured in bars(outcome):
+        yield f"| {verdict} | {asked} | {measured} |"
+    for table in (_work, _requests, _memory):
+        yield ""
+        yield from table(outcome)
+
+
+def _title(outcome: Outcome) -> str:
+    held = outcome.shape.size.one_new_in
+    return f"{outcome.tags:,} tags" + (f", one in {held} new" if held > 1 else "")
 
 
 def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
@@ -117,9 +133,10 @@ def _again_bars(outcome: Outcome) -> Iterator[Bar]:
 
 def _head(outcome: Outcome) -> str:
     shape, size = outcome.shape, outcome.shape.size
+    held = f", which hold all repositories but one in {size.one_new_in}" if size.one_new_in > 1 else ""
     return (
         f"{outcome.tags:,} tags in {size.repositories:,} repositories, {size.tags_per_image} tags an image, "
-        f"to {shape.targets} targets; regions: {shape.regions}, each with {shape.processes} processes; "
+        f"to {shape.targets} targets{held}; regions: {shape.regions}, each with {shape.processes} processes; "
         f"{machine_terms()}."
     )
 
@@ -169,13 +186,13 @@ def _memory(outcome: Outcome) -> Iterator[str]:
 
 
 def _sizes(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    yield "| tags | repositories | copied/s | again/s | Redis: bytes a concluded tag | of all a tag | back |"
-    yield "|---:|---:|---:|---:|---:|---:|---:|"
+    yield "| | repositories | copied/s | again/s | Redis: bytes a concluded tag | of all a tag | back |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
     for one in outcomes:
         found = figures.named(one, "again")
         concluded = figures.bytes_of(one.kinds, figures.CONCLUDED) / one.tags
         cells = (
-            f"{one.tags:,}",
+            _title(one),
             f"{one.shape.size.repositories:,}",
             f"{figures.rate(figures.copies(one)):.0f}",
             f"{figures.rate(found[:1]):.0f}" if found else "",

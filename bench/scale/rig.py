@@ -18,7 +18,8 @@ from tests.support.ports import LOOPBACK, free_port, is_listening
 from tests.support.process import Process
 from tests.support.waiting import until
 
-START_TIMEOUT_S = 20.0
+FILL_TIMEOUT_S = 900.0
+"""Until a target holds what it is to hold from the start."""
 COMEBACK_TIMEOUT_S = 300.0
 """Reading a large append-only file."""
 SETTINGS = {"SEALIFT_STALL_S": "10", "SEALIFT_SWEEP_INTERVAL_S": "2", "SEALIFT_PRESENT_TTL_S": "300"}
@@ -40,13 +41,15 @@ class Shape:
 
 
 class Simulated:
-    """One simulated registry, started at once."""
+    """One simulated registry, started at once; :meth:`wait` returns when it answers."""
 
     def __init__(self, folder: Path, name: str, role: str, *words: str) -> None:
         self.port = free_port()
         argv = [sys.executable, "-m", "bench.scale.server", role, "--port", str(self.port), *words]
         self.process = Process(argv, folder / f"{name}.log", cwd=Path(__file__).parent.parent.parent)
-        until(lambda: is_listening(self.port), START_TIMEOUT_S, self.process.tail)
+
+    def wait(self) -> None:
+        until(lambda: is_listening(self.port), FILL_TIMEOUT_S, self.process.tail)
 
     @property
     def host(self) -> str:
@@ -91,8 +94,10 @@ class Rig:
         stack.callback(self.source.process.kill)
         self.targets: list[Simulated] = []
         for number in range(shape.targets):
-            self.targets.append(Simulated(folder, f"target-{number}", "target"))
+            self.targets.append(Simulated(folder, f"target-{number}", "target", *words[:2]))
             stack.callback(self.targets[-1].process.kill)
+        for simulated in self.registries:
+            simulated.wait()
         self.regions = [f"region-{number}" for number in range(shape.regions)]
         file = self._fleet_file(folder)
         settings = {**SETTINGS, "SEALIFT_FLEET_FILE": str(file), **shape.settings}

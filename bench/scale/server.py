@@ -31,7 +31,9 @@ def main(words: Sequence[str] | None = None) -> int:
         limits = PullLimits(NEVER_EMPTY, WINDOW_S, retry_after=True)
         serve = _source(Source(World(Size(**json.loads(options.size))), limits, options.page_size), limits)
     else:
-        serve = _target(Target(f"{LOOPBACK}:{options.port}"))
+        target = Target(f"{LOOPBACK}:{options.port}")
+        target.fill(World(Size(**json.loads(options.size))))
+        serve = _target(target)
     serve_forever(serve, options.port)
     return 0
 
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale.server", description=__doc__)
     parser.add_argument("role", choices=("source", "target"))
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--size", default="{}", help="what a source holds, as JSON")
+    parser.add_argument("--size", default="{}", help="what the source holds, as JSON")
     parser.add_argument("--page-size", type=int, default=1000, help="most names in a page of a list")
     return parser
 

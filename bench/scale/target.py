@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 from bench.scale.pages import digest_of_tags, frequencies, page, wanted
 from bench.scale.wire import PING, Answer, Asked, Served, refused
+from bench.scale.world import World
 from registry.descriptor import OCI_MANIFEST, is_digest
 
 PAGE_SIZE = 1000
@@ -29,12 +30,13 @@ _DICTIONARY = (
 
 
 class _Tags:
-    """One repository's tags: a digest and two counts each, side by side in flat arrays."""
+    """One repository's tags: a digest and a count of looks each, side by side in flat arrays."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, held: bool = False) -> None:
+        """``held``: from the start."""
+        self.held = held
         self.at: dict[str, int] = {}
         self.digests = bytearray()
-        self.puts = bytearray()
         self.looks = bytearray()
 
     def digest(self, tag: str) -> bytes | None:
@@ -51,12 +53,10 @@ class _Tags:
         at = self.at.setdefault(tag, len(self.at))
         if 32 * at == len(self.digests):
             self.digests += digest
-            self.puts.append(1)
             self.looks.append(0)
             return True
         changed = self.digests[32 * at : 32 * at + 32] != digest
         self.digests[32 * at : 32 * at + 32] = digest
-        self.puts[at] = min(255, self.puts[at] + 1)
         return changed
 
 
@@ -81,6 +81,27 @@ class Target:
         self._sessions: dict[str, str] = {}
         self._session_numbers = count(1)
 
+    def fill(self, world: World) -> None:
+        """Hold what is not new in ``world``, as if it had been pushed before anybody counted."""
+        for number in range(world.size.repositories):
+            if not world.is_new(number):
+                self._fill(world, number)
+
+    def _fill(self, world: World, number: int) -> None:
+        repository = world.repository(number)
+        tags = self._repositories[repository] = _Tags(held=True)
+        for tag in range(world.tags_in(number)):
+            image = world.image(number, world.image_number(tag))
+            key = self._key(repository, image.digest)
+            tags.put(world.tag(tag), key[4:])
+            if key in self._manifests:
+                continue
+            self._manifests[key] = _packed(image.manifest)
+            for blob in image.blobs:
+                blob_key = self._key(repository, blob.digest)
+                self._blobs.add(blob_key)
+                self._contents.setdefault(blob_key[4:], blob.content)
+
     def serve(self, asked: Asked) -> Answer:
         kind, answer = self._route(asked)
         self.served.note(asked.method, kind, answer.status)
@@ -95,8 +116,8 @@ class Target:
             "manifests": len(self._manifests),
             "blobs": len(self._blobs),
             "sessions": len(self._sessions),
-            "puts": frequencies(one.puts for one in tags),
-            "looks": frequencies(one.looks for one in tags),
+            "looks": frequencies(one.looks for one in tags if not one.held),
+            "looks_held": frequencies(one.looks for one in tags if one.held),
         }
 
     def digest(self) -> str:

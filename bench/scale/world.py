@@ -49,6 +49,8 @@ class Size:
     images_per_middle_layer: int = 16
     bases: int = 40
     layer_bytes: int = 160
+    one_new_in: int = 1
+    """Targets hold all repositories but one in so many from the start."""
     seed: int = 0
     """Worlds with different seeds have no content in common."""
 
@@ -108,6 +110,10 @@ class World:
         first = _first_true(total, lambda number: self.repository(number) > last)
         names = [self.repository(number) for number in range(first, min(first + count, total))]
         return names, first + count < total
+
+    def is_new(self, repository: int) -> bool:
+        """Whether no target holds it from the start."""
+        return repository % self.size.one_new_in == 0
 
     # -- content -----------------------------------------------------------------------------------
 
