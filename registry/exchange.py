@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Literal, Protocol
 
 import httpx
@@ -34,7 +34,6 @@ MAX_CHALLENGES = 2
 USER_AGENT = "sealift"
 _FINAL = frozenset({403, 404, 429})
 """Answers to a HEAD that a GET need not be tried after."""
-_about = lru_cache(maxsize=4096)(subject)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -214,7 +213,7 @@ class Registry:
         return sent, response
 
     def _asking_for(self, call: Call) -> Asking:
-        repository = _about(call.scopes)
+        repository = subject(call.scopes)
         return Asking(self.host, self.account, repository, call.what, call.method, call.kind, call.gives_way)
 
     def _send(self, call: Call, url: httpx.URL, authorization: str | None) -> httpx.Response:

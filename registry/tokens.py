@@ -74,7 +74,7 @@ def covers(held: Grants, wanted: Grants) -> bool:
     return all(actions <= held.get(resource, frozenset()) for resource, actions in wanted.items())
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def subject(scopes: tuple[str, ...]) -> str:
     """The repository that a request is about: of a mount's two the one that is written to."""
     asked = grants(scopes)
