@@ -6,6 +6,7 @@ here is a process of its own in every other respect: a session, a log, an enviro
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -87,7 +88,9 @@ class Forked:
     def kill(self) -> None:
         """It and its children, at once."""
         if self.running or _is_group(self.pid):
-            os.killpg(self.pid, signal.SIGKILL)
+            for end in (os.killpg, os.kill):  # just forked, it may not lead a group yet
+                with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                    end(self.pid, signal.SIGKILL)
         until(lambda: not self.running, 10, self.tail, interval_s=0.002)
 
     def text(self) -> str:
