@@ -49,7 +49,7 @@ SETTINGS = {
     "SEALIFT_BATCH_TAGS": "5",
     "SEALIFT_WINDOW_BATCHES": "3",
     "SEALIFT_COPY_THREADS": "3",
-    "SEALIFT_HAUL_MIB": "1",
+    "SEALIFT_HAUL_MIB": "4",
     "SEALIFT_TEE_KIB": "256",
 }
 """Impatient, so that minutes hold what days hold elsewhere; small, so that every path is walked."""

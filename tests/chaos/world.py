@@ -11,6 +11,7 @@ from typing import Self
 
 from mirror.spec import MirrorSpec, Target
 from registry.images import LINUX_ARM64, Blob, Image, Index, build_image, build_index, random_layer
+from registry.repository import BLOCK
 from tests.chaos.proxy import Fabric, Proxy
 from tests.support.fleet import made
 from tests.support.pushing import push
@@ -23,7 +24,7 @@ FAR = "west"
 TAGS_IN_A_REPOSITORY = 15
 OFTEN = 0.85
 OWN_LARGE = 0.2
-"""The share of images with a layer of their own that is sent in several blocks."""
+"""The share of images with a layer of their own that is sent in several blocks, and not hauled."""
 KIB, MIB = 2**10, 2**20
 
 
@@ -111,7 +112,7 @@ class World:
     def _image(self, text: str) -> Image | Index:
         layers = self._random.sample(self.layers, self._random.randint(0, 3))
         if self._random.random() < OWN_LARGE:
-            size = self._random.randint(600 * KIB, 900 * KIB)
+            size = self._random.randint(2 * BLOCK, 3 * BLOCK)
             layers.append(random_layer(size, seed=self._random.getrandbits(32)))
         image = build_image({"etc/motd": text.encode()}, layers=layers)
         if self._random.random() < 0.15:
@@ -124,5 +125,5 @@ def _shared_layers() -> list[Blob]:
     """A few KiB mostly, some large enough to be read once for several targets, two to be hauled."""
     small = [random_layer((number + 1) * 3 * KIB, seed=number) for number in range(8)]
     medium = [random_layer(400 * KIB + number, seed=100 + number) for number in range(2)]
-    large = [random_layer(MIB + 300 * KIB * (number + 1), seed=200 + number) for number in range(2)]
+    large = [random_layer(4 * MIB + 300 * KIB * (number + 1), seed=200 + number) for number in range(2)]
     return [*small, *medium, *large]
