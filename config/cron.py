@@ -1,7 +1,11 @@
-"""Five-field cron expressions, checked where they are read: the subset that cron and Celery agree on."""
+"""Five-field cron expressions in UTC: checked where they are read, and when their slots are.
+
+cronsim knows when, as Debian's cron does; it is imported late, since most commands ask for no slot.
+"""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 
@@ -28,7 +32,7 @@ def check_cron(text: str) -> str:
     """Return ``text`` with single spaces; ValueError names the field and what it may hold.
 
     Fields hold ``*``, numbers, names (``jan``, ``mon``), ranges and steps (``*/15``, ``9-17/2``), joined
-    by commas. Sunday is 0, not 7.
+    by commas. Sunday is 0, not 7. Where day of month and day of week both say something, either will do.
     """
     parts = text.lower().split()
     if len(parts) != len(_FIELDS):
@@ -36,9 +40,36 @@ def check_cron(text: str) -> str:
             f"{text!r} has {len(parts)} fields; write five: minute hour day-of-month month day-of-week"
         )
     _, _, days, months, _ = [_values(part, field) for part, field in zip(parts, _FIELDS, strict=True)]
-    if not any(min(days) <= _MONTH_DAYS[month - 1] for month in months):
+    needs_day = parts[2].startswith("*") or parts[4].startswith("*")  # else a day of the week will do
+    if needs_day and not any(min(days) <= _MONTH_DAYS[month - 1] for month in months):
         raise ValueError(f"{text!r} never comes: no such month has a day {min(days)}; choose another day")
     return " ".join(parts)
+
+
+def next_slot(cron: str, after_s: float) -> int:
+    """The first slot of a checked expression after that Unix time."""
+    return _first(cron, after_s, reverse=False)
+
+
+def last_slot(cron: str, at_s: float) -> int:
+    """Its last slot at that Unix time or before."""
+    return _first(cron, int(at_s) + 1, reverse=True)
+
+
+def slots_between(cron: str, after_s: int, before_s: int, most: int) -> list[int]:
+    """Its slots between the two, neither included, the first ``most`` of them."""
+    slots: list[int] = []
+    slot = next_slot(cron, after_s)
+    while slot < before_s and len(slots) < most:
+        slots.append(slot)
+        slot = next_slot(cron, slot)
+    return slots
+
+
+def _first(cron: str, from_s: float, *, reverse: bool) -> int:
+    from cronsim import CronSim
+
+    return int(next(CronSim(cron, datetime.fromtimestamp(from_s, UTC), reverse)).timestamp())
 
 
 def _values(text: str, field: _Field) -> set[int]:

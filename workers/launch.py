@@ -50,14 +50,12 @@ def worker(arguments: list[str]) -> int:
 
 
 def beat(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="sealift beat")
-    parser.add_argument("--schedule", required=True)
-    options = parser.parse_args(arguments)
+    argparse.ArgumentParser(prog="sealift beat").parse_args(arguments)
 
     from config.settings import Settings
     from workers.app import app
 
-    app.Beat(schedule=options.schedule, loglevel=Settings().log_level).run()
+    app.Beat(loglevel=Settings().log_level, quiet=True).run()  # until the process is stopped
     return 0
 
 

@@ -41,9 +41,9 @@ def worker_environment(region: str, heartbeat: Path | None = None) -> dict[str, 
     return {**environment, "SEALIFT_HEARTBEAT_FILE": str(heartbeat)} if heartbeat else environment
 
 
-def beat(schedule: Path) -> list[str]:
-    """The scheduler; ``schedule`` is the file in which it remembers what ran when."""
-    return python("workers.launch", "beat", "--schedule", str(schedule))
+def beat() -> list[str]:
+    """The scheduler; of several one sends."""
+    return python("workers.launch", "beat")
 
 
 def flower(port: int) -> list[str]:

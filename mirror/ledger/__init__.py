@@ -24,6 +24,7 @@ from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
+from mirror.ledger.schedules import Schedules
 from mirror.ledger.sources import Sources, Staged
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import UnknownRun, View
@@ -73,6 +74,7 @@ class Ledger:
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.proofs = Proofs(client, self.keys)
+        self.schedules = Schedules(client, self.keys, self.beginnings)
         self.sources = Sources(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
@@ -352,6 +354,10 @@ class Ledger:
         """Regions with a worker that was heard of in the last minute."""
         members = self._redis.zrangebyscore(self.keys.workers, time.time() - HEARTBEAT_S, "+inf")
         return {member.decode().partition("\n")[0] for member in members}
+
+    def beat_seen_s(self) -> float | None:
+        """When a beat last was the one that sends, in Unix time; None: never."""
+        return self.schedules.beat_seen_s()
 
     # -- reports -----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from typing import Any, NamedTuple
 
 from mirror.ledger import scripts
 from mirror.ledger.keys import Client, Keys
@@ -25,6 +26,14 @@ KEEP_PLAN_S = 7 * 86400
 PORTION = 1000
 _EPOCH = 1_700_000_000
 _PLANNED = "planned"
+
+
+class Proposal(NamedTuple):
+    """A run that is about to be created: its id, and the keys and words of CREATE_RUN."""
+
+    run: str
+    keys: list[str]
+    words: list[Any]
 
 
 class Beginnings:
@@ -101,9 +110,23 @@ class Beginnings:
         terms = json.dumps([spec.document(), lane], sort_keys=True)
         return self._keys.alike(sha256(terms.encode()).hexdigest())
 
+    def propose(self, spec: MirrorSpec, lane: Lane, *, joins: bool) -> Proposal:
+        """What an open run takes, for a script that has CREATE_RUN in it; ``joins``: as create_or_join."""
+        return self._proposal(spec, lane, "open", None, [self._alike(spec, lane)] if joins else ())
+
     def _created(
         self, spec: MirrorSpec, lane: Lane, state: str, staged: Staged | None, alike: Sequence[str]
     ) -> tuple[str, bool]:
+        while True:  # an id that another run of this second has is drawn again
+            proposal = self._proposal(spec, lane, state, staged, alike)
+            answer: bytes | None = self._create(proposal.keys, proposal.words)
+            if answer is not None:
+                begun = answer.decode()
+                return begun, begun == proposal.run
+
+    def _proposal(
+        self, spec: MirrorSpec, lane: Lane, state: str, staged: Staged | None, alike: Sequence[str]
+    ) -> Proposal:
         fields = {
             "spec": json.dumps(spec.document()),
             "lane": lane,
@@ -112,12 +135,8 @@ class Beginnings:
             "state": state,
         }
         flat = [part for pair in fields.items() for part in pair]
-        while True:  # an id that another run of this second has is drawn again
-            run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
-            lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]
-            keys = [self._keys.run(run), self._keys.runs, self._keys.open, *lists, *alike]
-            words = [run, self._keys.run_root, KEEP_S, KEEP_PLAN_S if state == _PLANNED else 0, *flat]
-            answer: bytes | None = self._create(keys, words)
-            if answer is not None:
-                begun = answer.decode()
-                return begun, begun == run
+        run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
+        lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]
+        keys = [self._keys.run(run), self._keys.runs, self._keys.open, *lists, *alike]
+        words = [run, self._keys.run_root, KEEP_S, KEEP_PLAN_S if state == _PLANNED else 0, *flat]
+        return Proposal(run, keys, words)

@@ -21,6 +21,8 @@ class Keys:
         self.workers = f"{self.root}workers"
         self.known = f"{self.root}known"
         self.budgets = f"{self.root}budgets"
+        self.beat = f"{self.root}beat"
+        self.beat_seen = f"{self.root}beat-seen"
 
     @property
     def run_root(self) -> str:
@@ -128,3 +130,9 @@ class Keys:
 
     def pauses(self, host: str, account: str) -> str:
         return f"{self.root}pauses:{host}:{account}"
+
+    def schedule(self, mirror: str) -> str:
+        return f"{self.root}schedule:{mirror}"
+
+    def misses(self, mirror: str) -> str:
+        return f"{self.root}misses:{mirror}"

@@ -93,8 +93,7 @@ class Leases:
         return lease, values
 
     def _new(self, place: str, what: str) -> Lease:
-        token = f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
-        return Lease(place, what, token, time.monotonic() + self._longest_s)
+        return Lease(place, what, new_token(), time.monotonic() + self._longest_s)
 
     def _hold(self, leases: Sequence[Lease]) -> None:
         with self._lock:
@@ -110,10 +109,7 @@ class Leases:
         """Take the lease from a process of this machine that is dead: nobody need wait for it to lapse."""
         key = self._keys.lease(place, what)
         token = (self._redis.get(key) or b"").decode()
-        host, _, rest = token.rpartition(" ")[0].rpartition(" ")
-        if host != _HOST or not rest.isdigit() or _is_alive(int(rest)):
-            return False
-        return bool(self._release([key], [token]))
+        return is_orphaned(token) and bool(self._release([key], [token]))
 
     def release(self, lease: Lease) -> None:
         """Give it up; one that was lost meanwhile stays with whoever has it.
@@ -166,6 +162,17 @@ class Leases:
                 # Redis away: the lease may lapse, which costs a second copy at worst.
                 with contextlib.suppress(Exception):
                     self._renew([self._keys.lease(lease.place, lease.what)], [lease.token, _ms(LEASE_S)])
+
+
+def new_token() -> str:
+    """A secret that names this machine and process."""
+    return f"{_HOST} {os.getpid()} {secrets.token_hex(8)}"
+
+
+def is_orphaned(token: str) -> bool:
+    """Whether the token is of a process of this machine that is dead."""
+    host, _, pid = token.rpartition(" ")[0].rpartition(" ")
+    return host == _HOST and pid.isdigit() and not _is_alive(int(pid))
 
 
 def _is_alive(pid: int) -> bool:

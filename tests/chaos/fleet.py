@@ -158,7 +158,7 @@ class ChaosFleet:
 
     def __enter__(self) -> Self:
         self.nursery = Nursery(self.folder, {**self._env, "REMAP_SIGTERM": "SIGQUIT"})
-        self.kept["beat"] = Kept(lambda: self._process("beat", processes.beat(self.folder / "schedule")))
+        self.kept["beat"] = Kept(lambda: self._process("beat", processes.beat()))
         for region in self.regions:
             self.kept[region] = Kept(partial(self._worker, region), self._heartbeat(region))
         for region in self.regions:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
-import pytest
-from celery.schedules import crontab
+from datetime import UTC, datetime, timedelta
 
-from config.cron import check_cron
+import pytest
+from cronsim import CronSim
+
+from config.cron import check_cron, last_slot, next_slot, slots_between
 
 GOOD = [
     "*/15 * * * *",
@@ -16,10 +18,43 @@ GOOD = [
 
 
 @pytest.mark.parametrize("text", GOOD)
-def test_what_we_accept_celery_accepts(text: str) -> None:
-    minute, hour, day, month, weekday = check_cron(text).split(" ")
+def test_what_is_accepted_has_a_slot(text: str) -> None:
+    now = datetime(2026, 11, 27, 12, 30, 15, tzinfo=UTC)
 
-    crontab(minute=minute, hour=hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
+    assert next(CronSim(check_cron(text), now)) > now
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(f"{text}+00:00").timestamp()
+
+
+def test_slots_are_on_the_minute_in_utc() -> None:
+    assert next_slot("*/15 * * * *", at("2026-11-27T12:14:59.5")) == at("2026-11-27T12:15")
+    assert next_slot("*/15 * * * *", at("2026-11-27T12:15")) == at("2026-11-27T12:30")
+    assert last_slot("*/15 * * * *", at("2026-11-27T12:15")) == at("2026-11-27T12:15")
+    assert last_slot("*/15 * * * *", at("2026-11-27T12:15:00.5")) == at("2026-11-27T12:15")
+    assert last_slot("*/15 * * * *", at("2026-11-27T12:14:59.9")) == at("2026-11-27T12:00")
+
+
+def test_a_slot_that_is_far_away_is_found() -> None:
+    assert last_slot("0 0 29 2 *", at("2026-11-27T12:00")) == at("2024-02-29T00:00")
+    assert next_slot("0 0 29 2 *", at("2026-11-27T12:00")) == at("2028-02-29T00:00")
+
+
+def test_a_day_of_the_month_or_of_the_week_will_do_as_in_cron() -> None:
+    friday_13th, friday_20th = at("2026-11-13T00:00"), at("2026-11-20T00:00")
+
+    assert next_slot("0 0 13 * fri", friday_13th) == friday_20th
+    assert next_slot(check_cron("0 0 30 feb fri"), at("2026-02-01T00:00")) == at("2026-02-06T00:00")
+
+
+def test_slots_between_two_leave_both_out_and_are_bounded() -> None:
+    first, last = int(at("2026-11-27T12:00")), int(at("2026-11-27T12:05"))
+    minute = int(timedelta(minutes=1).total_seconds())
+
+    assert slots_between("* * * * *", first, last, 100) == list(range(first + minute, last, minute))
+    assert len(slots_between("* * * * *", first, first + 86400, 100)) == 100
+    assert slots_between("* * * * *", first, first + minute, 100) == []
 
 
 def test_spaces_and_case_do_not_matter() -> None:

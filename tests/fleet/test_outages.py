@@ -63,10 +63,7 @@ class Station:
         return worker_child("eu", 1, log, {**self.fleet._env, "SEALIFT_STALL_S": "5"})
 
     def start(self, child: Child) -> None:
-        schedule = self.fleet.folder / "schedule"
-        beat = Child(
-            "beat", tuple(processes.beat(schedule)), child.log.with_name("beat.log"), self.fleet._env
-        )
+        beat = Child("beat", tuple(processes.beat()), child.log.with_name("beat.log"), self.fleet._env)
         self.keeper.start(child, beat)
         until(lambda: self.fleet.ledger.live_regions() == {"eu"}, 60, self.logs)
 

@@ -75,7 +75,7 @@ class Fleet:
 
     def start_all(self) -> None:
         """Scheduler and workers; returns once these take messages."""
-        self._process("beat", processes.beat(self.folder / "beat-schedule"))
+        self._process("beat", processes.beat())
         for region in self.regions:
             self.start(region)
         self.await_ready(self.regions)

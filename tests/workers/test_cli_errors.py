@@ -51,6 +51,7 @@ def own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         ("status 5b14", 2, "no run '5b14'"),
         ("watch 5b14", 2, "no run '5b14'"),
         ("worker --region eu", 3, "set SEALIFT_REDIS_URL"),
+        ("beat", 3, "beat needs the Redis of its fleet: set SEALIFT_REDIS_URL"),
         ("worker --region control", 2, "Sealift's own queue"),
     ],
 )

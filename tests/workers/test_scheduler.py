@@ -1,4 +1,4 @@
-"""Beat and the sweeper."""
+"""Beat: what it sends while it is the one that sends, and what it does otherwise."""
 
 from __future__ import annotations
 
@@ -8,31 +8,89 @@ from types import SimpleNamespace
 
 import pytest
 from celery import Celery
-from celery.beat import PersistentScheduler, ScheduleEntry
+from celery.beat import ScheduleEntry
+from celery.beat import Scheduler as CeleryScheduler
 from celery.schedules import schedule
 
+from config.settings import Settings
 from mirror.ledger import Ledger
+from mirror.ledger.schedules import LEAD_S
 from tests.support.valkey import ValkeyServer
 from workers import scheduler
 
 
 @pytest.fixture
-def ledger(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
+def heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SEALIFT_HEARTBEAT_FILE", str(tmp_path / "heartbeat"))
+    return tmp_path / "heartbeat"
+
+
+@pytest.fixture
+def ledger(valkey: ValkeyServer, heartbeat: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     with valkey.client() as client:
         ledger = Ledger(client, "test:")
-        monkeypatch.setattr(scheduler, "runtime", lambda: SimpleNamespace(ledger=ledger))
-        monkeypatch.setattr(PersistentScheduler, "apply_async", lambda *_, **__: "sent")
+        runtime = SimpleNamespace(ledger=ledger, settings=Settings())
+        monkeypatch.setattr(scheduler, "runtime", lambda: runtime)
+        monkeypatch.setattr(CeleryScheduler, "apply_async", lambda *_, **__: "sent")
+        monkeypatch.setattr(CeleryScheduler, "tick", lambda *_, **__: 1.5)
         yield ledger
 
 
-def test_no_sweep_is_sent_while_no_worker_lives(ledger: Ledger, tmp_path: Path) -> None:
-    app = Celery("test", set_as_current=False)
-    beat = scheduler.Scheduler(app, schedule_filename=str(tmp_path / "schedule"), lazy=True)
-    sweep = ScheduleEntry("sweep", scheduler.SWEEP, schedule=schedule(1), app=app)
-    other = ScheduleEntry("other", "sealift.other", schedule=schedule(1), app=app)
+@pytest.fixture
+def beat(ledger: Ledger) -> scheduler.Scheduler:
+    return scheduler.Scheduler(Celery("test", set_as_current=False), lazy=True)
+
+
+def test_no_sweep_is_sent_while_no_worker_lives(ledger: Ledger, beat: scheduler.Scheduler) -> None:
+    sweep = ScheduleEntry("sweep", scheduler.SWEEP, schedule=schedule(1), app=beat.app)
+    other = ScheduleEntry("other", "sealift.other", schedule=schedule(1), app=beat.app)
 
     assert beat.apply_async(sweep) is None
     assert beat.apply_async(other) == "sent"
 
     ledger.beat("eu", "worker")
     assert beat.apply_async(sweep) == "sent"
+
+
+def test_a_beat_beside_one_that_sends_stands_by(
+    valkey: ValkeyServer, beat: scheduler.Scheduler, heartbeat: Path
+) -> None:
+    with valkey.client() as client:
+        first = Ledger(client, "test:").schedules
+        assert first.lead()
+
+        assert beat.tick() == scheduler.STANDBY_S
+        assert heartbeat.read_text() == "ready\n"
+
+        first.step_down()
+        assert beat.tick() == 1.5
+
+
+def test_a_beat_that_is_stopped_makes_room_at_once(
+    valkey: ValkeyServer, ledger: Ledger, beat: scheduler.Scheduler
+) -> None:
+    assert beat.tick() == 1.5
+    with valkey.client() as client:
+        other = Ledger(client, "test:").schedules
+        assert other.lead() is None
+
+        beat.close()
+
+        assert other.lead()
+
+
+def test_a_beat_whose_redis_is_away_says_so_and_tries_again(
+    valkey: ValkeyServer, beat: scheduler.Scheduler, heartbeat: Path
+) -> None:
+    beat.tick()
+
+    valkey.kill()
+
+    assert beat.tick() == scheduler.RETRY_S
+    assert heartbeat.read_text() == "waiting\n"
+    beat.close()
+
+
+def test_another_beat_sends_within_half_a_minute() -> None:
+    assert LEAD_S + scheduler.STANDBY_S < 30
+    assert max(scheduler.STANDBY_S, scheduler.RETRY_S) < LEAD_S / 2

@@ -1,4 +1,4 @@
-"""``worker``, ``up`` and ``registry``: what stays until it is stopped."""
+"""``worker``, ``beat``, ``up`` and ``registry``: what stays until it is stopped."""
 
 from __future__ import annotations
 
@@ -48,11 +48,25 @@ def worker(
     session = Session.of(context)
     check_region(region)
     session.check_fleet()  # a region's workers need no other region's accounts
-    _need_broker(session)
+    _need_broker(session, "a worker")
     command = processes.worker(
         region, concurrency or session.settings.worker_processes or processes_per_worker(1)
     )
     os.execve(command[0], command, {**os.environ, **processes.worker_environment(region)})  # noqa: S606 -- ours
+
+
+def beat(context: typer.Context) -> Exit:
+    """Run the scheduler until it is stopped: mirrors' schedules, and the sweeper.
+
+    Run two of them, on two machines: one sends, and the other takes its place when it is gone.
+    """
+    from workers import processes
+
+    session = Session.of(context)
+    session.check_fleet()
+    _need_broker(session, "beat")
+    command = processes.beat()
+    os.execv(command[0], command)  # noqa: S606 -- ours
 
 
 def up(
@@ -120,14 +134,14 @@ def registry(
     return Exit.DONE
 
 
-def _need_broker(session: Session) -> None:
-    """A Redis for one worker: its own settings', else that of an ``up`` on the same state folder."""
+def _need_broker(session: Session, who: str) -> None:
+    """A Redis for one process: its own settings', else that of an ``up`` on the same state folder."""
     if session.is_external:
         return
     card = session.state.joinable()
     if card is None:
         raise Stop(
-            "a worker needs the Redis of its fleet: set SEALIFT_REDIS_URL, "
+            f"{who} needs the Redis of its fleet: set SEALIFT_REDIS_URL, "
             "or start `sealift up` in another shell",
             Exit.CONFIGURATION,
         )
@@ -162,11 +176,9 @@ def _helpers(session: Session, flower_port: int) -> list[Child]:
     from workers.server import standby_path
     from workers.supervisor import Child
 
-    schedule = session.state.path / "beat" / "schedule"
-    schedule.parent.mkdir(parents=True, exist_ok=True)
     standby = processes.standby(standby_path(session.state.path))
     helpers = [
-        Child("beat", tuple(processes.beat(schedule)), _log(session, "beat")),
+        Child("beat", tuple(processes.beat()), _log(session, "beat")),
         Child("standby", tuple(standby), _log(session, "standby")),
     ]
     if flower_port:
