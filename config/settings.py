@@ -103,3 +103,6 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="Least level that workers log."
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="How they log: for people, or one JSON object a line."
+    )

@@ -12,8 +12,10 @@ from typing import Literal
 
 from mirror.engine import Engine
 from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
+from mirror.ledger.values import tag_reports
 from mirror.report import FOLLOWS
 from mirror.spec import MirrorSpec, Target
+from mirror.telling import tell_failed, tell_wait
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
 """``wait``: not everything has come in; whoever comes last asks again. ``nothing``: it is decided."""
@@ -69,6 +71,7 @@ class _Batch:
         first = min(self.in_state("waiting", "ready").values(), key=lambda one: one.at, default=None)
         if first is not None and first.reason:
             self.engine.ledger.note_wait(self.id, first.reason, until)
+            tell_wait(self.id, first.reason, until)
         return Decision("parked" if self.engine.ledger.park(self.id, state, until) else "nothing")
 
     def conclude(self, state: Literal["landing", "flipping", "returning"]) -> Decision:
@@ -122,7 +125,10 @@ def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision])
 
 def _concluded(one: _Batch, state: BatchState) -> Decision:
     done = one.ledger.conclude(one.id, state, one.spec, one.view if one.is_as_read else None)
-    return Decision("concluded" if done else "nothing")
+    if not done:
+        return Decision("nothing")
+    tell_failed(one.id, one.spec.name, tag_reports(one.view.resolved, one.outcomes, one.spec))
+    return Decision("concluded")
 
 
 def _finalize(one: _Batch) -> Decision:

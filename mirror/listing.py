@@ -13,6 +13,7 @@ from mirror.engine import Engine
 from mirror.pages import portions
 from mirror.plan import cut
 from mirror.sources import enumerate_repositories
+from mirror.telling import tell_run_failed, tell_wait
 from mirror.waits import next_attempt
 from registry.errors import RegistryError
 
@@ -37,8 +38,10 @@ def enumerate_tags(
         engine.ledger.pause_listing(run)
         if until is not None:
             engine.ledger.park(run, "open", until)
-        else:
-            engine.ledger.fail_run(run, str(error), type(error).__name__)
+            tell_wait(run, str(error), until)
+        elif engine.ledger.fail_run(run, str(error), type(error).__name__):
+            spec = engine.ledger.spec(run)
+            tell_run_failed(run, spec.name, spec.source, error)
 
 
 def _enumerate(

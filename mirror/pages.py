@@ -11,6 +11,7 @@ from mirror.manifests import Manifests
 from mirror.retry import Patience
 from mirror.select import Selection, is_digest_tag
 from mirror.spec import MirrorSpec
+from mirror.threads import carrying
 from registry.errors import Transient
 from registry.repository import Repository
 
@@ -40,7 +41,7 @@ def portions(
         with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
             # By digest and from the cache: landing needs the same manifests, and each is a pull only once.
             created = created_in(source, Manifests(engine, source).named)
-            choice = selection.choose(tags, created, pool.map)
+            choice = selection.choose(tags, carrying(created), pool.map)
         engine.dropped(choice.dropped)
         yield "", [(tag, tag) for tag in choice.kept], True
         return

@@ -11,6 +11,7 @@ from dataclasses import replace
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
+from mirror.telling import tell_wait
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
@@ -61,6 +62,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     engine.ledger.content.keep_manifests(read)
     ledger.set_resolved(batch, resolved)
     engine.ledger.park(batch, "resolving", until)
+    tell_wait(batch, str(next(one for one in answers if isinstance(one, Transient))), until)
     return None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mirror.telling import tell_attempt
 from registry.errors import Throttled, Transient
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class Patience:
                 spent = attempt + 1 == self.attempts or time.monotonic() + pause > deadline
                 if spent or self.is_too_long(error):
                     raise
+                tell_attempt(error, attempt + 1, pause)
                 self.wait(pause)
         raise ValueError("attempts must be positive")
 

@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
+from mirror.threads import carrying
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Unreachable
 from registry.repository import Repository, Upload
@@ -73,7 +74,7 @@ class _Branch:
         self._target, self._upload, self._blob = target, upload, blob
         self._blocks: queue.Queue[bytes | BaseException | None] = queue.Queue(BLOCKS)
         self._dropped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"tee to {self.name}", daemon=True)
+        self._thread = threading.Thread(target=carrying(self._run), name=f"tee to {self.name}", daemon=True)
         self._thread.start()
 
     @property

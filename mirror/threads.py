@@ -9,10 +9,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from contextvars import copy_context
+from typing import Any, ParamSpec, TypeVar
 
 A = TypeVar("A")
+P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def carrying(work: Callable[P, T]) -> Callable[P, T]:
+    """``work`` with the context variables of here, wherever it runs, and several times at once."""
+    context = copy_context()
+
+    def carried(*args: P.args, **kwargs: P.kwargs) -> T:
+        return context.copy().run(work, *args, **kwargs)
+
+    return carried
 
 
 class Crew:
@@ -23,7 +35,7 @@ class Crew:
         self._given: list[Future[Any]] = []
 
     def submit(self, work: Callable[..., T], /, *args: Any) -> Future[T]:
-        given = self._pool.submit(work, *args)
+        given = self._pool.submit(carrying(work), *args)
         self._given.append(given)
         return given
 

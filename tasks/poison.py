@@ -10,6 +10,7 @@ import logging
 
 from mirror.land import give_up
 from tasks import canvas
+from tasks.about import fields_of
 from tasks.runtime import Runtime
 
 ATTEMPTS = 3
@@ -29,7 +30,8 @@ def end_lost(rt: Runtime, task: str, args: list[str]) -> None:
     batch, region, *_ = args
     if rt.ledger.batches.state(batch) != "landing":
         return  # a batch of one region takes all its steps in one task: this was another one
-    logger.error("%s for batch %s in %s lost its process %d times", task, batch, region, ATTEMPTS + 1)
+    about = {"task": task, **fields_of(task, args)}
+    logger.error("%s lost its process %d times", task, ATTEMPTS + 1, extra=about)
     reason = f"the worker process was killed {ATTEMPTS + 1} times while landing it (out of memory?)"
     give_up(rt.engine, batch, region, ProcessLost(reason))
     spec = rt.ledger.spec(rt.ledger.batches.run_of(batch))

@@ -124,6 +124,11 @@ def runtime() -> Runtime:
         return _made[0]
 
 
+def known_mirror(run: str) -> str | None:
+    """The name of the run's mirror where this process knows it; nobody is asked."""
+    return _made[0].ledger.known_mirror(run) if _made else None
+
+
 def compose(settings: Settings) -> Runtime:
     """Everything one process needs, from its settings."""
     fleet = fleet_of(settings)

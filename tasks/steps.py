@@ -83,7 +83,7 @@ def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> No
     except LedgerError:
         raise
     except Exception as error:
-        logger.exception("hauling %s for batch %s to %s failed", digest, batch, region)
+        logger.exception("hauling %s failed", digest)
         give_up(rt.engine, batch, region, error)
     _go_ahead(rt, batch, region, _heard(self))
     _ask_for_finalize(rt, batch, chorded=bool(self.request.chord))
@@ -145,7 +145,7 @@ def land_batch(
     except LedgerError:
         raise  # the ledger is away: nothing can be recorded now, the sweeper sends this again
     except Exception as error:
-        logger.exception("landing batch %s in %s failed", batch, region)
+        logger.exception("landing failed")
         give_up(rt.engine, batch, region, error)
         return []
 

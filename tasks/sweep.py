@@ -14,6 +14,7 @@ from mirror import decide
 from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import STEP_OF, BatchState
 from tasks import canvas
+from tasks.about import fields_of_member
 from tasks.canvas import mark
 from tasks.runtime import Runtime, runtime
 from tasks.steps import AT_WORK, open_window
@@ -39,7 +40,8 @@ def sweep_task(older_than_s: float | None = None) -> None:
         except LedgerError:
             raise
         except Exception:  # whatever is wrong with one must not keep the sweeper from all others
-            logger.exception("cannot send on %s; it is looked at again", member)
+            about = fields_of_member(member)
+            logger.exception("cannot send on %s; it is looked at again", member, extra=about)
 
 
 class Queues:

@@ -10,6 +10,7 @@ from config.settings import Settings
 from tasks.configuration import INCLUDE, celery_configuration
 from tasks.runtime import fleet_of, redis_url, regions_of
 from workers import lifecycle
+from workers.processes import REGION_VARIABLE
 
 _settings = Settings()
 _fleet = fleet_of(_settings)
@@ -20,7 +21,7 @@ app.conf.update(
         _settings,
         redis_url(_settings, _fleet),
         regions_of(_fleet),
-        os.environ.get(lifecycle.REGION_VARIABLE, ""),
+        os.environ.get(REGION_VARIABLE, ""),
     )
 )
 app.set_default()

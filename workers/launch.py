@@ -44,6 +44,7 @@ def worker(arguments: list[str]) -> int:
         without_gossip=True,
         without_mingle=True,
         optimization="fair",
+        quiet=True,
     )
     process.start()
     return int(process.exitcode or 0)

@@ -20,6 +20,7 @@ from typing import Any
 from celery import signals
 from celery.worker import state
 
+from tasks.about import fields_of
 from workers.heartbeat import TICK_S, Heartbeat
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -70,7 +71,9 @@ class Departure:
 
     def _let_go(self, requests: list[Any]) -> None:
         """Have the pool lose its tasks: each then goes back into its queue (task_reject_on_worker_lost)."""
-        logger.warning("handing back %s", ", ".join(str(request.name) for request in requests))
+        for request in requests:
+            about = fields_of(request.name, request.args)
+            logger.warning("handing back %s", request.name, extra={"task_id": request.id, **about})
         for task in self._worker.app.tasks.values():
             task.retry_on_worker_lost = False  # leaving is not the task's fault: it is not counted against it
         logging.getLogger("celery.worker.request").setLevel(logging.CRITICAL)  # a traceback for each of them

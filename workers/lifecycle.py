@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from billiard.exceptions import WorkerLostError
 from celery import Celery, bootsteps, signals
+from celery.utils.log import LoggingProxy
 
 from config.settings import Settings
 from mirror.ledger import Ledger, LedgerError
-from registry.redact import RedactingFilter
+from tasks.about import fields_of
 from tasks.canvas import CONTROL_QUEUE
 from tasks.poison import end_lost
 from tasks.runtime import BrokerUnreachable, connect, fleet_of, redis_url, runtime
 from workers import heartbeat
 from workers.leaving import Departure, obey
 
-REGION_VARIABLE = "SEALIFT_REGION"
-"""Set by ``sealift worker --region``; a worker that plain Celery started is known by its queues."""
 BEAT_S = 10.0
 PATIENCE_S = 3.0
 """How long Redis may take to answer a heartbeat: several of these must fit into the supervisor's patience."""
@@ -61,16 +62,31 @@ def connect_to(app: Celery) -> None:
     signals.worker_ready.connect(_begin, weak=False)
     signals.worker_process_init.connect(_begin_process, weak=False)
     signals.worker_shutting_down.connect(_end, weak=False)
+    signals.task_prerun.connect(_begin_task, weak=False)
+    signals.task_postrun.connect(_end_task, weak=False)
     signals.task_failure.connect(_on_failure, weak=False)
 
 
 def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(processName)s %(name)s: %(message)s"))
-    handler.addFilter(RedactingFilter())
-    logging.basicConfig(level=loglevel, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "celery.worker.strategy", "kombu"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from workers.logs import set_up_logging  # brings structlog, which a command that sends work does not need
+
+    log_format = Settings().log_format
+    set_up_logging(loglevel, log_format)
+    if log_format == "json":  # what libraries print is a line of the log, too
+        proxy: Any = LoggingProxy(logging.getLogger("printed"), logging.WARNING)
+        sys.stdout = sys.stderr = proxy
+
+
+def _begin_task(sender: Any, task_id: str, args: Sequence[object], **_: Any) -> None:
+    from workers.logs import begin_task
+
+    begin_task(sender.name, args, task_id)
+
+
+def _end_task(**_: Any) -> None:
+    from workers.logs import end_task
+
+    end_task()
 
 
 def _prepare(**_: Any) -> None:
@@ -130,7 +146,8 @@ def _end_lost(task: str, args: list[str]) -> None:
     try:
         end_lost(runtime(), task, args)
     except (LedgerError, BrokerUnreachable):
-        logger.warning("Redis does not answer; the sweeper comes back to %s %s", task, args)
+        about = {"task": task, **fields_of(task, args)}
+        logger.warning("Redis does not answer; the sweeper comes back to it", extra=about)
 
 
 def _own_ledger(settings: Settings) -> Ledger:

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 CONTROL_QUEUE = "control"
+REGION_VARIABLE = "SEALIFT_REGION"
+"""Set by ``sealift worker --region``; a worker that plain Celery started is known by its queues."""
 _SERVERS = ("valkey-server", "redis-server")
 
 
@@ -37,7 +39,7 @@ def worker_environment(region: str, heartbeat: Path | None = None) -> dict[str, 
     The remap keeps a SIGTERM that is sent to all of a worker's processes (by a service manager, say) from
     the processes of its pool: they end when the worker has had its time (:mod:`workers.leaving`).
     """
-    environment = {"REMAP_SIGTERM": "SIGQUIT", "SEALIFT_REGION": region}
+    environment = {"REMAP_SIGTERM": "SIGQUIT", REGION_VARIABLE: region}
     return {**environment, "SEALIFT_HEARTBEAT_FILE": str(heartbeat)} if heartbeat else environment
 
 

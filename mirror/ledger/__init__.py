@@ -129,6 +129,10 @@ class Ledger:
             repository = self._repositories.get(batch) or self.batches.repository(batch)
         return spec.of(repository)
 
+    def known_mirror(self, run: str) -> str | None:
+        """The name of the run's mirror, if this process has read its terms."""
+        return self._known[run][0].name if run in self._known else None
+
     def lane(self, run: str) -> Lane:
         return self._terms(run)[1]
 
