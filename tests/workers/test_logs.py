@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
 import sys
 import threading
 import warnings
@@ -178,6 +179,14 @@ def test_people_read_the_event_first_and_then_its_fields() -> None:
     assert rest.startswith("[error    ] landing failed [tasks] run=5b14 batch=5b14.3 region=eu")
     assert trace[0].startswith("Traceback")
     assert trace[-1] == "ValueError: https://***@proxy.example is away"
+
+
+def test_a_command_that_people_type_shows_nothing_of_it() -> None:
+    told = "from mirror.telling import *; tell_run_failed('5b14', 'app', 'a.example/app', OSError())"
+
+    done = subprocess.run([sys.executable, "-P", "-c", told], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(
