@@ -92,7 +92,9 @@ class Runtime:
         return [message for found in pipe.execute() for message in found]
 
     def close(self) -> None:
+        """Tell the ledger what was asked of registries, and let them go."""
         if "connections" in vars(self):
+            self.ledger.traffic.flush()
             self.connections.close()
 
 
@@ -124,11 +126,16 @@ def runtime() -> Runtime:
         return _made[0]
 
 
-def compose(settings: Settings) -> Runtime:
-    """Everything one process needs, from its settings."""
+def runtime_if_made() -> Runtime | None:
+    """This process's runtime, where it has one; for its end, which should connect to nothing new."""
+    return _made[0] if _made else None
+
+
+def compose(settings: Settings, patience_s: float = 30.0) -> Runtime:
+    """Everything one process needs, from its settings; ``patience_s``: how long Redis may take to answer."""
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
-    client = connect(url)
+    client = connect(url, patience_s)
     # As long as a message stays with its worker: then another has it, and must be able to do the work.
     longest_s = float(settings.visibility_timeout_s)
     ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas, longest_s)

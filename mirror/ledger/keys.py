@@ -21,6 +21,8 @@ class Keys:
         self.workers = f"{self.root}workers"
         self.known = f"{self.root}known"
         self.budgets = f"{self.root}budgets"
+        self.totals = f"{self.root}totals"
+        self.underway = f"{self.root}underway"
 
     @property
     def run_root(self) -> str:
@@ -58,6 +60,9 @@ class Keys:
 
     def repositories(self, run: str) -> str:
         return f"{self.root}run:{run}:repositories"
+
+    def told(self, process: str) -> str:
+        return f"{self.root}told:{process}"
 
     def staged(self, token: str) -> str:
         return f"{self.root}staged:{token}"
