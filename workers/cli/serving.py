@@ -48,7 +48,7 @@ def worker(
     session = Session.of(context)
     check_region(region)
     session.check_fleet()  # a region's workers need no other region's accounts
-    _need_broker(session)
+    need_broker(session)
     command = processes.worker(
         region, concurrency or session.settings.worker_processes or processes_per_worker(1)
     )
@@ -120,14 +120,14 @@ def registry(
     return Exit.DONE
 
 
-def _need_broker(session: Session) -> None:
-    """A Redis for one worker: its own settings', else that of an ``up`` on the same state folder."""
+def need_broker(session: Session) -> None:
+    """A Redis for one process of a fleet: its own settings', else that of an ``up`` on the state folder."""
     if session.is_external:
         return
     card = session.state.joinable()
     if card is None:
         raise Stop(
-            "a worker needs the Redis of its fleet: set SEALIFT_REDIS_URL, "
+            "this needs the Redis of its fleet: set SEALIFT_REDIS_URL, "
             "or start `sealift up` in another shell",
             Exit.CONFIGURATION,
         )
