@@ -107,6 +107,9 @@ def _begin_anew() -> None:
     global _making  # noqa: PLW0603 - one process's own, made anew for a new process
     _making = threading.Lock()
     _made.clear()
+    for lazy in vars(Runtime).values():
+        if isinstance(lazy, cached_property):  # Python 3.11 has one lock for those of all objects
+            vars(lazy)["lock"] = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_begin_anew)
