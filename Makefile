@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## Mirror sample images between throw-away registries and wa
 test: $(VENV)/.test ## Run every test, whole fleets included (what a machine lacks is skipped: see test-deps)
 	$(PYTEST)
 
-test-deps: ## Install what the biggest tests need from the system: docker-registry, skopeo, htpasswd
+test-deps: ## Install what the biggest tests need from the system: docker-registry, skopeo, htpasswd, promtool
 	@.ci/test-deps
 
 check: lint ## Formatting, lint, types and the fast tests

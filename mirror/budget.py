@@ -86,6 +86,7 @@ class Budget:
     ) -> None:
         """``allowance`` says what the operator allows at a host."""
         self._budgets: Budgets = ledger.budgets
+        self._traffic = ledger.traffic
         self._allowance, self._wait = allowance, wait
         self._known: dict[tuple[str, str], _Known] = {}
         self._look = _Look()
@@ -158,6 +159,8 @@ class Budget:
     def answered(self, admission: Admission, answer: Answer) -> float | None:
         """See Gate."""
         asking, known = admission.asking, self._of(admission.asking)
+        if answer.was_sent:
+            self._traffic.met(asking.host, asking.method, asking.kind, answer.status)
         if asking.kind == "manifest" and answer.was_sent:
             self._learn(asking, known, answer)
         # Redis away: what was reserved lapses, and the registry's next answer says all this again.

@@ -66,6 +66,11 @@ class MirrorSpec:
         return self.source == EVERYWHERE or self.source.endswith(f"/{ANY}")
 
     @property
+    def mirror(self) -> str:
+        """The name of the mirror that this is, or that it is one repository of."""
+        return self.name.removesuffix(f"/{self.rest}") if self.rest else self.name
+
+    @property
     def has_many(self) -> bool:
         """Whether a run has a list of repositories, and each batch its own."""
         return self.is_wildcard or bool(self.given)

@@ -6,11 +6,11 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
+from mirror.ledger.accounts import Account
 from mirror.ledger.batches import Placing
-from mirror.ledger.content import Content, Hold, Memory, Noted, Sight
+from mirror.ledger.content import Became, Content, Done, Hold, Memory, Noted, Sight
 from mirror.ledger.leases import LEASE_S
 from mirror.reading import Bytes, Kept, Readable, Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
@@ -51,6 +51,8 @@ class Carrier:
     siblings: Siblings | None = None
     """Who else may serve a blob; None: it is always read at the source."""
     reading: type[Reading] = Reading
+    account: Account | None = None
+    """On whose account blobs are brought; None: nobody counts them."""
 
     def place(
         self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
@@ -70,9 +72,11 @@ class Carrier:
             placed = self._place_leased(blob, reader, firsts, sights)
             placed |= self._place_again(blob, reader, firsts, placed)
             for target, hold in zip(firsts, held, strict=True):
-                hold.became = _BECAME[placed[target.name].how]
+                placing = placed[target.name]
+                hold.became, hold.done = _BECAME[placing.how], Done(target.name, placing, blob.size)
             # The same registry again: what was just copied is now mounted from the neighbour.
-            self._saw(blob, firsts if others else (), placed)
+            brought = [target for target in firsts if placed[target.name].how != "failed"]
+            self._saw(blob, brought if others else (), placed)
             for target in others:
                 placed |= self._place_leased(blob, reader, [target], {})
                 self._saw(blob, [target], placed)
@@ -122,14 +126,14 @@ class Carrier:
         try:
             yield held
         finally:
-            self.content.let_go(held, self.memory)
+            self.content.let_go(held, self.memory, self.account)
 
     def _saw(self, blob: Descriptor, targets: Iterable[Repository], placed: Mapping[str, Placing]) -> None:
         for target in targets:
-            became = _BECAME[placed[target.name].how]
-            if became != "unknown":
-                where = target.host, path_of(target)
-                self.content.saw(*where, blob.digest, self.memory, uploaded=became == "uploaded")
+            placing = placed[target.name]
+            what = target.host, path_of(target), blob.digest
+            done = Done(target.name, placing, blob.size)
+            self.content.saw(*what, self.memory, _BECAME[placing.how], self.account, done)
 
     def _place_leased(
         self,
@@ -211,9 +215,9 @@ class Carrier:
         placed: dict[str, Placing] = {}
         shared = [session for session in sessions if not session.is_begun]
         if len(shared) > 1 and blob.size >= self.tee_bytes:
-            placed = self._tee(blob, source, shared)
+            placed = _read_once(self._tee(blob, source, shared))
         elif len(shared) > 1 and blob.size <= KEPT_BYTES:
-            placed = self._copy_kept(blob, source, shared)
+            placed = _read_once(self._copy_kept(blob, source, shared))
         for session in sessions:
             if session.target.name not in placed:
                 placed[session.target.name] = self._copy(blob, source, session)
@@ -279,7 +283,13 @@ class Carrier:
         return Sessions(self.content)
 
 
-_BECAME: dict[str, Literal["unknown", "there", "uploaded"]] = {
+def _read_once(placed: dict[str, Placing]) -> dict[str, Placing]:
+    """All but the first that were copied share its reading."""
+    copied = [name for name, placing in placed.items() if placing.how == "copied"]
+    return placed | {name: replace(placed[name], is_shared=True) for name in copied[1:]}
+
+
+_BECAME: dict[str, Became] = {
     "failed": "unknown",
     "present": "there",
     "mounted": "there",

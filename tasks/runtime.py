@@ -92,7 +92,9 @@ class Runtime:
         return [message for found in pipe.execute() for message in found]
 
     def close(self) -> None:
+        """Tell the ledger what was asked of registries, and let them go."""
         if "connections" in vars(self):
+            self.ledger.traffic.flush()
             self.connections.close()
 
 
@@ -105,6 +107,9 @@ def _begin_anew() -> None:
     global _making  # noqa: PLW0603 - one process's own, made anew for a new process
     _making = threading.Lock()
     _made.clear()
+    for lazy in vars(Runtime).values():
+        if isinstance(lazy, cached_property):  # Python 3.11 has one lock for those of all objects
+            vars(lazy)["lock"] = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_begin_anew)
@@ -124,16 +129,21 @@ def runtime() -> Runtime:
         return _made[0]
 
 
+def runtime_if_made() -> Runtime | None:
+    """This process's runtime, where it has one; for its end, which should connect to nothing new."""
+    return _made[0] if _made else None
+
+
 def known_mirror(run: str) -> str | None:
     """The name of the run's mirror where this process knows it; nobody is asked."""
     return _made[0].ledger.known_mirror(run) if _made else None
 
 
-def compose(settings: Settings) -> Runtime:
-    """Everything one process needs, from its settings."""
+def compose(settings: Settings, patience_s: float = 30.0) -> Runtime:
+    """Everything one process needs, from its settings; ``patience_s``: how long Redis may take to answer."""
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)
-    client = connect(url)
+    client = connect(url, patience_s)
     # As long as a message stays with its worker: then another has it, and must be able to do the work.
     longest_s = float(settings.visibility_timeout_s)
     ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas, longest_s)

@@ -19,7 +19,8 @@ from mirror.ledger import Ledger, LedgerError
 from tasks.about import fields_of
 from tasks.canvas import CONTROL_QUEUE
 from tasks.poison import end_lost
-from tasks.runtime import BrokerUnreachable, connect, fleet_of, redis_url, runtime
+from tasks.runtime import BrokerUnreachable, connect, fleet_of, redis_url, runtime, runtime_if_made
+from tasks.watched import names_of, say_when_sent
 from workers import heartbeat
 from workers.leaving import Departure, obey
 
@@ -58,9 +59,11 @@ def connect_to(app: Celery) -> None:
     longest_s = float(Settings().visibility_timeout_s)
     app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat, longest_s))
     signals.setup_logging.connect(_set_up_logging, weak=False)
+    signals.before_task_publish.connect(say_when_sent, weak=False)
     signals.worker_init.connect(_prepare, weak=False)
     signals.worker_ready.connect(_begin, weak=False)
     signals.worker_process_init.connect(_begin_process, weak=False)
+    signals.worker_process_shutdown.connect(_end_process, weak=False)
     signals.worker_shutting_down.connect(_end, weak=False)
     signals.task_prerun.connect(_begin_task, weak=False)
     signals.task_postrun.connect(_end_task, weak=False)
@@ -107,6 +110,13 @@ def _release() -> None:
     """Let others have at once what this process holds the right to."""
     with suppress(LedgerError, BrokerUnreachable):
         runtime().ledger.content.leases.release_all()
+        runtime().ledger.traffic.flush()
+
+
+def _end_process(**_: Any) -> None:
+    made = runtime_if_made()
+    if made is not None:
+        made.ledger.traffic.flush()
 
 
 def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
@@ -118,7 +128,9 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
     ledger: Ledger | None = None
     while not _stopping.is_set():
         try:
-            ledger = ledger or _own_ledger(settings)
+            if ledger is None:
+                ledger = _own_ledger(settings)
+                ledger.totals.admit(names_of(fleet_of(settings)))
             if _heartbeat.is_fresh:
                 for region in regions:
                     ledger.beat(region, worker)

@@ -20,12 +20,15 @@ from mirror.ledger.batches import Batches
 from mirror.ledger.beginnings import KEEP_S, Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
+from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
 from mirror.ledger.sources import Sources, Staged
+from mirror.ledger.totals import Totals
+from mirror.ledger.traffic import Traffic
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import UnknownRun, View
 from mirror.report import RunReport, TagReport
@@ -36,8 +39,6 @@ __all__ = ["Ledger", "LedgerError", "UnknownRun"]
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
 
-HEARTBEAT_S = 60
-"""A worker not heard of for this long is not counted as living."""
 KNOWN_RUNS = 256
 """Runs whose terms a process keeps in mind."""
 MOST_DUE = 200
@@ -73,6 +74,8 @@ class Ledger:
         self.batches = Batches(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
+        self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)
+        self.gauges = Gauges(client, self.keys)
         self.proofs = Proofs(client, self.keys)
         self.schedules = Schedules(client, self.keys, self.beginnings)
         self.sources = Sources(client, self.keys)

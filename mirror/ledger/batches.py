@@ -11,6 +11,8 @@ from mirror.ledger import scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
+from mirror.ledger.totals import counts as told
+from mirror.ledger.totals import lags_of, tags_of
 from mirror.ledger.values import (
     BEFORE_FLIP,
     STEP_OF,
@@ -332,8 +334,9 @@ class Batches:
         dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
         own += [keys.failures(run), keys.behind(run)]
-        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes)]
-        words += [MOST_REASONS, OTHER, MOST_EXAMPLES, len(counts), *pairs, *failed]
+        words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
+        words += [told(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
+        words += [len(counts), *pairs, *failed]
         return bool(self._conclude([*own, *dropped], words))
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

@@ -185,13 +185,16 @@ class Budgets:
         """For how many seconds more the host is left alone; 0: it is not."""
         return max(0.0, float(self._redis.pttl(self._keys.pause(host, account))) / 1000)
 
-    def report(self, hosts: Collection[str] | None = None) -> list[BudgetReport]:
+    def report(self, hosts: Collection[str] | None = None, *, trims: bool = True) -> list[BudgetReport]:
         """Every budget that was heard of in the last month, by host: windows that are open, and pauses.
 
-        ``hosts``: only theirs. Two exchanges, however many runs and tags there are.
+        ``hosts``: only theirs. ``trims``: what is older is forgotten; without it nothing is written.
+        Two exchanges, however many runs and tags there are.
         """
-        self._redis.zremrangebyscore(self._keys.budgets, "-inf", time.time() - KEEP_S)
-        members = self._redis.zrange(self._keys.budgets, 0, -1)
+        oldest = time.time() - KEEP_S
+        if trims:
+            self._redis.zremrangebyscore(self._keys.budgets, "-inf", oldest)
+        members = self._redis.zrangebyscore(self._keys.budgets, oldest, "+inf")
         names = [member.decode().split("\n", 2) for member in sorted(members)]
         asked = [name for name in names if hosts is None or name[1] in hosts]
         pipe = self._redis.pipeline(transaction=False)

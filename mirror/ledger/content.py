@@ -15,8 +15,12 @@ from typing import Literal
 import redis
 
 from mirror.ledger import scripts
+from mirror.ledger.accounts import KEEP_S, Account, totals_of
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, Lease, Leases
+from mirror.ledger.place_scripts import LEAVE
+from mirror.ledger.totals import counts
+from mirror.ledger.values import Placing, placed_rows
 from registry.manifest import Manifest
 
 MANIFEST_TTL_S = 6 * 3600
@@ -34,6 +38,9 @@ SESSION_TTL_S = 86400
 """Registries forget upload sessions themselves, after ten minutes (GHCR) to a week (CNCF distribution)."""
 WHOLE_TTL_S = 7 * 86400
 """Registries learn to take pieces with a new version."""
+
+
+Became = Literal["unknown", "there", "uploaded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,15 @@ class Sight:
     """Unless this registry was seen to refuse them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a blob of ``size`` bytes in a target, by the name that the run uses."""
+
+    target: str
+    placing: Placing
+    size: int
+
+
 @dataclass(slots=True)
 class Hold:
     """The lease of one blob at one registry, with what was known of the blob in one repository there."""
@@ -78,8 +94,10 @@ class Hold:
     host: str
     repository: str
     sight: Sight
-    became: Literal["unknown", "there", "uploaded"] = "unknown"
+    became: Became = "unknown"
     """What is known of it when the lease is given up."""
+    done: Done | None = None
+    """What was done about it, where that is on somebody's account."""
 
 
 class _Recent:
@@ -219,8 +237,8 @@ class Content:
         known = ((host, value.decode()) for host, value in zip(hosts, values, strict=False) if value)
         return next(known, None)
 
-    def let_go(self, holds: Sequence[Hold], ttl: Memory) -> None:
-        """Give the leases up and remember what was seen, in one exchange.
+    def let_go(self, holds: Sequence[Hold], ttl: Memory, account: Account | None = None) -> None:
+        """Give the leases up and remember what was seen, in one exchange; and on whose account it was done.
 
         Raises nothing where Redis is away: a lease lapses by itself, and what is forgotten is looked at
         again.
@@ -230,13 +248,11 @@ class Content:
             lease = hold.lease
             self.leases.lay_down(lease)
             key = self._keys.lease(lease.place, lease.what)
-            if hold.became == "unknown":
+            if hold.became == "unknown" and hold.done is None:
                 pipe.eval(scripts.RELEASE, 1, key, lease.token)
                 continue
             place = hold.host, hold.repository, lease.what
-            names = (key, self._keys.session(*place), *self._seen_names(*place))
-            words = (lease.token, int(hold.became == "uploaded"), *self._seen_words(hold.repository, ttl))
-            pipe.eval(scripts.LEAVE, len(names), *names, *words)
+            self._leave(pipe, place, ttl, hold.became, (key, lease.token), account, hold.done)
         with contextlib.suppress(redis.RedisError):
             pipe.execute()
 
@@ -280,13 +296,19 @@ class Content:
         self._whole.add(host)
         self._redis.set(self._keys.whole(host), "1", ex=WHOLE_TTL_S)
 
-    def saw(self, host: str, repository: str, digest: str, ttl: Memory, *, uploaded: bool = False) -> None:
-        """Remember that ``repository`` holds the blob; ``uploaded``: its session has ended."""
-        pipe = self._redis.pipeline(transaction=False)
-        self._add_seen(pipe, (host, repository, digest), ttl)
-        if uploaded:
-            pipe.delete(self._keys.session(host, repository, digest))
-        pipe.execute()
+    def saw(
+        self,
+        host: str,
+        repository: str,
+        digest: str,
+        ttl: Memory,
+        became: Became = "there",
+        account: Account | None = None,
+        done: Done | None = None,
+    ) -> None:
+        """As :meth:`let_go` where there is no lease: another repository of a registry whose turn it was."""
+        nobodys = self._keys.lease(host, digest), ""
+        self._leave(self._redis, (host, repository, digest), ttl, became, nobodys, account, done)
 
     def saw_manifests(self, seen: Iterable[tuple[str, str, str]], ttl: Memory, on: Client) -> None:
         """Remember manifests, by (host, repository, digest), together with what else is ``on`` its way.
@@ -296,16 +318,26 @@ class Content:
         for one in seen:
             on.set(self._keys.present(*one), "1", ex=ttl.present_s)
 
-    def _add_seen(self, pipe: Client, seen: tuple[str, str, str], ttl: Memory) -> None:
-        names = self._seen_names(*seen)
-        pipe.eval(scripts.SAW, len(names), *names, *self._seen_words(seen[1], ttl))
-
-    def _seen_names(self, host: str, repository: str, digest: str) -> tuple[str, str, str]:
-        keys = self._keys
-        return keys.present(host, repository, digest), keys.holder(host, digest), keys.known
-
-    def _seen_words(self, repository: str, ttl: Memory) -> tuple[str, int, int, str, int]:
-        return repository, ttl.present_s, ttl.mount_s, self._keys.root, MOST_KNOWN
+    def _leave(
+        self,
+        on: Client,
+        place: tuple[str, str, str],
+        ttl: Memory,
+        became: Became,
+        lease: tuple[str, str],
+        account: Account | None,
+        done: Done | None,
+    ) -> None:
+        (host, repository, digest), (lease_key, token), keys = place, lease, self._keys
+        names = [keys.present(*place), keys.holder(host, digest), keys.known, keys.session(*place), lease_key]
+        words: list[str | int] = [token, became, repository, ttl.present_s, ttl.mount_s]
+        words += [keys.root, MOST_KNOWN]
+        if account and done:
+            ((item, row),) = placed_rows({(digest, done.target): done.placing}).items()
+            told = counts(totals_of(account.region, host, done.placing, done.size))
+            names += [keys.batch(account.batch), keys.placed(account.batch, account.region), keys.totals]
+            words += [item, done.placing.how, row, KEEP_S, told]
+        on.eval(LEAVE, len(names), *names, *words)
 
     def forget(self, host: str, repository: str, digests: Iterable[str]) -> None:
         """The registry denies having them: no longer believe what was remembered."""

@@ -23,6 +23,8 @@ class Keys:
         self.budgets = f"{self.root}budgets"
         self.beat = f"{self.root}beat"
         self.beat_seen = f"{self.root}beat-seen"
+        self.totals = f"{self.root}totals"
+        self.underway = f"{self.root}underway"
 
     @property
     def run_root(self) -> str:
@@ -60,6 +62,9 @@ class Keys:
 
     def repositories(self, run: str) -> str:
         return f"{self.root}run:{run}:repositories"
+
+    def told(self, process: str) -> str:
+        return f"{self.root}told:{process}"
 
     def staged(self, token: str) -> str:
         return f"{self.root}staged:{token}"

@@ -6,6 +6,7 @@ The server's clock is used throughout: the clocks of a fleet's machines differ.
 from __future__ import annotations
 
 from mirror.ledger.failures import COUNT_FAILURE
+from mirror.ledger.totals import COUNT, COUNT_LAGS
 
 NOW = """
 local t = redis.call('TIME')
@@ -49,8 +50,30 @@ return 1
 """
 )
 
+# What is watched stands beside the key of what is open.
+_WATCH_RUNS = (
+    COUNT
+    + """
+local function beside(open_key, name) return string.sub(open_key, 1, -5) .. name end
+local function count_run(run_key, open_key, name, labels)
+  local r = redis.call('HMGET', run_key, 'mirror', 'lane')
+  local series = name .. '\\nmirror=' .. (r[1] or '') .. '\\nlane=' .. (r[2] or '') .. labels
+  count(beside(open_key, 'totals'), cjson.encode({{series, '1'}}))
+end
+local function note_begun(run_key, open_key, run_id)
+  redis.call('ZADD', beside(open_key, 'underway'), now, run_id)
+  count_run(run_key, open_key, 'runs_started', '')
+end
+local function note_ended(run_key, open_key, run_id, state)
+  redis.call('ZREM', beside(open_key, 'underway'), run_id)
+  count_run(run_key, open_key, 'runs_ended', '\\nstate=' .. state)
+end
+"""
+)
+
 CREATE_RUN = (
     NOW
+    + _WATCH_RUNS
     + """
 -- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one
 -- ARGV run id, run root, seconds to keep that key, seconds to keep a run that is only planned (0: it is not)
@@ -75,6 +98,7 @@ redis.call('HSET', KEYS[1], 'started', tostring(now), 'listed', '0', 'cursor', '
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 if ARGV[4] == '0' then
   redis.call('ZADD', KEYS[3], now, ARGV[1])
+  note_begun(KEYS[1], KEYS[3], ARGV[1])
 else
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('EXPIRE', KEYS[4], ARGV[4])
@@ -94,6 +118,7 @@ end
 # Ends the run when everything is listed and every batch is concluded; it can be looked up for 30 days.
 _END_RUN = (
     _KEEP_RUN
+    + _WATCH_RUNS
     + """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error')
@@ -102,6 +127,7 @@ local function end_run(run_key, open_key, run_id)
   if (r[5] and r[5] ~= '0') or (r[6] and r[6] ~= '') then state = 'failed' end
   redis.call('HSET', run_key, 'state', state, 'finished', tostring(now))
   redis.call('ZREM', open_key, run_id)
+  note_ended(run_key, open_key, run_id, state)
   keep_run(run_key)
   return 1
 end
@@ -123,6 +149,7 @@ redis.call('SET', KEYS[5], ARGV[1], 'EX', ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now))
 for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
+note_begun(KEYS[1], KEYS[2], ARGV[1])
 end_run(KEYS[1], KEYS[2], ARGV[1])
 return ARGV[1]
 """
@@ -192,7 +219,7 @@ FAIL_REPOSITORY = (
     + """
 -- KEYS run, open, repositories, failures
 -- ARGV run id, expected cursor, new cursor, listed, batch root, repository, how it ended, seconds to keep,
---   most failures, the name of all others, most examples of one, then failure, count, examples
+--   most failures, the name of all others, most examples of one, then failure, count, examples, totals
 if not may_list(KEYS[1], ARGV[2]) then return 0 end
 redis.call('LPOP', KEYS[3])
 local id = add_batch(KEYS[1], ARGV[5], ARGV[1], 'concluded', ARGV[6])
@@ -202,6 +229,7 @@ for _, field in ipairs({'repositories', 'tags', 'concluded', 'n:failed'}) do
   redis.call('HINCRBY', KEYS[1], field, 1)
 end
 count_failure(KEYS[4], ARGV[12], ARGV[13], ARGV[14], ARGV[9], ARGV[10], ARGV[11])
+if redis.call('HGET', KEYS[1], 'state') == 'open' then count(beside(KEYS[2], 'totals'), ARGV[15]) end
 move_list(KEYS[1], KEYS[2], ARGV[1], ARGV[3], ARGV[4])
 return 1
 """
@@ -256,19 +284,24 @@ return 0
 CONCLUDE = (
     NOW
     + _END_RUN
+    + COUNT_LAGS
     + COUNT_FAILURE
     + """
 -- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
---   of all others, most examples of one, number of states, (state, count) ..., (failure, count, examples) ...
+--   of all others, most examples of one, totals, the mirror's name, when tags that moved were seen,
+--   number of states, (state, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('SREM', KEYS[3], ARGV[1])
 redis.call('SREM', KEYS[8], ARGV[1])
-local states_end = 9 + 2 * tonumber(ARGV[9])
-for i = 10, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+count(beside(KEYS[4], 'totals'), ARGV[9])
+local lane = redis.call('HGET', KEYS[2], 'lane') or ''
+count_lags(beside(KEYS[4], 'totals'), 'mirror=' .. ARGV[10] .. '\\nlane=' .. lane, ARGV[11])
+local states_end = 12 + 2 * tonumber(ARGV[12])
+for i = 13, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
   count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
 end
@@ -285,12 +318,14 @@ return 1
 FAIL_RUN = (
     NOW
     + _KEEP_RUN
+    + _WATCH_RUNS
     + """
 -- KEYS run, open, parked, queue; ARGV run id, new state, error, error kind, batch root
 local state = redis.call('HGET', KEYS[1], 'state')
 if state ~= 'open' and state ~= 'planned' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'error', ARGV[3], 'error_kind', ARGV[4],
   'finished', tostring(now))
+if state == 'open' then note_ended(KEYS[1], KEYS[2], ARGV[1], ARGV[2]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 for _, id in ipairs(redis.call('LRANGE', KEYS[4], 0, -1)) do
@@ -333,43 +368,3 @@ for i = 1, count do redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1]) end
 if #KEYS == count then return {} end
 return redis.call('MGET', unpack(KEYS, count + 1))
 """
-
-# Where there is too much, what ends first goes first; each time a little more than was added.
-_SEE = (
-    NOW
-    + """
-local function see(present, holder, known, repository, present_s, holder_s, root, most)
-  redis.call('SET', present, '1', 'EX', present_s)
-  redis.call('SET', holder, repository, 'EX', holder_s)
-  redis.call('ZADD', known, now + present_s, string.sub(present, #root + 1))
-  redis.call('ZADD', known, now + holder_s, string.sub(holder, #root + 1))
-  redis.call('EXPIRE', known, math.max(present_s, holder_s))
-  for _, one in ipairs(redis.call('ZRANGEBYSCORE', known, '-inf', now, 'LIMIT', 0, 4)) do
-    redis.call('ZREM', known, one)
-  end
-  for _ = 1, math.min(4, redis.call('ZCARD', known) - most) do
-    redis.call('DEL', root .. redis.call('ZPOPMIN', known)[1])
-  end
-end
-"""
-)
-
-SAW = (
-    _SEE
-    + """
--- KEYS present, holder, known; ARGV repository, seconds of present and of holder, root of these keys, most
-see(KEYS[1], KEYS[2], KEYS[3], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5]))
-return 1
-"""
-)
-
-LEAVE = (
-    _SEE
-    + """
--- KEYS lease, session, then as SAW; ARGV token, uploaded, then as SAW
-see(KEYS[3], KEYS[4], KEYS[5], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]))
-if ARGV[2] == '1' then redis.call('DEL', KEYS[2]) end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
-)

@@ -17,6 +17,7 @@ from mirror.ledger import scripts
 from mirror.ledger.batches import KEEP_S as KEEP_BATCH_S
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.totals import counts, tags_of
 from mirror.ledger.values import Resolved, packed, tag_reports
 from mirror.plan import cut
 from mirror.spec import MirrorSpec
@@ -155,10 +156,12 @@ class Sources:
         :meth:`mirror.ledger.Ledger.add_batches`.
         """
         nameless = [Resolved("", "", None, str(error), type(error).__name__)]
-        ended, failed = packed(nameless, {}), grouped(tag_reports(nameless, {}, spec))[0]
+        reports = list(tag_reports(nameless, {}, spec))
+        ended, failed = packed(nameless, {}), grouped(reports)[0]
         keys = [self._keys.run(run), self._keys.open, self._keys.repositories(run), self._keys.failures(run)]
         words = [run, cursor, following, int(listed), self._keys.batch_root, spec.source, ended, KEEP_BATCH_S]
-        return bool(self._fail(keys, [*words, MOST_REASONS, OTHER, MOST_EXAMPLES, *failed]))
+        words += [MOST_REASONS, OTHER, MOST_EXAMPLES, *failed, counts(tags_of(spec.mirror, reports))]
+        return bool(self._fail(keys, words))
 
     def add_digest_tags(
         self, run: str, repository: str, tags: Sequence[str], *, complete: bool = False

@@ -96,6 +96,8 @@ class Placing:
     reason: str = ""
     kind: str = ""
     retry_after_s: float | None = None
+    is_shared: bool = field(default=False, compare=False)
+    """It was copied from what was read for another target; not kept in the ledger."""
 
     @classmethod
     def failed(cls, error: Exception) -> Placing:
@@ -146,8 +148,9 @@ class View:
         return self.state != state or (STEP_OF[state], region) in self.done
 
 
+_OTHER_FIELDS = frozenset({"descriptor", "moved", "is_shared"})
 _RESOLVED, _OUTCOME, _MOVED, _PLACING = (
-    tuple((one.name, one.default) for one in fields(kind) if one.name not in {"descriptor", "moved"})
+    tuple((one.name, one.default) for one in fields(kind) if one.name not in _OTHER_FIELDS)
     for kind in (Resolved, Outcome, Moved, Placing)
 )
 """Plain fields of what is written row by row, with their defaults."""

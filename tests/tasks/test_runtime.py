@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import threading
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from tasks.configuration import celery_configuration
 from tasks.runtime import (
     BrokerUnreachable,
     NoBroker,
+    Runtime,
     compose,
     connect,
     connections_of,
@@ -125,6 +127,39 @@ def test_a_child_that_is_forked_while_the_parent_composes_does_not_wait_for_it(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
+
+
+def test_a_child_that_is_forked_while_the_parent_makes_its_engine_can_make_its_own(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker's main process makes one when a task has killed its processes, while the next is forked."""
+    monkeypatch.setenv("SEALIFT_REDIS_URL", valkey.url)
+    lock = vars(vars(Runtime)["engine"]).get("lock", threading.RLock())  # from Python 3.12 on there is none
+    entered, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            entered.set()
+            done.wait(60)
+
+    parents = threading.Thread(target=hold)
+    parents.start()
+    assert entered.wait(10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # threads and fork: what is tested here
+        pid = os.fork()
+        if pid == 0:
+            _ = runtime_module.runtime().engine
+            os._exit(0)
+    try:
+        until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), 20, "the child to make an engine of its own")
+    except AssertionError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    finally:
+        done.set()
+        parents.join()
 
 
 def test_a_message_that_waits_is_found_by_how_its_id_begins(

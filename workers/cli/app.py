@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import configuring, demo, mirroring, options, reporting, runs, scheduling, serving
+from workers.cli import configuring, demo, mirroring, options, reporting, runs, scheduling, serving, watching
 from workers.cli.session import Session, take_options
 
 app = typer.Typer(
@@ -31,7 +31,15 @@ _PANELS = {
         reporting.report,
         reporting.budget,
     ),
-    "Fleet": (serving.worker, serving.beat, scheduling.schedules, serving.up, serving.registry, demo.demo),
+    "Fleet": (
+        serving.worker,
+        serving.beat,
+        scheduling.schedules,
+        serving.up,
+        watching.exporter,
+        serving.registry,
+        demo.demo,
+    ),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:

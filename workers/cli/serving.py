@@ -48,7 +48,7 @@ def worker(
     session = Session.of(context)
     check_region(region)
     session.check_fleet()  # a region's workers need no other region's accounts
-    _need_broker(session, "a worker")
+    need_broker(session, "a worker")
     command = processes.worker(
         region, concurrency or session.settings.worker_processes or processes_per_worker(1)
     )
@@ -64,7 +64,7 @@ def beat(context: typer.Context) -> Exit:
 
     session = Session.of(context)
     session.check_fleet()
-    _need_broker(session, "beat")
+    need_broker(session, "beat")
     command = processes.beat()
     os.execv(command[0], command)  # noqa: S606 -- ours
 
@@ -134,7 +134,7 @@ def registry(
     return Exit.DONE
 
 
-def _need_broker(session: Session, who: str) -> None:
+def need_broker(session: Session, who: str) -> None:
     """A Redis for one process: its own settings', else that of an ``up`` on the same state folder."""
     if session.is_external:
         return

@@ -1,0 +1,145 @@
+"""The exporter: reads the ledger at each scrape and shows it to Prometheus; it keeps nothing itself.
+
+A scrape asks Redis for counters and for what is open, never for a tag: it costs the same at ten tags as at
+a million.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+from config.fleet import Fleet
+from mirror.ledger import LedgerError
+from mirror.ledger.totals import Total
+from tasks.runtime import BrokerUnreachable, Runtime, regions_of
+from tasks.watched import names_of, queues
+from workers import metrics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+DEFAULT_PORT = 9540
+_TAG_STATES = ("current", "updated", "failed")
+_BLOB_OUTCOMES = ("copied", "mounted", "exists", "failed")
+
+logger = logging.getLogger(__name__)
+
+
+def metric_names() -> frozenset[str]:
+    """Every name that a scrape can show, as alert rules and dashboards use it."""
+    return metrics.names()
+
+
+class Ledgers(Collector):
+    """The fleet as its ledger knows it, read when asked. Thread-safe."""
+
+    def __init__(self, compose: Callable[[], Runtime], version: str) -> None:
+        """``compose`` raises BrokerUnreachable while Redis is away; then it is called again later."""
+        self._compose, self._version = compose, version
+        self._runtime: Runtime | None = None
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics; without Redis those that say so."""
+        yield from metrics.families(self._scraped(), self._version)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is to show is known once Redis was asked."""
+        return ()
+
+    def _scraped(self) -> metrics.Scraped | None:
+        try:
+            with self._lock:
+                self._runtime = self._runtime or _begun(self._compose())
+            return scrape(self._runtime)
+        except (BrokerUnreachable, LedgerError) as error:
+            logger.warning("Redis does not answer: %s", type(error).__name__)
+            return None
+
+
+def _begun(rt: Runtime) -> Runtime:
+    """The names of its fleet file are shown by name; where the exporter may only read, workers see to it."""
+    with contextlib.suppress(LedgerError):
+        rt.ledger.totals.admit(names_of(rt.fleet))
+    return rt
+
+
+def scrape(rt: Runtime) -> metrics.Scraped:
+    """What is shown: half a dozen exchanges with Redis. Raises LedgerError."""
+    facts = rt.ledger.gauges.read()
+    counted = sorted(name for kind, name in facts.told.named if kind == "region")
+    regions = tuple(dict.fromkeys([*regions_of(rt.fleet), *sorted(facts.workers), *counted]))
+    return metrics.Scraped(
+        facts=facts,
+        queues=queues(rt, regions),
+        budgets=rt.ledger.budgets.report(trims=False),
+        memory=rt.ledger.gauges.memory(),
+        regions=regions,
+        zeros=zeros(rt.fleet),
+    )
+
+
+def zeros(fleet: Fleet) -> list[Total]:
+    """What the fleet file's mirrors and regions will count."""
+    pairs = dict.fromkeys((one.name, target.region) for one in fleet.mirrors for target in one.targets)
+    tags = [
+        Total("tags", {"mirror": mirror, "region": region, "state": state}, 0)
+        for mirror, region in pairs
+        for state in _TAG_STATES
+    ]
+    return tags + [
+        Total("blobs", {"region": region, "outcome": outcome}, 0)
+        for region in regions_of(fleet)
+        for outcome in _BLOB_OUTCOMES
+    ]
+
+
+def application(collector: Collector) -> WSGIApplication:
+    """``/metrics`` and ``/healthz``; the latter says that the exporter runs, whatever Redis does."""
+    collectors = CollectorRegistry()
+    collectors.register(collector)
+    shown: WSGIApplication = make_wsgi_app(collectors)
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return shown(environ, start_response)
+        status, text = ("200 OK", b"ok\n") if path == "/healthz" else ("404 Not Found", b"see /metrics\n")
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [text]
+
+    return answer
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A slow reader keeps nobody else waiting."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 30.0
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's word
+        """A scrape every few seconds is no news."""
+
+
+def serving(host: str, port: int, collector: Collector) -> WSGIServer:
+    """A server that is bound and not yet at work; 0: a free port. Raises OSError."""
+    kind = _Server6 if ":" in host else _Server
+    return make_server(host, port, application(collector), server_class=kind, handler_class=_Quiet)
