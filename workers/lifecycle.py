@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import threading
 from contextlib import suppress
 from typing import Any
@@ -14,15 +15,18 @@ from celery import Celery, bootsteps, signals
 from config.settings import Settings
 from mirror.ledger import Ledger, LedgerError
 from registry.redact import RedactingFilter
+from tasks.broker import BrokerUnreachable, WrongBroker, check, connect
 from tasks.canvas import CONTROL_QUEUE
 from tasks.poison import end_lost
-from tasks.runtime import BrokerUnreachable, connect, fleet_of, redis_url, runtime
+from tasks.runtime import fleet_of, redis_url, runtime
 from workers import heartbeat
 from workers.leaving import Departure, obey
 
 REGION_VARIABLE = "SEALIFT_REGION"
 """Set by ``sealift worker --region``; a worker that plain Celery started is known by its queues."""
 BEAT_S = 10.0
+CONFIGURATION_FAULT = 3
+"""The exit code that commands have for it, too."""
 PATIENCE_S = 3.0
 """How long Redis may take to answer a heartbeat: several of these must fit into the supervisor's patience."""
 
@@ -57,6 +61,8 @@ def connect_to(app: Celery) -> None:
     longest_s = float(Settings().visibility_timeout_s)
     app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat, longest_s))
     signals.setup_logging.connect(_set_up_logging, weak=False)
+    signals.worker_init.connect(_check_broker, weak=False)
+    signals.beat_init.connect(_check_broker, weak=False)
     signals.worker_init.connect(_prepare, weak=False)
     signals.worker_ready.connect(_begin, weak=False)
     signals.worker_process_init.connect(_begin_process, weak=False)
@@ -71,6 +77,17 @@ def _set_up_logging(loglevel: int | str = "INFO", **_: Any) -> None:
     logging.basicConfig(level=loglevel, handlers=[handler], force=True)
     for noisy in ("httpx", "httpcore", "celery.worker.strategy", "kombu"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _check_broker(**_: Any) -> None:
+    """End a process whose Redis will never do; else it would only stumble over each message."""
+    settings = Settings()
+    try:
+        for weakness in check(redis_url(settings, fleet_of(settings)), PATIENCE_S):
+            logger.warning("%s", weakness)
+    except WrongBroker as error:
+        print(f"sealift: {error}", file=sys.stderr)  # noqa: T201 - before there are logs
+        raise SystemExit(CONFIGURATION_FAULT) from error
 
 
 def _prepare(**_: Any) -> None:
@@ -108,7 +125,7 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
                     ledger.beat(region, worker)
             else:
                 ledger.ping()
-        except (LedgerError, BrokerUnreachable):
+        except (LedgerError, BrokerUnreachable, WrongBroker):
             logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
             if not _heartbeat.is_fresh:
                 _heartbeat.say("waiting")

@@ -21,6 +21,7 @@ class Keys:
         self.workers = f"{self.root}workers"
         self.known = f"{self.root}known"
         self.budgets = f"{self.root}budgets"
+        self.confirmed = f"{self.root}confirmed"
 
     @property
     def run_root(self) -> str:
