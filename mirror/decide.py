@@ -25,10 +25,14 @@ ROLL_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The step to take; ``regions`` have to take it, where not all have."""
+    """The step to take; ``regions`` have to take it, where not all have.
+
+    Of a batch that was concluded, ``ended`` is what it ended as.
+    """
 
     step: Step
     regions: tuple[str, ...] = ()
+    ended: View | None = None
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision])
 
 def _concluded(one: _Batch, state: BatchState) -> Decision:
     done = one.ledger.conclude(one.id, state, one.spec, one.view if one.is_as_read else None)
-    return Decision("concluded" if done else "nothing")
+    return Decision("concluded", ended=one.view) if done else Decision("nothing")
 
 
 def _finalize(one: _Batch) -> Decision:

@@ -31,7 +31,7 @@ _PANELS = {
         reporting.report,
         reporting.budget,
     ),
-    "Fleet": (serving.worker, serving.up, serving.registry, demo.demo),
+    "Fleet": (serving.worker, serving.flower, serving.up, serving.registry, demo.demo),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
