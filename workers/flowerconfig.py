@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tasks.told import FAILED
+
 max_tasks = 20_000
 purge_offline_workers = 300
 tasks_columns = (
     "name,state,result,received,runtime,uuid"  # the region is in the name, the uuid leads to the task
 )
 natural_time = True
-
-_FAILED = "failed: "
 
 
 def format_task(task: Any) -> Any:
@@ -31,8 +31,8 @@ def format_task(task: Any) -> Any:
     if len(result) > 1 and result[0] == result[-1] and result[0] in "'\"":
         result = result[1:-1]  # Celery sends what Python would print
     task.result = "" if result == "None" else result
-    if result.startswith(_FAILED):
-        task.state, task.exception = "FAILURE", result.removeprefix(_FAILED)
+    if result.startswith(FAILED):
+        task.state, task.exception = "FAILURE", result.removeprefix(FAILED)
     elif task.state == "FAILURE" and task.exception and not task.result:
         task.result = str(task.exception)
     return task

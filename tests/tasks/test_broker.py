@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.app.utils import filter_hidden_settings
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
@@ -182,6 +183,29 @@ def test_a_socket_with_an_account_is_reached(tmp_path: Path) -> None:
 def test_sentinels_with_passwords_of_their_own_are_asked(tmp_path: Path) -> None:
     with FailingOver(tmp_path, SECRET, f"{SECRET}-of-sentinels") as redis:
         assert round_trip(redis.url) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:{0}@cache/0",
+        "rediss://me:{0}@cache/0?ssl_keyfile=/k.pem",
+        "redis+socket://me:{0}@/run/redis.sock",
+        "sentinel://me:{0}@a;sentinel://b;sentinel://c?master_name=m&sentinel_password={0}&ssl=true",
+    ],
+)
+def test_no_password_is_in_what_celery_and_flower_show_of_the_configuration(url: str) -> None:
+    """As `celery inspect conf` and Flower's page of a worker have it, and a worker's banner."""
+    app = Celery("test", set_as_current=False)
+    app.conf.update(celery_configuration(Settings(), url.format(SECRET), ["eu"]))
+
+    shown = str(filter_hidden_settings(dict(app.conf.table(with_defaults=True))))
+
+    with app.connection_for_read() as connection:
+        banner = connection.as_uri()
+    assert SECRET not in f"{shown} {banner} {app.backend.as_uri()}"
+    assert SECRET in app.conf.broker_url
+    assert app.conf.redis_password == SECRET
 
 
 @contextmanager
