@@ -85,7 +85,7 @@ class RedisServer:
 
     @property
     def bare_url(self) -> str:
-        """The same without the account: Celery shows a list of URLs with all passwords but the first."""
+        """The same without the account: kombu hides the first password of a list, and no other."""
         return RedisServer(
             self.hosts, self.database, socket=self.socket, service=self.service, tls=self.tls
         ).celery_url
