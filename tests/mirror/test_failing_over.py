@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import ResponseError
 
 from mirror.ledger import Ledger, LedgerError
 from mirror.ledger import promises as subject
@@ -30,11 +28,11 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def replica_of(server: ValkeyServer, folder: Path, binary: Path | None = None) -> Iterator[ValkeyServer]:
+def replica_of(server: ValkeyServer, folder: Path) -> Iterator[ValkeyServer]:
     """A replica that has caught up."""
     folder.mkdir()
     options = {"replicaof": f"{LOOPBACK} {server.port}"}
-    with ValkeyServer(folder, options, binary) as replica, replica.client() as client:
+    with ValkeyServer(folder, options) as replica, replica.client() as client:
 
         def is_there() -> bool:
             told: Any = client.info("replication")
@@ -76,18 +74,11 @@ def test_a_run_that_only_the_dead_primary_knew_is_not_called_enqueued(valkey: Va
 def test_a_server_that_knows_no_waitaof_has_its_replicas_asked_whether_they_received_it(
     tmp_path: Path,
 ) -> None:
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server is installed (make test-deps)")
     (tmp_path / "primary").mkdir()
-    with ValkeyServer(tmp_path / "primary", binary=Path(binary)) as primary, primary.client() as client:
-        try:
-            client.execute_command("WAITAOF", 0, 0, 1)
-        except ResponseError:
-            Ledger(client).confirm()
-        else:
-            pytest.skip("this redis-server knows WAITAOF")
-        with replica_of(primary, tmp_path / "replica", Path(binary)):
+    older = {"rename-command": "WAITAOF NO-WAITAOF"}
+    with ValkeyServer(tmp_path / "primary", older) as primary, primary.client() as client:
+        Ledger(client).confirm()
+        with replica_of(primary, tmp_path / "replica"):
             Ledger(client, replicas=1).confirm()
             with pytest.raises(LedgerError, match="1 of 2 replicas"):
                 Ledger(client, replicas=2).confirm()

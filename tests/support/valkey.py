@@ -107,7 +107,7 @@ class ValkeyServer:
             "maxmemory-policy": "noeviction",
             **self._own,
         }
-        several = {"replicaof"}  # of these each word is one
+        several = {"replicaof", "rename-command"}  # of these each word is one
         return [
             word
             for name, value in options.items()
