@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from config.redis_url import parse_redis_url
+
 REGION_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 MIRROR_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?"
@@ -20,7 +22,6 @@ CONTROL = "control"
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_REDIS_SCHEMES = ("redis://", "rediss://", "redis+socket://", "unix://")
 
 
 def matching(grammar: str, expected: str) -> Callable[[str], str]:
@@ -61,10 +62,8 @@ def check_redis_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if is_indirect(text):
         _checked_source(text)
-    elif not text.startswith(_REDIS_SCHEMES):
-        raise ValueError(
-            "not a Redis URL; write redis://HOST:PORT/DB, rediss://…, redis+socket://… or env:NAME"
-        )
+    else:
+        parse_redis_url(text)
     return value
 
 

@@ -12,6 +12,7 @@ from config.checks import is_indirect
 from config.fleet import Fleet
 from config.lines import Path as Where
 from config.problems import FleetError, Problem
+from config.redis_url import parse_redis_url
 
 
 def check_environment(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> list[Problem]:
@@ -25,10 +26,15 @@ def check_environment(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> 
 
 
 def redis_url_of(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> SecretStr | None:
-    """The fleet file's ``redis_url``, looked up where it is kept. FleetError if that is missing."""
+    """The fleet file's ``redis_url``, looked up where it is kept. FleetError if that is missing or wrong."""
     if fleet.redis_url is None:
         return None
-    return SecretStr(looked_up(fleet, ("redis_url",), fleet.redis_url.get_secret_value(), environ))
+    url = looked_up(fleet, ("redis_url",), fleet.redis_url.get_secret_value(), environ)
+    try:
+        parse_redis_url(url)
+    except ValueError as error:
+        raise FleetError((fleet.problem(("redis_url",), str(error)),)) from error
+    return SecretStr(url)
 
 
 def looked_up(fleet: Fleet, where: Where, value: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from platformdirs import user_state_path
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from config.redis_url import parse_redis_url
+
+
+def _is_redis_url(value: SecretStr) -> SecretStr:
+    parse_redis_url(value.get_secret_value())
+    return value
 
 
 class Settings(BaseSettings):
@@ -15,9 +30,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEALIFT_", frozen=True, extra="ignore")
 
-    redis_url: SecretStr | None = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_is_redis_url)] | None = Field(
         default=None,
-        description="Broker, results and ledger: redis://, rediss:// or redis+socket://. "
+        description="Broker, results and ledger: redis://, rediss://, redis+socket:// or sentinel://. "
         "Unset: the fleet file's redis_url, else an embedded server for the command's duration.",
     )
     fleet_file: Path = Field(
@@ -70,8 +85,10 @@ class Settings(BaseSettings):
         default=300.0,
         description="How old the proof that a target holds a tag's content may be when the tag moves.",
     )
-    confirm_replicas: NonNegativeInt = Field(
-        default=0, description="Redis replicas that must have written down what tags were before they move."
+    confirm_replicas: NonNegativeInt | None = Field(
+        default=None,
+        description="Redis replicas that must have written down what tags were before they move; "
+        "unset: 1 with Sentinels, else 0.",
     )
     connect_timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for a connection.")
     read_timeout_s: PositiveFloat = Field(default=60.0, description="Longest silence while reading.")

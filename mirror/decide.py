@@ -27,10 +27,14 @@ ROLL_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The step to take; ``regions`` have to take it, where not all have."""
+    """The step to take; ``regions`` have to take it, where not all have.
+
+    Of a batch that was concluded, ``ended`` is what it ended as.
+    """
 
     step: Step
     regions: tuple[str, ...] = ()
+    ended: View | None = None
 
 
 @dataclass(slots=True)
@@ -128,7 +132,7 @@ def _concluded(one: _Batch, state: BatchState) -> Decision:
     if not done:
         return Decision("nothing")
     tell_failed(one.id, one.spec.name, tag_reports(one.view.resolved, one.outcomes, one.spec))
-    return Decision("concluded")
+    return Decision("concluded", ended=one.view)
 
 
 def _finalize(one: _Batch) -> Decision:

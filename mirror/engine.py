@@ -134,6 +134,11 @@ class Progress:
             self._write(due)
         self.check()
 
+    def expect(self, blobs: int) -> None:
+        """Count blobs that will be looked at, for ``heard`` alone."""
+        with self._lock:
+            self._totals["planned_blobs"] += blobs
+
     def flush(self, done: RegionStep | None = None, after: Client | None = None, **counts: int) -> None:
         """Write what was counted, now; ``done``: and that the region has taken that step.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
+from mirror.ledger import LedgerError
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, put_graph
@@ -54,22 +55,41 @@ def flip_early(engine: Engine, batch: str, region: str, heard: Heard | None = No
 
 
 def _flip(stage: Stage, known: Outcomes) -> None:
-    engine, ledger, now = stage.engine, stage.engine.ledger.batches, stage.view.now
+    engine, now = stage.engine, stage.view.now
     going = {
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
     with engine.crew() as crew:
         journal = going if stage.is_alone else _journalled(stage, crew, going)
         if journal and not stage.is_alone:
-            # Written even where nothing changed: what is confirmed is what this connection wrote last.
-            ledger.record(stage.batch, journal, ("ready",))
-            engine.ledger.confirm()
+            _promise(stage, journal)
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     stage.outcomes.update({**failed, **moved})
     stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
+
+
+def _promise(stage: Stage, journal: Outcomes) -> None:
+    """The journal, as one confirmed write; LedgerError where the ledger does not take all of it.
+
+    Written even where nothing changed: the replica that has taken over may lack what was written before,
+    down to the state that let this step begin.
+    """
+    ledger = stage.engine.ledger
+    ready = {pair: one for pair, one in journal.items() if one.state == "ready"}
+    ended = {pair: one for pair, one in journal.items() if pair not in ready}
+    on = ledger.together()
+    ledger.batches.ask_state(stage.batch, on)
+    ledger.batches.record(stage.batch, ready, ("ready",), on=on)
+    ledger.batches.record(stage.batch, ended, ("ready",), on=on)
+    state, *written = ledger.confirm(on)
+    if state != stage.view.state.encode() or (ready and written[0] != len(ready)):
+        raise LedgerError(
+            f"the ledger does not know the {len(ready)} tags of batch {stage.batch} as ready to move: "
+            "it has fallen back, or the batch has gone on"
+        )
 
 
 def unflip(engine: Engine, batch: str, region: str) -> None:

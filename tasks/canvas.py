@@ -169,7 +169,7 @@ def _task(name: str, args: list[Any], queue: str, shown: str, turn: Turn) -> Sig
         "queue": queue,
         "priority": PRIORITY[turn],
         "argsrepr": shown,
-        "kwargsrepr": "{}",
+        "kwargsrepr": " ".join(str(arg) for arg in args if arg),  # what Flower's search finds them by
         "ignore_result": True,  # said here too, or every message sent subscribes to a result nobody reads
     }
     return signature(f"sealift.{name}", args=args, options=options, immutable=True)

@@ -11,8 +11,10 @@ from typing import Any
 
 from kombu import Queue
 
+from config.redis_url import RedisServer, parse_redis_url
 from config.settings import Settings
 from tasks import poison
+from tasks.broker import CONNECT_TIMEOUT_S, SOCKET_TIMEOUT_S, sentinel_options
 from tasks.canvas import CONTROL_QUEUE, PRIORITY
 
 DELIVERY: dict[str, Any] = {
@@ -58,13 +60,14 @@ def celery_configuration(
     (and a fleet scaled by it) region by region.
     """
     queues = dict.fromkeys((CONTROL_QUEUE, *regions, *([own] if own else ())))
+    server = parse_redis_url(url)
     return {
-        "broker_url": url,
-        "result_backend": url,
-        "broker_transport_options": _broker_options(settings, f":{own}" if own else ""),
+        **_places(server),
+        "broker_transport_options": _broker_options(settings, f":{own}" if own else "") | _finding(server),
         "result_backend_transport_options": {
             "global_keyprefix": settings.redis_prefix,
             "result_chord_ordered": False,
+            **_finding(server),
         },
         "task_queues": [Queue(name) for name in queues],
         "beat_schedule": {
@@ -82,6 +85,29 @@ def celery_configuration(
     }
 
 
+def _places(server: RedisServer) -> dict[str, Any]:
+    """Where broker and results are. The results' account stands apart from their URL: see ``bare_url``."""
+    account = {"redis_username": server.username, "redis_password": server.password}
+    places = {
+        "broker_url": server.celery_url,
+        "result_backend": server.bare_url,
+        "redis_socket_timeout": SOCKET_TIMEOUT_S,
+        **{name: value for name, value in account.items() if value is not None},
+    }
+    if server.tls:
+        places |= dict.fromkeys(("broker_use_ssl", "redis_backend_use_ssl"), server.tls.options)
+    if server.socket is None:  # a socket has neither
+        places |= {"redis_socket_connect_timeout": CONNECT_TIMEOUT_S, "redis_socket_keepalive": True}
+    return places
+
+
+def _finding(server: RedisServer) -> dict[str, Any]:
+    """How the Sentinels are asked, where there are some."""
+    if server.service is None:
+        return {}
+    return {"master_name": server.service, "sentinel_kwargs": sentinel_options(server)}
+
+
 def _broker_options(settings: Settings, suffix: str) -> dict[str, Any]:
     return {
         "global_keyprefix": settings.redis_prefix,
@@ -96,8 +122,8 @@ def _broker_options(settings: Settings, suffix: str) -> dict[str, Any]:
         "unacked_key": f"unacked{suffix}",
         "unacked_index_key": f"unacked_index{suffix}",
         "unacked_mutex_key": f"unacked_mutex{suffix}",
-        "socket_connect_timeout": 5,
-        "socket_timeout": 30,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": SOCKET_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 25,
     }

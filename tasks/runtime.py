@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
 
 import redis
 
 from config.environment import redis_url_of
 from config.fleet import Fleet, load_fleet
+from config.redis_url import parse_redis_url
 from config.settings import Settings
 from mirror.budget import Budget
 from mirror.engine import Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
-from registry.redact import redacted
+from tasks.broker import connect
 from tasks.canvas import PRIORITY
 from tasks.terms import (
     account_entries,
@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     )  # brings httpx, which a command that sends work does not need
     from registry.exchange import Observer
     from registry.listings import Lists
-
-
-class BrokerUnreachable(Exception):
-    """Redis does not answer; the text names the place (never the password) and what to do."""
 
 
 class NoBroker(Exception):
@@ -122,6 +118,7 @@ def runtime() -> Runtime:
         FleetError: the fleet file is wrong.
         NoBroker: neither SEALIFT_REDIS_URL nor the fleet file names a Redis.
         BrokerUnreachable: it does not answer.
+        WrongBroker: no fleet can run on it.
     """
     with _making:
         if not _made:
@@ -146,7 +143,10 @@ def compose(settings: Settings, patience_s: float = 30.0) -> Runtime:
     client = connect(url, patience_s)
     # As long as a message stays with its worker: then another has it, and must be able to do the work.
     longest_s = float(settings.visibility_timeout_s)
-    ledger = Ledger(client, settings.redis_prefix, settings.confirm_replicas, longest_s)
+    replicas = settings.confirm_replicas
+    if replicas is None:  # what takes over must know what it is that tags are taken back to
+        replicas = 1 if parse_redis_url(url).service else 0
+    ledger = Ledger(client, settings.redis_prefix, replicas, longest_s)
     return Runtime(settings, fleet, ledger, client)
 
 
@@ -202,37 +202,10 @@ def regions_of(fleet: Fleet) -> tuple[str, ...]:
 
 
 def redis_url(settings: Settings, fleet: Fleet) -> str:
-    """The environment's URL, else the fleet file's; NoBroker."""
+    """The environment's URL, else the fleet file's; NoBroker, FleetError."""
     if settings.redis_url is not None:
         return settings.redis_url.get_secret_value()
     named = redis_url_of(fleet)
     if named is not None:
         return named.get_secret_value()
     raise NoBroker("no Redis: set SEALIFT_REDIS_URL or redis_url in the fleet file")
-
-
-def connect(url: str, patience_s: float = 30.0) -> redis.Redis:
-    """A client of the ledger's Redis that was seen to answer; BrokerUnreachable."""
-    client = redis.Redis.from_url(
-        ledger_url(url),
-        socket_connect_timeout=min(5.0, patience_s),
-        socket_timeout=patience_s,
-        health_check_interval=25,
-    )
-    try:
-        client.ping()
-    except redis.RedisError as error:
-        raise BrokerUnreachable(
-            f"Redis at {redacted(url)} does not answer ({redacted(str(error))}); "
-            "check SEALIFT_REDIS_URL and that the server runs"
-        ) from error
-    return client
-
-
-def ledger_url(url: str) -> str:
-    """Celery's ``redis+socket://PATH?virtual_host=N`` as redis-py spells it; other URLs as they are."""
-    parts = urlsplit(url)
-    if parts.scheme != "redis+socket":
-        return url
-    database = parse_qs(parts.query).get("virtual_host", ["0"])[0]
-    return f"unix://{parts.path}?db={database}"

@@ -17,7 +17,7 @@ from mirror.ledger import LedgerError
 from mirror.ledger.batches import BatchState, View
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
-from tasks import canvas
+from tasks import canvas, told
 from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
@@ -36,27 +36,26 @@ def enumerate_task(run: str) -> None:
 
 
 @shared_task(name="sealift.mirror", bind=True)
-def mirror_task(self: Task[..., None], batch: str, region: str) -> None:
+def mirror_task(self: Task[..., str], batch: str, region: str) -> str:
     """A batch of one region: every step of it, from wherever it is, until it ends or has to wait."""
     rt = runtime()
     with at_work(rt, batch, region) as view:
-        if view:
-            _Shortcut(rt, batch, region, _heard(self), view).go()
+        return _Shortcut(rt, batch, region, _heard(self), view).go() if view else ""
 
 
 @shared_task(name="sealift.resolve")
-def resolve_task(batch: str) -> None:
+def resolve_task(batch: str) -> str:
     """HEAD the batch's tags at the source, then let every region land them."""
     rt = runtime()
     view = resolve(rt.engine, batch)
     if view is None:
-        return  # parked, or resolved before: whatever was lost since then is the sweeper's
+        return ""  # parked, or resolved before: whatever was lost since then is the sweeper's
     if view.has_any:
         canvas.land_everywhere(rt.ledger, batch)
-        return
+        return ""
     for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
         rt.ledger.batches.region_done(batch, region, "landed")
-    finalize_batch(rt, batch)
+    return finalize_batch(rt, batch)
 
 
 @shared_task(name="sealift.land", bind=True)
@@ -90,8 +89,8 @@ def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> No
 
 
 @shared_task(name="sealift.finalize")
-def finalize_task(batch: str) -> None:
-    finalize_batch(runtime(), batch)
+def finalize_task(batch: str) -> str:
+    return finalize_batch(runtime(), batch)
 
 
 @shared_task(name="sealift.flip", bind=True)
@@ -115,8 +114,8 @@ def unflip_task(self: Task[..., None], batch: str, region: str) -> None:
 
 
 @shared_task(name="sealift.conclude")
-def conclude_task(batch: str) -> None:
-    conclude_batch(runtime(), batch)
+def conclude_task(batch: str) -> str:
+    return conclude_batch(runtime(), batch)
 
 
 @contextlib.contextmanager
@@ -162,16 +161,18 @@ def _go_ahead(rt: Runtime, batch: str, region: str, heard: Heard) -> None:
             open_window(rt, run)
 
 
-def finalize_batch(rt: Runtime, batch: str) -> None:
-    _follow(rt, batch, decide.finalize(rt.engine, batch))
+def finalize_batch(rt: Runtime, batch: str) -> str:
+    """What is said of it, as :mod:`tasks.told` has it; empty where the batch goes on."""
+    return _follow(rt, batch, decide.finalize(rt.engine, batch))
 
 
-def conclude_batch(rt: Runtime, batch: str) -> None:
-    _follow(rt, batch, decide.conclude(rt.engine, batch))
+def conclude_batch(rt: Runtime, batch: str) -> str:
+    """The same."""
+    return _follow(rt, batch, decide.conclude(rt.engine, batch))
 
 
-def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
-    """Send what follows from a decision."""
+def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> str:
+    """Send what follows from a decision; what is said of it."""
     if decision.step in _FOLLOWING and canvas.sole_region(rt.ledger, batch):
         canvas.send_mirror(rt.ledger, batch, first=decision.step != "land")
     elif decision.step == "land":
@@ -182,6 +183,7 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> None:
         canvas.unflip_everywhere(rt.ledger, batch)
     elif decision.step == "concluded":
         open_window(rt, rt.ledger.batches.run_of(batch))
+    return told.ending(decision.ended) if decision.ended else ""
 
 
 def open_window(rt: Runtime, run: str) -> None:
@@ -209,12 +211,14 @@ class _Shortcut:
     def __init__(self, rt: Runtime, batch: str, region: str, heard: Heard, view: View) -> None:
         """The caller has the lease of whoever is at the batch's step in the region; ``view`` came with it."""
         self._rt, self._batch, self._region, self._heard, self._view = rt, batch, region, heard, view
+        self._told = ""
 
-    def go(self) -> None:
-        """Until the batch is concluded, is parked, or waits for its hauls."""
+    def go(self) -> str:
+        """Until the batch is concluded, is parked, or waits for its hauls; what is said of its end."""
         step = self._beginning()
         while step:
             step = self._take(step)
+        return self._told
 
     def _beginning(self) -> _Step | None:
         """What another task began to land is finished here, and not hauled: its hauls may be lost."""
@@ -236,7 +240,8 @@ class _Shortcut:
             unflip(rt.engine, batch, region)
         decide_on = decide.finalize if step == "finalize" else decide.conclude
         decision = decide_on(rt.engine, batch)
-        if decision.step == "concluded":
+        if decision.ended:
+            self._told = told.ending(decision.ended)
             open_window(rt, rt.ledger.batches.run_of(batch))
         return _FOLLOWING.get(decision.step)
 
@@ -285,7 +290,7 @@ def _ask_for_conclude(
             canvas.send_decision(rt.ledger, batch, "conclude")
 
 
-def _heard(task: Task[..., None]) -> Heard:
+def _heard(task: Task[..., Any]) -> Heard:
     """Tell Flower how far the task is, every few seconds.
 
     Copies tell it from threads of their own, where ``task.request`` is nobody's.
@@ -299,12 +304,6 @@ def _heard(task: Task[..., None]) -> Heard:
         if time.monotonic() - said[0] >= PROGRESS_S:
             said[0] = time.monotonic()
             with task.app.events.default_dispatcher(hostname=request.hostname) as events:
-                events.send("task-progress", **known, result=_so_far(totals), **totals)
+                events.send("task-progress", **known, result=told.progress(totals), **totals)
 
     return heard
-
-
-def _so_far(totals: dict[str, int]) -> str:
-    """What Flower shows as the result of a task that has none yet."""
-    copied, planned = (round(totals.get(name, 0) / 1e6) for name in ("copied_bytes", "planned_bytes"))
-    return f"{copied} of {planned} MB copied" if planned else f"{copied} MB copied"

@@ -25,7 +25,7 @@ MAX_SWEEPS = 20
 """A batch that was sent on so often without coming to an end is ended, with that reason."""
 
 
-@shared_task(name="sealift.sweep")
+@shared_task(name="sealift.sweep", send_events=False)  # one every few seconds would bury all others in Flower
 def sweep_task(older_than_s: float | None = None) -> None:
     """Send on every run and batch whose wait is over or that has not moved for ``stall_s``.
 

@@ -30,7 +30,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "kombu": ("tasks/", "workers/"),
     "billiard": ("tasks/", "workers/"),
     "httpx": ("registry/",),
-    "redis": ("mirror/ledger", "tasks/runtime.py"),
+    "redis": ("mirror/ledger", "tasks/broker.py", "tasks/runtime.py"),
     "pydantic_settings": ("config/",),
     "typer": ("workers/cli/",),
     "rich": ("workers/cli/",),

@@ -22,7 +22,8 @@ from prometheus_client.registry import Collector
 from config.fleet import Fleet
 from mirror.ledger import LedgerError
 from mirror.ledger.totals import Total
-from tasks.runtime import BrokerUnreachable, Runtime, regions_of
+from tasks.broker import BrokerUnreachable
+from tasks.runtime import Runtime, regions_of
 from tasks.watched import names_of, queues
 from workers import metrics
 

@@ -17,14 +17,17 @@ from celery.utils.log import LoggingProxy
 from config.settings import Settings
 from mirror.ledger import Ledger, LedgerError
 from tasks.about import fields_of
+from tasks.broker import BrokerUnreachable, WrongBroker, check, connect
 from tasks.canvas import CONTROL_QUEUE
 from tasks.poison import end_lost
-from tasks.runtime import BrokerUnreachable, connect, fleet_of, redis_url, runtime, runtime_if_made
+from tasks.runtime import fleet_of, redis_url, runtime, runtime_if_made
 from tasks.watched import names_of, say_when_sent
 from workers import heartbeat
 from workers.leaving import Departure, obey
 
 BEAT_S = 10.0
+CONFIGURATION_FAULT = 3
+"""The exit code that commands have for it, too."""
 PATIENCE_S = 3.0
 """How long Redis may take to answer a heartbeat: several of these must fit into the supervisor's patience."""
 
@@ -60,6 +63,8 @@ def connect_to(app: Celery) -> None:
     app.steps["consumer"].add(heartbeat.consumer_step(_heartbeat, longest_s))
     signals.setup_logging.connect(_set_up_logging, weak=False)
     signals.before_task_publish.connect(say_when_sent, weak=False)
+    signals.worker_init.connect(_check_broker, weak=False)
+    signals.beat_init.connect(_check_broker, weak=False)
     signals.worker_init.connect(_prepare, weak=False)
     signals.worker_ready.connect(_begin, weak=False)
     signals.worker_process_init.connect(_begin_process, weak=False)
@@ -90,6 +95,17 @@ def _end_task(**_: Any) -> None:
     from workers.logs import end_task
 
     end_task()
+
+
+def _check_broker(**_: Any) -> None:
+    """End a process whose Redis will never do; else it would only stumble over each message."""
+    settings = Settings()
+    try:
+        for weakness in check(redis_url(settings, fleet_of(settings)), PATIENCE_S):
+            logger.warning("%s", weakness)
+    except WrongBroker as error:
+        print(f"sealift: {error}", file=sys.stderr)  # noqa: T201 - before there are logs
+        raise SystemExit(CONFIGURATION_FAULT) from error
 
 
 def _prepare(**_: Any) -> None:
@@ -136,7 +152,7 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
                     ledger.beat(region, worker)
             else:
                 ledger.ping()
-        except (LedgerError, BrokerUnreachable):
+        except (LedgerError, BrokerUnreachable, WrongBroker):
             logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
             if not _heartbeat.is_fresh:
                 _heartbeat.say("waiting")

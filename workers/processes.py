@@ -48,9 +48,10 @@ def beat() -> list[str]:
     return python("workers.launch", "beat")
 
 
-def flower(port: int) -> list[str]:
+def flower(port: int, address: str = "127.0.0.1") -> list[str]:
+    """Who may see it is said in its environment (FLOWER_BASIC_AUTH), which other users cannot read."""
     conf = Path(__file__).with_name("flowerconfig.py")
-    return python("workers.launch", "flower", f"--conf={conf}", "--address=127.0.0.1", f"--port={port}")
+    return python("workers.launch", "flower", f"--conf={conf}", f"--address={address}", f"--port={port}")
 
 
 def standby(socket: Path) -> list[str]:

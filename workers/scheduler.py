@@ -16,7 +16,8 @@ from celery.beat import Scheduler as CeleryScheduler
 
 from config.settings import Settings
 from mirror.ledger import LedgerError
-from tasks.runtime import BrokerUnreachable, runtime
+from tasks.broker import BrokerUnreachable
+from tasks.runtime import runtime
 from tasks.schedules import Schedules
 from workers.heartbeat import Heartbeat
 

@@ -12,6 +12,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import redis
 
@@ -23,6 +24,7 @@ from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
+from mirror.ledger.promises import confirmed
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
@@ -43,7 +45,6 @@ KNOWN_RUNS = 256
 """Runs whose terms a process keeps in mind."""
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
-CONFIRM_MS = 5000
 BEHIND_WINDOWS = 32
 """How far a region may be behind the others where none waits for it: bounds what Redis holds of a run."""
 LISTING_S = 15
@@ -65,7 +66,7 @@ class Ledger:
         ``prefix`` separates fleets that share a server; ``replicas`` must confirm what is promised; a
         lease is renewed for ``longest_lease_s`` at most.
         """
-        self._replicas, self._can_confirm = replicas, True
+        self._replicas = replicas
         self._known: dict[str, tuple[MirrorSpec, Lane]] = {}
         self._repositories: dict[str, str] = {}
         self._redis = client
@@ -295,25 +296,25 @@ class Ledger:
         run = member.partition(".")[0]
         self._note_wait([self.keys.run(run)], [member, reason, f"{until:.0f}"])
 
-    def confirm(self) -> None:
-        """Return when what this process wrote so far would survive a crash of the server.
+    def confirm(self, on: Client | None = None) -> list[Any]:
+        """Send what was put ``on`` a :meth:`together`; the answers, once it would survive the server.
 
-        By WAITAOF (Redis 7.2, Valkey): on the server's disk, and on ``replicas`` replicas' where the fleet
-        asks for that. A server that keeps no append-only file or knows no WAITAOF cannot promise it; then
-        nothing is waited for (docs/operations.md says what that costs).
+        One exchange, on one connection: what was written before may have gone to a primary that is gone.
 
         Raises:
-            LedgerError: the server would have confirmed and did not in time.
+            LedgerError: it would have been confirmed and was not in time.
         """
-        if not self._can_confirm:
-            return
-        try:
-            local, _ = self._redis.execute_command("WAITAOF", 1, self._replicas, CONFIRM_MS)
-        except redis.ResponseError:
-            self._can_confirm = False
-            return
-        if not local:
-            raise redis.TimeoutError(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
+        pipe = self.together() if on is None else on
+        return confirmed(pipe, self.keys.confirmed, self._replicas)
+
+    def confirm_runs(self, runs: Sequence[str]) -> None:
+        """Return when runs that were created would survive the server; LedgerError also where one has not."""
+        on = self.together()
+        for run in runs:
+            on.exists(self.keys.run(run))
+        for run, exists in zip(runs, self.confirm(on), strict=True):
+            if not exists:
+                raise redis.ConnectionError(f"the Redis that has taken over lacks run {run}; start it again")
 
     def waiting_batches(self, run: str) -> int:
         """Batches that wait for room in the run's window."""
@@ -361,10 +362,6 @@ class Ledger:
         """Regions with a worker that was heard of in the last minute."""
         members = self._redis.zrangebyscore(self.keys.workers, time.time() - HEARTBEAT_S, "+inf")
         return {member.decode().partition("\n")[0] for member in members}
-
-    def beat_seen_s(self) -> float | None:
-        """When a beat last was the one that sends, in Unix time; None: never."""
-        return self.schedules.beat_seen_s()
 
     # -- reports -----------------------------------------------------------------------------------
 

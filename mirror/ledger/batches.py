@@ -265,6 +265,10 @@ class Batches:
 
     # -- outcomes ----------------------------------------------------------------------------------
 
+    def ask_state(self, batch: str, on: Client) -> None:
+        """Have the batch's state among the answers, as bytes; None where there is no such batch."""
+        on.hget(self._keys.batch(batch), "state")
+
     def record(
         self,
         batch: str,

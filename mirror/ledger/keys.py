@@ -25,6 +25,7 @@ class Keys:
         self.beat_seen = f"{self.root}beat-seen"
         self.totals = f"{self.root}totals"
         self.underway = f"{self.root}underway"
+        self.confirmed = f"{self.root}confirmed"
 
     @property
     def run_root(self) -> str:

@@ -8,7 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
+
+from redis import Redis
 
 from mirror.ledger import Ledger
 from mirror.report import RunReport, TagReport
@@ -31,6 +33,20 @@ IMPATIENT = {
 """Settings that make up for what a test does to a fleet without keeping anybody waiting."""
 
 
+class Server(Protocol):
+    """A Redis that a fleet can run on."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def process(self) -> Process: ...
+
+    def client(self) -> Redis: ...
+
+    def stop(self) -> None: ...
+
+
 class Fleet:
     """Started by ``with``; ``settings`` are SEALIFT_ variables on top of IMPATIENT."""
 
@@ -40,11 +56,13 @@ class Fleet:
         regions: Iterable[str],
         settings: Mapping[str, str] | None = None,
         concurrency: int = 1,
+        server: Server | None = None,
     ) -> None:
+        """``server``: the Redis to run on, and to stop with the fleet, instead of a Valkey of its own."""
         self.folder = folder
         self.regions = tuple(regions)
         self.concurrency = concurrency
-        self.valkey = ValkeyServer(made(folder / "valkey"))
+        self._server: Server = server or ValkeyServer(made(folder / "valkey"))
         self.workers: dict[str, Process] = {}
         """The living worker of each region, or the last one that lived."""
         self._started: list[Process] = []
@@ -53,11 +71,11 @@ class Fleet:
             "DOCKER_CONFIG": str(made(folder / "docker")),  # not that of whoever runs the tests
             "SEALIFT_STATE_DIR": str(folder / "state"),
             "SEALIFT_REDIS_PREFIX": PREFIX,
-            "SEALIFT_REDIS_URL": self.valkey.url,
+            "SEALIFT_REDIS_URL": self._server.url,
             **IMPATIENT,
             **(settings or {}),
         }
-        self._client = self.valkey.client()
+        self._client = self._server.client()
         self.ledger = Ledger(self._client, PREFIX)
 
     def __enter__(self) -> Self:
@@ -70,6 +88,12 @@ class Fleet:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def valkey(self) -> ValkeyServer:
+        """The fleet's own Valkey, where it has one."""
+        assert isinstance(self._server, ValkeyServer)
+        return self._server
 
     # -- processes ---------------------------------------------------------------------------------
 
@@ -97,7 +121,7 @@ class Fleet:
     @property
     def processes(self) -> tuple[Process, ...]:
         """All that were started so far, Redis and those that have ended included."""
-        return (self.valkey.process, *self._started)
+        return (self._server.process, *self._started)
 
     def crash(self) -> None:
         """Every process of the fleet is gone at once, Redis first; ``valkey.restart`` and ``start_all``."""
@@ -114,7 +138,7 @@ class Fleet:
                 self._producer.kill()
             self._producer = None
         self._client.close()
-        self.valkey.stop()
+        self._server.stop()
 
     def logs(self) -> str:
         """The last lines of every process, for a failure's message."""

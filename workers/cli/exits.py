@@ -47,8 +47,9 @@ def _by_type(error: BaseException) -> Stop | None:
     from registry.credentials import CredentialError
     from registry.errors import Denied, RegistryError, Unauthorized
     from registry.reference import MalformedReference
+    from tasks.broker import BrokerUnreachable, WrongBroker
     from tasks.producer import NothingFailed, UnderWay
-    from tasks.runtime import BrokerUnreachable, NoBroker
+    from tasks.runtime import NoBroker
     from workers.processes import NoServer
     from workers.server import ServerFailed
     from workers.state import StateBusy
@@ -56,7 +57,7 @@ def _by_type(error: BaseException) -> Stop | None:
     codes: tuple[tuple[tuple[type[BaseException], ...], Exit], ...] = (
         ((NothingFailed,), Exit.DONE),
         ((MalformedReference, UnknownRun, UnderWay), Exit.USAGE),
-        ((FleetError, CredentialError, StateBusy, NoServer, NoBroker), Exit.CONFIGURATION),
+        ((FleetError, CredentialError, StateBusy, NoServer, NoBroker, WrongBroker), Exit.CONFIGURATION),
         ((Unauthorized, Denied), Exit.AUTHENTICATION),
         ((BrokerUnreachable, ServerFailed), Exit.BROKER),
         ((RegistryError,), Exit.FAILED),
@@ -80,7 +81,7 @@ def _by_library(error: BaseException) -> Stop | None:
 def is_broker_error(error: BaseException) -> bool:
     """Whether Redis, or Celery on its way to it, is what failed.
 
-    By the module's name: only the ledger and the runtime import redis.
+    By the module's name: only the ledger and the runtime's parts import redis.
     """
     return type(error).__module__.startswith(("redis.exceptions", "kombu.exceptions"))
 

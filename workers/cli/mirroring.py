@@ -308,7 +308,7 @@ def see_through(
             fleet.resume(watched)
         runs = start(fleet)
         if not wait:
-            fleet.rt.ledger.confirm()  # nobody watches it from here on: it must outlive a crash of the server
+            fleet.rt.ledger.confirm_runs(runs)  # nobody watches them from here on: they outlive the server
             return _enqueued(session, runs)
         reports = wait_for(fleet, runs, timeout_s)
         return show(session.console, fleet.rt.ledger, reports, everything=everything)

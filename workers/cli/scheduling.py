@@ -70,7 +70,7 @@ def _scheduled(session: Session) -> Iterator[tuple[Mirror, str]]:
 
 
 def _look(session: Session, ledger: Ledger) -> tuple[list[_Row], float | None]:
-    now_s, seen_s = ledger.now(), ledger.beat_seen_s()
+    now_s, seen_s = ledger.now(), ledger.schedules.beat_seen_s()
     rows = []
     for mirror, cron in _scheduled(session):
         report = ledger.schedules.report(mirror.name)

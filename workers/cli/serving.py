@@ -1,10 +1,11 @@
-"""``worker``, ``beat``, ``up`` and ``registry``: what stays until it is stopped."""
+"""``worker``, ``beat``, ``flower``, ``up`` and ``registry``: what stays until it is stopped."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FLOWER_FIRST_PORT = 5555
 STOP_GRACE_S = 10.0
+BROKER_PATIENCE_S = 3.0
 
 
 def worker(
@@ -107,6 +109,32 @@ def up(
     return Exit.DONE
 
 
+def flower(
+    context: typer.Context,
+    *,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", "-p", metavar="PORT", min=1, max=65535, help="Port to listen on.")
+    ] = FLOWER_FIRST_PORT,
+) -> Exit:
+    """Run Flower: tasks by their titles, how far each is, and why tags failed.
+
+    Who may look is said in the environment: FLOWER_BASIC_AUTH=USER:PASSWORD. Its other options, too, are
+    FLOWER_ variables.
+    """
+    from workers import processes
+
+    session = Session.of(context)
+    _need_flower()
+    _check_flower_access(host, os.environ)
+    need_broker(session, "Flower")
+    _refuse_wrong_broker(session)
+    command = processes.flower(port, host)
+    os.execv(command[0], command)  # noqa: S606 -- ours
+
+
 def registry(
     context: typer.Context,
     *,
@@ -146,6 +174,44 @@ def need_broker(session: Session, who: str) -> None:
             Exit.CONFIGURATION,
         )
     os.environ["SEALIFT_REDIS_URL"] = card.url
+
+
+def _refuse_wrong_broker(session: Session) -> None:
+    """WrongBroker; one that is away may come back."""
+    from config.settings import Settings
+    from tasks.broker import check
+    from tasks.runtime import redis_url
+
+    check(redis_url(Settings(), session.fleet), BROKER_PATIENCE_S)
+
+
+def _need_flower() -> None:
+    from workers import processes
+
+    if not processes.has_flower():
+        raise Stop("Flower is not installed: pip install 'sealift[flower]'", Exit.CONFIGURATION)
+
+
+def _check_flower_access(host: str, environ: Mapping[str, str]) -> None:
+    """Whoever sees Flower can stop workers and tasks: only this machine may without a password."""
+    accounts = environ.get("FLOWER_BASIC_AUTH", "")
+    if accounts and not all(all(one.partition(":")[::2]) for one in accounts.split(",")):
+        raise Stop(
+            "FLOWER_BASIC_AUTH is malformed: write USER:PASSWORD, several divided by commas",
+            Exit.CONFIGURATION,
+        )
+    if accounts or environ.get("FLOWER_AUTH"):
+        return
+    try:
+        is_own = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        is_own = False
+    if not is_own:
+        raise Stop(
+            f"Flower on {host} would let anybody stop workers: set FLOWER_BASIC_AUTH=USER:PASSWORD, "
+            "or leave --host away",
+            Exit.CONFIGURATION,
+        )
 
 
 def _regions(session: Session, extra: Sequence[str]) -> list[str]:
@@ -229,8 +295,7 @@ def _flower_port(wanted: int | None) -> int:
 
     if wanted == 0 or (wanted is None and not processes.has_flower()):
         return 0
-    if not processes.has_flower():
-        raise Stop("Flower is not installed: pip install 'sealift[flower]'", Exit.CONFIGURATION)
+    _need_flower()
     if wanted is not None:
         return wanted
     for port in (FLOWER_FIRST_PORT, 0):

@@ -1,0 +1,54 @@
+"""What is promised: on the server's disk, and on that of as many replicas as the fleet asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from redis.exceptions import NoPermissionError
+
+from mirror.ledger.keys import Client
+
+CONFIRM_MS = 5000
+
+
+def confirmed(pipe: Client, mark: str, replicas: int) -> list[Any]:
+    """Execute ``pipe``; its answers, once what it wrote would survive a crash of the server.
+
+    Asked is WAITAOF (Redis 7.2, Valkey), about what this connection wrote on the server that it is
+    connected to; the key ``mark`` is written in any case. A server that keeps no append-only file or knows
+    no WAITAOF cannot promise it: then replicas are asked by WAIT whether they have received it, and without
+    any nothing is waited for (docs/operations.md says what that costs).
+
+    Raises:
+        redis.RedisError: a command failed, or not all is written within CONFIRM_MS.
+    """
+    pipe.set(mark, 1)
+    pipe.execute_command("WAITAOF", 1, replicas, CONFIRM_MS)
+    if replicas:
+        pipe.execute_command("WAIT", replicas, CONFIRM_MS)
+    answers = pipe.execute(raise_on_error=False)
+    received = answers.pop() if replicas else 0
+    *answers, _, written = answers
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    _judge(written, received, replicas)
+    return list(answers)
+
+
+def _judge(written: Any, received: Any, wanted: int) -> None:
+    """Of the answers to WAITAOF and WAIT."""
+    if isinstance(written, NoPermissionError):
+        raise written
+    if isinstance(written, Exception):
+        local, replicas = 1, 0 if isinstance(received, Exception) else int(received)
+    else:
+        local, replicas = (int(number) for number in written)
+    if not local:
+        raise redis.TimeoutError(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
+    if replicas < wanted:
+        raise redis.TimeoutError(
+            f"{replicas} of {wanted} replicas have written what was promised within {CONFIRM_MS} ms; "
+            "look after them, or lower SEALIFT_CONFIRM_REPLICAS"
+        )
