@@ -115,6 +115,10 @@ _GAUGES = (
         "When any worker of a region was last heard of, in Unix time.",
         ("region",),
     ),
+    Family(
+        "sealift_beat_last_seen_timestamp_seconds",
+        "When a beat last was the one that sends, in Unix time; nothing: there was never one.",
+    ),
     Family("sealift_redis_memory_used_bytes", "Memory that Redis holds."),
     Family("sealift_redis_memory_max_bytes", "Memory that Redis may hold; 0: no limit is set."),
 )
@@ -131,6 +135,8 @@ class Scraped:
     budgets: list[BudgetReport]
     memory: tuple[int, int] | None
     """None where it may not be asked for."""
+    beat_seen_s: float | None = None
+    """None: there was never one."""
     regions: tuple[str, ...] = ()
     """To be shown even if they have no worker."""
     zeros: list[Total] = field(default_factory=list)
@@ -197,6 +203,8 @@ def _key(one: Total) -> tuple[str, ...]:
 def _values(scraped: Scraped) -> Values:
     facts, values = scraped.facts, Values()
     values["sealift_parked"] = {(): facts.parked}
+    if scraped.beat_seen_s is not None:
+        values["sealift_beat_last_seen_timestamp_seconds"] = {(): scraped.beat_seen_s}
     if scraped.memory is not None:
         used, most = scraped.memory
         values["sealift_redis_memory_used_bytes"] = {(): used}

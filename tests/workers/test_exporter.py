@@ -134,6 +134,7 @@ def busy(rt: Runtime, batches: int = 1) -> str:
     ledger.budgets.pause("eu.example", "", 7200)
     ledger.park(f"{run}.{batches}", "resolving", now + 3600)
     ledger.beat("eu", "eu@one")
+    assert ledger.schedules.lead()
     for status in (200, 503):
         ledger.traffic.met("docker.io", "GET", "manifest", status)
     ledger.traffic._met["met\nregistry=docker.io\nfared=failure"] += 1  # so that they are a moment apart
@@ -184,6 +185,7 @@ def test_what_is_shown_is_what_was_counted(rt: Runtime) -> None:
     began = value(shown, "sealift_oldest_run_started_timestamp_seconds", mirror="app", lane="backfill")
     assert abs(began - rt.ledger.now()) < 60
     assert value(shown, "sealift_parked") == 1
+    assert abs(value(shown, "sealift_beat_last_seen_timestamp_seconds") - rt.ledger.now()) < 60
 
 
 def test_the_lag_of_tags_is_a_histogram(rt: Runtime) -> None:
