@@ -134,12 +134,12 @@ def test_what_is_kept_of_a_schedule_has_an_end(valkey: ValkeyServer, ledger: Led
 
 def test_one_of_two_beats_sends_until_it_steps_down(two: tuple[Ledger, Ledger]) -> None:
     one, other = two
-    assert one.beat_seen_s() is None
+    assert one.schedules.beat_seen_s() is None
 
     now = one.schedules.lead()
     assert now
     assert abs(now - one.now()) < 5
-    assert one.beat_seen_s() == pytest.approx(now, abs=1)
+    assert one.schedules.beat_seen_s() == pytest.approx(now, abs=1)
     assert other.schedules.lead() is None
     assert one.schedules.lead()
 
