@@ -103,13 +103,14 @@ def test_a_worker_has_more_time_to_leave_than_it_takes(value_set: str) -> None:
 
 @each_value_set
 def test_probes_ask_what_can_be_answered_about_a_file_that_can_be_written(value_set: str) -> None:
-    for deployment in workers(rendered(value_set)):
-        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    for name, container in rendered(value_set).containers():
+        if container["args" if "args" in container else "command"][0] not in {"worker", "beat"}:
+            continue
         for kind, question in (("startup", "started"), ("readiness", "ready"), ("liveness", "live")):
             command = container[f"{kind}Probe"]["exec"]["command"]
-            assert command == ["python", "-P", "-m", probe.__name__, question]
-        assert environment_of(container)["SEALIFT_HEARTBEAT_FILE"].startswith("/tmp/")
-        assert mounts_of(container)["/tmp"] == "tmp"
+            assert command == ["python", "-P", "-m", probe.__name__, question], name
+        assert environment_of(container)["SEALIFT_HEARTBEAT_FILE"].startswith("/tmp/"), name
+        assert mounts_of(container)["/tmp"] == "tmp", name
 
 
 @each_value_set

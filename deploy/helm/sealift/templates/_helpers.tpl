@@ -86,6 +86,28 @@ securityContext:
       {{- end }}
 {{- end }}
 
+{{- define "sealift.heartbeat" -}}
+- {name: SEALIFT_HEARTBEAT_FILE, value: /tmp/heartbeat}
+{{- end }}
+
+{{/* Of the heartbeat file: an outage of Redis restarts nobody. */}}
+{{- define "sealift.probes" -}}
+startupProbe:
+  exec: {command: [python, -P, -m, workers.probe, started]}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 60
+readinessProbe:
+  exec: {command: [python, -P, -m, workers.probe, ready]}
+  periodSeconds: 10
+  timeoutSeconds: 5
+livenessProbe:
+  exec: {command: [python, -P, -m, workers.probe, live]}
+  periodSeconds: 30
+  timeoutSeconds: 10
+  failureThreshold: 2
+{{- end }}
+
 {{- define "sealift.settings" -}}
 - configMapRef:
     name: {{ include "sealift.fullname" . }}-settings
