@@ -348,3 +348,12 @@ def test_the_charts_version_is_the_products() -> None:
     assert version
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["appVersion"], chart["version"]) == (version[1], version[1])
+
+
+def test_an_exporter_may_have_a_redis_user_of_its_own() -> None:
+    keys = {
+        name: environment_of(container)["SEALIFT_REDIS_URL"]["secretKeyRef"]["key"]
+        for name, container in rendered("production").containers()
+    }
+    assert keys.pop("sealift-exporter") == "exporter-url"
+    assert set(keys.values()) == {"url"}

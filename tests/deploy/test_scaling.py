@@ -35,14 +35,14 @@ def counted(client: Redis) -> dict[str, int]:
 
 
 def counting_user(server: ValkeyServer) -> Redis:
-    """Logged in as the user that the chart's README creates for KEDA."""
+    """Logged in as the user that the chart's README shows for KEDA."""
     readme = (CHART / "README.md").read_text()
-    command = re.search(r"^ACL SETUSER (keda .*)$", readme, re.MULTILINE)
-    assert command
-    name, *rules = command[1].split()
+    line = re.search(r"^user (keda .*)$", readme, re.MULTILINE)
+    assert line
+    name, *rules = line[1].split()
     with server.client() as admin:
-        admin.execute_command("ACL", "SETUSER", name, *rules, ">secret")
-    return Redis(port=server.port, username=name, password="secret")
+        admin.execute_command("ACL", "SETUSER", name, *rules)
+    return Redis(port=server.port, username=name, password="PASSWORD")
 
 
 @pytest.fixture

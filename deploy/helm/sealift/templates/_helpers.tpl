@@ -73,16 +73,18 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* dict "root" $ ["key" of the Secret]. */}}
 {{- define "sealift.redisUrl" -}}
+{{- $redis := .root.Values.redis }}
 - name: SEALIFT_REDIS_URL
   valueFrom:
     secretKeyRef:
-      {{- if .Values.valkey.enabled }}
-      name: {{ include "sealift.fullname" . }}-valkey
+      {{- if .root.Values.valkey.enabled }}
+      name: {{ include "sealift.fullname" .root }}-valkey
       key: url
       {{- else }}
-      name: {{ .Values.redis.existingSecret }}
-      key: {{ .Values.redis.key }}
+      name: {{ $redis.existingSecret }}
+      key: {{ .key | default $redis.key }}
       {{- end }}
 {{- end }}
 
