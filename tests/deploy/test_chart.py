@@ -17,6 +17,7 @@ from tasks.terms import check_fleet
 from tests.support.chart import (
     CHART,
     ROOT,
+    SETTING_NAMES,
     SETTINGS,
     VALUE_SETS,
     Manifest,
@@ -58,7 +59,9 @@ def mounts_of(container: Manifest) -> dict[str, str]:
 def queue_lists(region: str, prefix: str) -> set[str]:
     """The Redis keys of a region's messages, waiting or taken, as Celery is told to name them."""
     settings = Settings(redis_prefix=prefix)
-    options = celery_configuration(settings, "redis://", [region], region)["broker_transport_options"]
+    options = celery_configuration(settings, "redis://localhost:6379/0", [region], region)[
+        "broker_transport_options"
+    ]
     waiting = {f"{region}{options['sep']}{step}" if step else region for step in options["priority_steps"]}
     return {f"{options['global_keyprefix']}{key}" for key in (*waiting, options["unacked_key"])}
 
@@ -141,7 +144,7 @@ def test_every_variable_is_a_setting(value_set: str) -> None:
 def test_the_chart_offers_every_setting() -> None:
     """One that is missing in values.schema.json, under $defs.settings, could not be set in a cluster."""
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert set(schema["$defs"]["settings"]["properties"]) == set(Settings.model_fields)
+    assert set(schema["$defs"]["settings"]["properties"]) == SETTING_NAMES
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
