@@ -67,7 +67,7 @@ def render(values: Values, name: str = "sealift") -> Rendered:
 
 def refusal(values: Values, name: str = "sealift") -> str:
     """What the chart says to values that it does not take."""
-    errors = pytest.importorskip("helm_python").HelmError
+    errors = _helm().HelmError
     with pytest.raises(errors) as caught:
         render(values, name)
     return str(caught.value)
@@ -118,5 +118,8 @@ def _merge(into: dict[str, Any], change: Values) -> None:
 
 @cache
 def _chart() -> Any:
-    reason = "Helm's code is not installed (make deploy-check)"
-    return pytest.importorskip("helm_python", reason=reason).Chart.load(str(CHART))
+    return _helm().Chart.load(str(CHART))
+
+
+def _helm() -> Any:
+    return pytest.importorskip("helm_python", reason="Helm's code is not installed (make deploy-check)")
