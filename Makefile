@@ -17,19 +17,22 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup
 CODE := config registry mirror tasks workers tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deps check lint chaos bench scale fmt clean
+.PHONY: help demo test test-deps deploy-check check lint chaos bench scale fmt clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Mirror sample images between throw-away registries and watch the fleet do it
 	$(BIN)/sealift demo
 
-test: $(VENV)/.test ## Run every test, whole fleets included (what a machine lacks is skipped: see test-deps)
+test: $(VENV)/.test $(VENV)/.deploy ## Run every test, whole fleets included (what a machine lacks is skipped: see test-deps)
 	$(PYTEST)
 
 test-deps: ## Install what the biggest tests need from the system: docker-registry, skopeo, htpasswd, promtool
 	@.ci/test-deps
+
+deploy-check: $(VENV)/.test $(VENV)/.deploy ## Render and judge the chart, compose file, Dockerfile and scripts (no cluster needed)
+	$(PYTEST) -q tests/deploy
 
 check: lint ## Formatting, lint, types and the fast tests
 	$(PYTEST) -q -m "not fleet"
@@ -60,8 +63,9 @@ clean: ## Remove the environment and everything that is made again
 $(VENV)/.demo: GROUPS := --no-default-groups
 $(VENV)/.test: GROUPS := --group test
 $(VENV)/.dev: GROUPS := --group dev
+$(VENV)/.deploy: GROUPS := --group deploy
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.dev: pyproject.toml uv.lock | $(BIN)/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.deploy: pyproject.toml uv.lock | $(BIN)/python
 	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(SYNC) $(GROUPS)
 	@touch $@

@@ -86,7 +86,7 @@ def scrape(rt: Runtime) -> metrics.Scraped:
         queues=queues(rt, regions),
         budgets=rt.ledger.budgets.report(trims=False),
         memory=rt.ledger.gauges.memory(),
-        beat_seen_s=rt.ledger.beat_seen_s(),
+        beat_seen_s=rt.ledger.schedules.beat_seen_s(),
         regions=regions,
         zeros=zeros(rt.fleet),
     )

@@ -201,6 +201,24 @@ class TestDockerConfig:
 
         assert source.lookup("ghcr.io") == Credential("ann", "pw")
 
+    def test_a_mounted_secret_that_kubernetes_swaps_is_seen(self, tmp_path: Path) -> None:
+        """As a volume changes: config.json → ..data/config.json, and ..data → a folder for each version."""
+        for version, password in (("..1", "old"), ("..2", "new")):
+            (tmp_path / version).mkdir()
+            file = tmp_path / version / "config.json"
+            file.write_text(json.dumps({"auths": {"ghcr.io": {"auth": encoded("ann", password)}}}))
+            os.utime(file, ns=(1, 1))
+        (tmp_path / "..data").symlink_to("..1")
+        (tmp_path / "config.json").symlink_to("..data/config.json")
+        (file,) = docker_config_files({"DOCKER_CONFIG": str(tmp_path)})
+        source = DockerConfig(file)
+        assert source.lookup("ghcr.io") == Credential("ann", "old")
+
+        (tmp_path / "..tmp").symlink_to("..2")
+        (tmp_path / "..tmp").replace(tmp_path / "..data")
+
+        assert source.lookup("ghcr.io") == Credential("ann", "new")
+
     @pytest.mark.parametrize(
         ("document", "complaint"),
         [

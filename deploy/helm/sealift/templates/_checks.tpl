@@ -1,0 +1,119 @@
+{{/* What cannot work is refused here, in one line: what is wrong, where, what to do. */}}
+{{- define "sealift.check" -}}
+{{- $v := .Values }}
+{{- if not $v.image.repository }}
+{{- fail "image.repository is not set: build deploy/Dockerfile, push it, and name the repository" }}
+{{- end }}
+{{- include "sealift.checkRedis" . }}
+{{- include "sealift.checkFleet" . }}
+{{- include "sealift.checkSettings" (dict "where" "settings" "settings" $v.settings) }}
+{{- include "sealift.checkRegions" . }}
+{{- if and $v.flower.ingress.enabled (not $v.flower.enabled) }}
+{{- fail "flower.ingress is enabled and flower is not: set flower.enabled=true" }}
+{{- end }}
+{{- if and $v.flower.ingress.enabled (not $v.flower.auth.existingSecret) }}
+{{- fail "flower.ingress without authentication: Flower can stop workers; name a Secret with USER:PASSWORD in flower.auth.existingSecret" }}
+{{- end }}
+{{- if and $v.flower.ingress.enabled (not $v.flower.ingress.host) }}
+{{- fail "flower.ingress.host is not set: give the name under which Flower is to be found" }}
+{{- end }}
+{{- if and $v.monitoring.serviceMonitor.enabled (not $v.exporter.enabled) }}
+{{- fail "monitoring.serviceMonitor is enabled and exporter is not: set exporter.enabled=true, or monitor the release that has it" }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkRedis" -}}
+{{- $v := .Values }}
+{{- if and $v.valkey.enabled $v.redis.existingSecret }}
+{{- fail "redis.existingSecret and valkey.enabled exclude each other: a fleet has one server" }}
+{{- end }}
+{{- if not (or $v.valkey.enabled $v.redis.existingSecret) }}
+{{- fail "no Redis: name the Secret that holds its URL in redis.existingSecret, or set valkey.enabled=true for a trial" }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkSettings" -}}
+{{- $elsewhere := dict "redis_url" "redis.existingSecret" "fleet_file" "fleetFile" "soft_shutdown_s" "worker.softShutdownSeconds" "worker_processes" "worker.processes" }}
+{{- range $name, $value := .settings }}
+{{- if hasKey $elsewhere $name }}
+{{- fail (printf "%s.%s is not set here: use %s" $.where $name (get $elsewhere $name)) }}
+{{- end }}
+{{- if has $name (list "heartbeat_file" "state_dir") }}
+{{- fail (printf "%s.%s is the chart's own: leave it out" $.where $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Nothing in the fleet file may be a secret: it stands in a ConfigMap. */}}
+{{- define "sealift.checkFleet" -}}
+{{- if and .Values.fleetFile .Values.existingFleetConfigMap }}
+{{- fail "fleetFile and existingFleetConfigMap exclude each other: leave one of them out" }}
+{{- end }}
+{{- $fleet := .Values.fleetFile | fromYaml }}
+{{- with $fleet.Error }}
+{{- fail (printf "fleetFile is not YAML: %s" .) }}
+{{- end }}
+{{- if $fleet.redis_url }}
+{{- fail "fleetFile: redis_url: leave it out, a URL may hold a password; the chart takes it from redis.existingSecret" }}
+{{- end }}
+{{- range $host, $registry := $fleet.registries | default dict }}
+{{- range $account := concat (list $registry) (get ($registry | default dict) "accounts" | default list) }}
+{{- range $key := list "password" "listing_token" }}
+{{- $value := toString (get ($account | default dict) $key | default "env:") }}
+{{- if not (regexMatch "^(env|file):" $value) }}
+{{- fail (printf "fleetFile: registries.%s.%s holds a secret: write env:NAME or file:PATH" $host $key) }}
+{{- end }}
+{{- end }}
+{{- if contains "@" (toString (get ($account | default dict) "proxy" | default "")) }}
+{{- fail (printf "fleetFile: registries.%s.proxy holds an account: write env:NAME" $host) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkRegions" -}}
+{{- if not .Values.regions }}
+{{- fail "regions is empty: name at least one, as in regions: {eu: {}}" }}
+{{- end }}
+{{- $served := false }}
+{{- range $name, $_ := .Values.regions }}
+{{- include "sealift.checkRegionName" (dict "root" $ "name" $name) }}
+{{- $region := include "sealift.region" (dict "root" $ "name" $name) | fromYaml }}
+{{- include "sealift.checkSettings" (dict "where" (printf "regions.%s.settings" $name) "settings" $region.settings) }}
+{{- if hasKey $region.settings "redis_prefix" }}
+{{- fail (printf "regions.%s.settings.redis_prefix: a fleet has one; use settings.redis_prefix" $name) }}
+{{- end }}
+{{- $scale := $region.autoscaling }}
+{{- if not (has $scale.mode (list "fixed" "keda" "hpa")) }}
+{{- fail (printf "regions.%s.autoscaling.mode: %q is not known; use fixed, keda or hpa" $name $scale.mode) }}
+{{- end }}
+{{- if and (ne $scale.mode "fixed") (lt (int $scale.maxReplicas) (max 1 (int $scale.minReplicas))) }}
+{{- fail (printf "regions.%s.autoscaling: maxReplicas %d is below minReplicas %d" $name (int $scale.maxReplicas) (int $scale.minReplicas)) }}
+{{- end }}
+{{- if and (eq $scale.mode "hpa") (lt (int $scale.minReplicas) 1) }}
+{{- fail (printf "regions.%s.autoscaling.minReplicas: 0 needs mode keda" $name) }}
+{{- end }}
+{{- if and (eq $scale.mode "keda") (not $.Values.valkey.enabled) (not $.Values.redis.keda.existingSecret) }}
+{{- fail (printf "regions.%s.autoscaling.mode is keda, which reads no URL: name a Secret with %s in redis.keda.existingSecret" $name (join ", " $.Values.redis.keda.keys)) }}
+{{- end }}
+{{- if ge (int (ternary $scale.replicas $scale.minReplicas (eq $scale.mode "fixed"))) 1 }}
+{{- $served = true }}
+{{- end }}
+{{- end }}
+{{- if and (not $served) .Values.beat.enabled }}
+{{- fail "every region may have 0 workers: nobody would take what belongs to no region (the control queue); give one of them a minReplicas of 1" }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkRegionName" -}}
+{{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" .name) }}
+{{- fail (printf "regions: %q cannot name a Deployment; use small letters, digits and '-', a letter or digit at both ends" .name) }}
+{{- end }}
+{{- if eq .name "control" }}
+{{- fail "regions: \"control\" is the name of Sealift's own queue; choose another" }}
+{{- end }}
+{{- $object := printf "%s-worker-%s" (include "sealift.fullname" .root) .name }}
+{{- if gt (len $object) 54 }}
+{{- fail (printf "regions: %s has %d characters, 54 are allowed (KEDA puts keda-hpa- in front); shorten the release's or the region's name" $object (len $object)) }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,362 @@
+"""What holds for whatever the chart renders, with each of its example values."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from config.fleet import parse_fleet
+from config.settings import Settings
+from tasks.configuration import celery_configuration
+from tasks.terms import check_fleet
+from tests.support.chart import (
+    CHART,
+    ROOT,
+    SETTING_NAMES,
+    SETTINGS,
+    VALUE_SETS,
+    Manifest,
+    Rendered,
+    check_command,
+    environment_of,
+    render,
+    rendered,
+    value_set_of,
+    with_values,
+)
+from workers import leaving, probe
+
+OTHER_VARIABLES = {"DOCKER_CONFIG", "FLOWER_BASIC_AUTH"}
+HOLDS_A_SECRET = re.compile(r"URL|PASSWORD|TOKEN|AUTH$|KEY$")
+METRIC = re.compile(r"\bsealift_[a-z0-9_]+")
+UNSEEN_FROM_OUTSIDE = {"/metrics", "/healthcheck"}
+"""What Flower shows to anybody, whoever it wants to log in."""
+
+each_value_set = pytest.mark.parametrize("value_set", VALUE_SETS)
+
+
+def regions_of(value_set: str) -> dict[str, dict[str, Any]]:
+    """By region: what the chart's defaults and the values say together about its workers."""
+    values = with_values(value_set_of(value_set), base=yaml.safe_load((CHART / "values.yaml").read_text()))
+    return {name: with_values(own, base=values["worker"]) for name, own in values["regions"].items()}
+
+
+def workers(chart: Rendered) -> Iterator[Manifest]:
+    for deployment in chart.of("Deployment"):
+        if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "worker":
+            yield deployment
+
+
+def mounts_of(container: Manifest) -> dict[str, str]:
+    return {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+
+
+def queue_lists(region: str, prefix: str) -> set[str]:
+    """The Redis keys of a region's messages, waiting or taken, as Celery is told to name them."""
+    settings = Settings(redis_prefix=prefix)
+    options = celery_configuration(settings, "redis://localhost:6379/0", [region], region)[
+        "broker_transport_options"
+    ]
+    waiting = {f"{region}{options['sep']}{step}" if step else region for step in options["priority_steps"]}
+    return {f"{options['global_keyprefix']}{key}" for key in (*waiting, options["unacked_key"])}
+
+
+@each_value_set
+def test_each_region_has_workers_a_scaler_and_a_budget(value_set: str) -> None:
+    chart = rendered(value_set)
+    for region, terms in regions_of(value_set).items():
+        name, scale = f"sealift-worker-{region}", terms["autoscaling"]
+        spec = chart.one("Deployment", name)["spec"]
+        assert spec["template"]["spec"]["containers"][0]["args"] == ["worker", "--region", region]
+        assert chart.one("PodDisruptionBudget", name)["spec"]["maxUnavailable"] == 1
+        assert spec.get("replicas") == (scale["replicas"] if scale["mode"] == "fixed" else None)
+        kind = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}.get(scale["mode"])
+        if kind:
+            assert chart.one(kind, name)["spec"]["scaleTargetRef"]["name"] == name
+    assert len(list(workers(chart))) == len(regions_of(value_set))
+
+
+@each_value_set
+def test_keda_counts_every_list_of_a_region_and_what_is_taken(value_set: str) -> None:
+    chart = rendered(value_set)
+    prefix = value_set_of(value_set).get("settings", {}).get("redis_prefix", "sealift:")
+    for scaled in chart.of("ScaledObject"):
+        region = scaled["metadata"]["labels"]["sealift/region"]
+        triggers = {trigger["name"]: trigger["metadata"] for trigger in scaled["spec"]["triggers"]}
+        modifiers = scaled["spec"]["advanced"]["scalingModifiers"]
+        assert {metadata["listName"] for metadata in triggers.values()} == queue_lists(region, prefix)
+        assert modifiers["formula"].split(" + ") == list(triggers)
+        for trigger in scaled["spec"]["triggers"]:
+            chart.one("TriggerAuthentication", trigger["authenticationRef"]["name"])
+
+
+@each_value_set
+def test_a_worker_has_more_time_to_leave_than_it_takes(value_set: str) -> None:
+    for deployment in workers(rendered(value_set)):
+        pod = deployment["spec"]["template"]["spec"]
+        soft_s = float(environment_of(pod["containers"][0])["SEALIFT_SOFT_SHUTDOWN_S"])
+        longest_s = soft_s + leaving.LET_GO_S + leaving.GOODBYE_S
+        assert pod["terminationGracePeriodSeconds"] > longest_s
+
+
+@each_value_set
+def test_probes_ask_what_can_be_answered_about_a_file_that_can_be_written(value_set: str) -> None:
+    for name, container in rendered(value_set).containers():
+        if container["args" if "args" in container else "command"][0] not in {"worker", "beat"}:
+            continue
+        for kind, question in (("startup", "started"), ("readiness", "ready"), ("liveness", "live")):
+            command = container[f"{kind}Probe"]["exec"]["command"]
+            assert command == ["python", "-P", "-m", probe.__name__, question], name
+        assert environment_of(container)["SEALIFT_HEARTBEAT_FILE"].startswith("/tmp/"), name
+        assert mounts_of(container)["/tmp"] == "tmp", name
+
+
+@each_value_set
+def test_no_secret_stands_anywhere_but_in_a_secret(value_set: str) -> None:
+    chart = rendered(value_set)
+    secrets = {
+        text
+        for secret in chart.of("Secret")
+        for key, text in secret["stringData"].items()
+        if key != "address"
+    }
+    elsewhere = json.dumps([manifest for manifest in chart.manifests if manifest["kind"] != "Secret"])
+    assert not [text for text in secrets if text in elsewhere]
+    for where, container in chart.containers():
+        for name, value in environment_of(container).items():
+            if HOLDS_A_SECRET.search(name):
+                assert "secretKeyRef" in value, f"{where}: {name}"
+
+
+@each_value_set
+def test_every_variable_is_a_setting(value_set: str) -> None:
+    chart = rendered(value_set)
+    named = {name for _, container in chart.containers() for name in environment_of(container)}
+    named |= set(chart.one("ConfigMap", "sealift-settings")["data"])
+    assert named <= SETTINGS | OTHER_VARIABLES
+
+
+def test_the_chart_offers_every_setting() -> None:
+    """One that is missing in values.schema.json, under $defs.settings, could not be set in a cluster."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert set(schema["$defs"]["settings"]["properties"]) == SETTING_NAMES
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    assert set(paths(values)) == set(schema_paths(schema, schema)) - {"global"}
+
+
+def paths(values: object, at: str = "") -> Iterator[str]:
+    """``a.b`` of each key; those whose content is free (a mapping that is empty or not ours) end there."""
+    if isinstance(values, dict) and at.rpartition(".")[2] not in {"resources", "labels"}:
+        for key, value in values.items():
+            yield from paths(value, f"{at}.{key}".lstrip("."))
+        if values:
+            return
+    yield at
+
+
+def schema_paths(schema: Any, root: Any, at: str = "") -> Iterator[str]:
+    if reference := schema.get("$ref"):
+        name = reference.rpartition("/")[2]
+        if name == "settings":  # free in values.yaml: whichever one sets
+            yield at
+            return
+        schema = root["$defs"][name]
+    if properties := schema.get("properties"):
+        for key, value in properties.items():
+            yield from schema_paths(value, root, f"{at}.{key}".lstrip("."))
+    else:
+        yield at
+
+
+@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower"])
+def test_every_command_is_one_with_these_options(part: str) -> None:
+    told = [
+        container["args"]
+        for value_set in VALUE_SETS
+        for name, container in rendered(value_set).containers()
+        if name.startswith(f"sealift-{part}")
+    ]
+    assert told
+    for words in told:
+        check_command(words)
+
+
+@each_value_set
+def test_every_container_has_no_rights_that_it_does_not_need(value_set: str) -> None:
+    chart = rendered(value_set)
+    for name, template in chart.pods():
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"], name
+        assert pod["securityContext"]["runAsUser"] > 0, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+    for name, container in chart.containers():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"]), name
+        assert "memory" in container["resources"]["limits"], name
+        assert not container["image"].endswith((":", ":latest")), name
+
+
+@each_value_set
+def test_what_refers_to_something_refers_to_something_that_is_there(value_set: str) -> None:
+    chart = rendered(value_set)
+    labels = [template["metadata"]["labels"] for _, template in chart.pods()]
+    services = [service["metadata"]["labels"] for service in chart.of("Service")]
+    for manifest in chart.manifests:
+        selector = selector_of(manifest)
+        among = services if manifest["kind"] == "ServiceMonitor" else labels
+        assert selector is None or any(selector.items() <= one.items() for one in among), manifest["metadata"]
+    ours = {manifest["metadata"]["name"] for manifest in chart.of("ConfigMap")} | {"fleet"}
+    for name, template in chart.pods():
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        volumes |= {"data": {}} if name.endswith("valkey") else {}
+        for container in template["spec"]["containers"]:
+            assert set(mounts_of(container).values()) <= set(volumes), name
+        assert {v["configMap"]["name"] for v in volumes.values() if "configMap" in v} <= ours, name
+
+
+def selector_of(manifest: Manifest) -> dict[str, str] | None:
+    spec = manifest.get("spec", {})
+    selector = spec.get("podSelector") or spec.get("selector")
+    return selector.get("matchLabels", selector) if selector else None
+
+
+@each_value_set
+def test_pods_are_reached_only_where_they_listen(value_set: str) -> None:
+    chart = rendered(value_set)
+    if value_set_of(value_set).get("networkPolicy", {}).get("enabled") is False:
+        assert not chart.of("NetworkPolicy")
+        return
+    for name, template in chart.pods():
+        (policy,) = [
+            policy["spec"]
+            for policy in chart.of("NetworkPolicy")
+            if policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+        ]
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        listening = {
+            port["containerPort"] for c in template["spec"]["containers"] for port in c.get("ports", ())
+        }
+        opened = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
+        assert opened <= listening, name
+        for rule in policy["egress"]:
+            for peer in rule.get("to", ()):
+                if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
+                    assert "169.254.0.0/16" in peer["ipBlock"]["except"], name
+
+
+def test_a_fleet_file_reaches_the_workers_as_it_was_written() -> None:
+    """A chart that parsed it would make 1.1 of the tag 1.10."""
+    chart = rendered("production")
+    written = value_set_of("production")["fleetFile"]
+    text = chart.one("ConfigMap", "sealift-fleet")["data"]["sealift.yaml"]
+    assert text.strip() == written.strip()
+    fleet = parse_fleet(text)
+    check_fleet(fleet)
+    assert "1.10" in fleet.mirrors[0].tags.include
+    assert {target.region for target in fleet.mirrors[0].targets} == set(regions_of("production"))
+
+
+def test_another_configuration_starts_workers_anew() -> None:
+    def annotation(**changes: Any) -> str:
+        deployment = render(with_values(changes)).one("Deployment", "sealift-worker-eu")
+        return str(deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"])
+
+    stamps = {annotation(), annotation(settings={"copy_threads": 8}), annotation(fleetFile="mirrors: []")}
+    assert len(stamps) == 3
+
+
+def test_logins_are_mounted_as_a_folder_so_that_a_change_is_seen() -> None:
+    for region, secret in (("eu", "registry-logins-eu"), ("us", "registry-logins")):
+        pod = rendered("production").one("Deployment", f"sealift-worker-{region}")["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        folder = environment_of(container)["DOCKER_CONFIG"]
+        (mount,) = [mount for mount in container["volumeMounts"] if mount["mountPath"] == folder]
+        (volume,) = [volume for volume in pod["volumes"] if volume["name"] == mount["name"]]
+        assert "subPath" not in mount
+        assert volume["secret"]["secretName"] == secret
+        assert volume["secret"]["items"] == [{"key": ".dockerconfigjson", "path": "config.json"}]
+
+
+def test_only_workers_are_given_accounts_of_registries() -> None:
+    for name, container in rendered("production").containers():
+        if "worker" not in name:
+            assert "DOCKER_CONFIG" not in environment_of(container), name
+            assert not [source for source in container["envFrom"] if "secretRef" in source], name
+
+
+def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:
+    chart = rendered("trial")
+    deployment = chart.one("Deployment", "sealift-flower")
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
+    assert not [s for s in chart.of("Service") if s["metadata"]["name"] == "sealift-flower"]
+
+
+def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody() -> None:
+    flower = pytest.importorskip("flower.urls")
+    (rule,) = rendered("production").one("Ingress", "sealift-flower")["spec"]["rules"]
+    ways = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
+    patterns = [getattr(entry, "regex", None) or entry[0] for entry in flower.handlers]
+    asked = {
+        re.sub(r"\(.*|/\?|\$$|\.\*", "", pattern.pattern if isinstance(pattern, re.Pattern) else pattern)
+        for pattern in patterns
+    } - {""}
+
+    def is_led(url: str) -> bool:
+        return any(
+            url == path if kind == "Exact" else f"{url.rstrip('/')}/".startswith(f"{path}/")
+            for path, kind in ways
+        )
+
+    assert {"/", "/api/task/info/", *UNSEEN_FROM_OUTSIDE} <= asked
+    assert {url for url in asked if not is_led(url)} == UNSEEN_FROM_OUTSIDE
+
+
+def test_every_metric_named_is_exposed() -> None:
+    module = pytest.importorskip("workers.exporter", reason="there is no exporter yet")
+    texts = [(CHART / "files" / name).read_text() for name in ("rules.yaml", "dashboard.json")]
+    named = set(METRIC.findall("".join(texts)))
+    (hpa,) = rendered("region").of("HorizontalPodAutoscaler")
+    named |= {metric["external"]["metric"]["name"] for metric in hpa["spec"]["metrics"]}
+    assert named
+    assert named <= exposed(module.metric_names())
+
+
+def exposed(names: frozenset[str]) -> set[str]:
+    """With what a histogram adds to its name."""
+    return {f"{name}{suffix}" for name in names for suffix in ("", "_bucket", "_sum", "_count")}
+
+
+def test_rules_reach_prometheus_as_they_are_tested() -> None:
+    groups = yaml.safe_load((CHART / "files" / "rules.yaml").read_text())["groups"]
+    assert rendered("production").one("PrometheusRule", "sealift")["spec"]["groups"] == groups
+
+
+def test_the_charts_version_is_the_products() -> None:
+    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert version
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["appVersion"], chart["version"]) == (version[1], version[1])
+
+
+def test_an_exporter_may_have_a_redis_user_of_its_own() -> None:
+    keys = {
+        name: environment_of(container)["SEALIFT_REDIS_URL"]["secretKeyRef"]["key"]
+        for name, container in rendered("production").containers()
+    }
+    assert keys.pop("sealift-exporter") == "exporter-url"
+    assert set(keys.values()) == {"url"}

@@ -1,0 +1,65 @@
+"""A fleet's server is told what the embedded one is told, wherever it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from redis import AuthenticationError, Redis
+from redis import ConnectionError as NotThere
+
+from tests.support.chart import CHART, ROOT, rendered
+from tests.support.ports import free_port
+from tests.support.process import Process
+from tests.support.valkey import START_TIMEOUT_S
+from tests.support.waiting import until
+from workers import processes
+
+
+def test_a_fleets_server_is_told_what_the_embedded_one_is_told() -> None:
+    lines = (ROOT / "deploy" / "valkey.conf").read_text().splitlines()
+    written = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    command = processes.server("valkey-server", Path("data"), Path("socket"))
+    told = {
+        option.removeprefix("--"): value for option, value in zip(command[1::2], command[2::2], strict=True)
+    }
+
+    assert {name: value.strip('"') for name, value in written.items()}.items() <= told.items()
+
+
+def test_the_charts_trial_server_is_told_the_same() -> None:
+    assert (CHART / "files" / "valkey.conf").read_text() == (ROOT / "deploy" / "valkey.conf").read_text()
+
+
+def test_the_charts_trial_server_starts_and_wants_its_password(tmp_path: Path) -> None:
+    """With the command and the files that the chart gives it."""
+    chart = rendered("trial")
+    (container,) = chart.one("StatefulSet", "sealift-valkey")["spec"]["template"]["spec"]["containers"]
+    secret = chart.one("Secret", "sealift-valkey")["stringData"]
+    settings = chart.one("ConfigMap", "sealift-valkey")["data"]["valkey.conf"]
+    for place, text in (
+        ("etc/valkey/valkey.conf", settings),
+        ("etc/valkey-auth/auth.conf", secret["auth.conf"]),
+    ):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).write_text(text)
+    (tmp_path / "data").mkdir()
+    words = [f"{tmp_path}{word}" if word.startswith("/") else word for word in container["command"][1:]]
+    address = f"127.0.0.1:{(port := free_port())}"
+    url = secret["url"].replace(secret["address"], address)
+
+    with Process([processes.server_binary(), *words, "--port", str(port)], tmp_path / "log") as server:
+        until(lambda: answer(f"redis://{address}/0"), START_TIMEOUT_S, server.tail)
+        assert answer(f"redis://{address}/0") == "no password"
+        assert answer(url) == "yes noeviction"
+
+
+def answer(url: str) -> str:
+    """How the server keeps what it is given; empty while it does not answer."""
+    with Redis.from_url(url, decode_responses=True) as client:
+        try:
+            told = client.config_get("appendonly", "maxmemory-policy")
+        except AuthenticationError:
+            return "no password"
+        except NotThere:
+            return ""
+    return f"{told['appendonly']} {told['maxmemory-policy']}"
