@@ -160,7 +160,7 @@ def test_a_skip_fails_where_nothing_may_be_left_out(tmp_path: Path) -> None:
 
 
 def run_pytest(folder: Path, no_skips: str) -> str:
-    plugins = ["-p", "tests.support.no_skips", "-p", "no:cacheprovider"]
+    plugins = ["-p", "tests.support.no_skips", "-p", "no:cacheprovider", "-p", "no:cloudcoil"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, "-rA", "--continue-on-collection-errors", str(folder)],
         env={**os.environ, "PYTHONPATH": str(ROOT), "SEALIFT_NO_SKIPS": no_skips},

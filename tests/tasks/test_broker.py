@@ -67,7 +67,7 @@ def round_trip(url: str) -> int:
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[ValkeyServer]:
-    with ValkeyServer(tmp_path, {"cluster-enabled": "yes"}) as server:
+    with ValkeyServer(tmp_path, {"cluster-enabled": "yes", "cluster-port": str(free_port())}) as server:
         yield server
 
 

@@ -193,7 +193,7 @@ def test_an_unreachable_redis_is_6_without_its_password(place: Place) -> None:
     said = far.sealift("mirror", "localhost:1/a:1.0", "--to", "localhost:2/a")
 
     assert said.code == Exit.BROKER
-    assert "Redis at redis://***@127.0.0.1:1/0 does not answer" in said.err
+    assert "Redis at redis://127.0.0.1:1/0 does not answer" in said.err
     assert "hunter2" not in said.all
 
 
