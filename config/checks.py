@@ -17,7 +17,8 @@ REGION_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 MIRROR_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?"
 SPAN = r"[1-9][0-9]{0,6}[smhd]"
-CONTROL = "control"
+RESERVED = frozenset({"control", "unacked"})
+"""Lists and hashes of messages that belong to no region."""
 """The queue of the tasks that belong to no region."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -41,9 +42,9 @@ def seconds_of(span: str) -> int:
     return int(span[:-1]) * _SECONDS[span[-1]]
 
 
-def not_control(region: str) -> str:
-    if region == CONTROL:
-        raise ValueError(f"{CONTROL!r} is the name of Sealift's own queue; choose another region name")
+def not_reserved(region: str) -> str:
+    if region in RESERVED:
+        raise ValueError(f"{region!r} is the name of Sealift's own queue; choose another region name")
     return region
 
 

@@ -35,7 +35,7 @@ from config.checks import (
     check_secret,
     check_username,
     matching,
-    not_control,
+    not_reserved,
 )
 from config.cron import check_cron
 from config.lines import Lines, YamlProblem, read_yaml
@@ -46,7 +46,7 @@ DEFAULT_REGION = "local"
 RegionName = Annotated[
     str,
     AfterValidator(matching(REGION_NAME, "small letters, digits and '-', at most 63, no '-' in front")),
-    AfterValidator(not_control),
+    AfterValidator(not_reserved),
     Field(json_schema_extra={"pattern": f"^{REGION_NAME}$"}),
 ]
 MirrorName = Annotated[

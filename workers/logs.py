@@ -30,7 +30,7 @@ FIELDS = (
 )
 """What a line may be about. Other things that libraries put into records are left out."""
 _ORDER = ("timestamp", "level", "logger", "event", *FIELDS)
-_NOISY = ("httpx", "httpcore", "celery.worker.strategy", "kombu")
+_NOISY = ("httpx", "httpcore", "celery.beat", "celery.worker.strategy", "kombu")
 
 logger = logging.getLogger(__name__)
 _Event = MutableMapping[str, Any]

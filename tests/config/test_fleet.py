@@ -154,6 +154,7 @@ def test_each_mistake_names_file_line_key_and_remedy(line: str, said: str) -> No
         ("{region: -eu, repository: x/y}", "[0].region: '-eu' is not allowed"),
         (f"{{region: {'e' * 64}, repository: x/y}}", "[0].region: "),
         ("{region: control, repository: x/y}", "[0].region: 'control' is the name of Sealift's own queue"),
+        ("{region: unacked, repository: x/y}", "[0].region: 'unacked' is the name of Sealift's own queue"),
         ("{regoin: eu, repository: x/y}", "[0].regoin: unknown key; did you mean 'region'?"),
         ("{region: eu}", "[0].repository: is missing; add it"),
         ("[x/y]", "[0]: must be a mapping"),

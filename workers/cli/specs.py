@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from config.checks import CONTROL, PLATFORM, REGION_NAME
+from config.checks import PLATFORM, REGION_NAME, RESERVED
 from mirror.spec import DEFAULT_REGION, EVERYWHERE, Finalize, MirrorSpec, Target
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 
@@ -61,7 +61,7 @@ def spec_of_list(name: str, to: Sequence[str], terms: Terms) -> MirrorSpec:
 
 def check_region(region: str) -> str:
     """Return ``region``; MalformedReference unless a queue can be named so."""
-    if region == CONTROL:
+    if region in RESERVED:
         raise MalformedReference(f"{region!r} is the name of Sealift's own queue; choose another region name")
     if not _REGION.fullmatch(region):
         raise MalformedReference(f"{region!r} is not a region's name (small letters, digits and '-')")

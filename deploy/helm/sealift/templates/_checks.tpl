@@ -109,8 +109,8 @@
 {{- if not (regexMatch "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$" .name) }}
 {{- fail (printf "regions: %q cannot name a Deployment; use small letters, digits and '-', a letter or digit at both ends" .name) }}
 {{- end }}
-{{- if eq .name "control" }}
-{{- fail "regions: \"control\" is the name of Sealift's own queue; choose another" }}
+{{- if has .name (list "control" "unacked") }}
+{{- fail (printf "regions: %q is the name of Sealift's own queue; choose another" .name) }}
 {{- end }}
 {{- $object := printf "%s-worker-%s" (include "sealift.fullname" .root) .name }}
 {{- if gt (len $object) 54 }}
