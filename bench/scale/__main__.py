@@ -16,7 +16,9 @@ from bench.scale.trial import Outcome, Plan, measure
 from bench.scale.world import Size
 from tests.support.scratch import scratch_folder
 
-SIZES = [10_000, 100_000]
+Sized = tuple[int, int]
+"""(tags, of how many repositories one is new)."""
+SIZES: list[Sized] = [(10_000, 1), (1_000_000, 20)]
 TAGS_PER_REPOSITORY = 500
 PULLS_LAST = 2.25
 """Windows, of what tags that move need; a tenth of each is kept for releases."""
@@ -38,27 +40,28 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _measured(options: argparse.Namespace) -> list[Outcome]:
     outcomes: list[Outcome] = []
-    for tags in options.tags:
-        _say(f"{tags} tags")
+    for tags, one_new_in in options.tags:
+        _say(f"{tags} tags, one repository in {one_new_in} new")
         with scratch_folder("sealift-scale-") as folder:
-            outcomes.append(measure(folder, _plan(options, tags), _say))
+            outcomes.append(measure(folder, _plan(options, tags, one_new_in), _say))
         if options.json:  # every time: what was measured is kept, however this ends
             document = {"schema": 1, "outcomes": [asdict(outcome) for outcome in outcomes]}
             options.json.write_text(json.dumps(document))
     return outcomes
 
 
-def _plan(options: argparse.Namespace, tags: int) -> Plan:
+def _plan(options: argparse.Namespace, tags: int, one_new_in: int) -> Plan:
+    """Where most is there already, the first run looks at what is there: it is not run again."""
     repositories = options.repositories or max(1, tags // TAGS_PER_REPOSITORY)
-    size = Size(tags, repositories, options.tags_per_image, one_new_in=options.one_new_in)
+    size = Size(tags, repositories, options.tags_per_image, one_new_in=one_new_in)
     shape = Shape(size, options.targets, options.regions, options.processes)
     moved = repositories // 10
     images = moved * tags // repositories // options.tags_per_image
     return Plan(
         replace(shape, settings=dict(options.settings or ())),
         options.crash,
-        options.again,
-        moved=moved if options.moved else 0,
+        options.again and one_new_in == 1,
+        moved=moved if options.moved and one_new_in == 1 else 0,
         moved_pulls=max(1, round(images / PULLS_LAST)),
     )
 
@@ -71,10 +74,15 @@ def _read(file: Path) -> list[Outcome]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     add = parser.add_argument
-    add("--tags", type=_numbers, default=SIZES, metavar="N,…", help="one measurement for each number")
+    add(
+        "--tags",
+        type=_sizes,
+        default=SIZES,
+        metavar="N[/K],…",
+        help="one measurement for each; with /K the targets hold all repositories but one in K",
+    )
     add("--repositories", type=int, help=f"unless said, one for {TAGS_PER_REPOSITORY} tags")
     add("--tags-per-image", type=int, default=2)
-    add("--one-new-in", type=int, default=1, help="targets hold all repositories but one in so many")
     add("--targets", type=int, default=3)
     add("--regions", type=int, default=1)
     add("--processes", type=int, default=4, help="of each region's worker")
@@ -88,8 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(word) for word in text.split(",")]
+def _sizes(text: str) -> list[Sized]:
+    words = (word.partition("/") for word in text.split(","))
+    return [(int(tags), int(one_new_in or 1)) for tags, _, one_new_in in words]
 
 
 def _setting(text: str) -> tuple[str, str]:
