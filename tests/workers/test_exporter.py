@@ -139,7 +139,7 @@ def busy(rt: Runtime, batches: int = 1) -> str:
     assert ledger.schedules.lead()
     for status in (200, 503):
         ledger.traffic.met("docker.io", "GET", "manifest", status)
-    ledger.traffic._met["met\nregistry=docker.io\nfared=failure"] += 1  # so that they are a moment apart
+    ledger.traffic._met["met\nregistry=docker.io\nfared=success"] -= 1  # so that they are a moment apart
     ledger.traffic.flush()
     return run
 
