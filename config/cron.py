@@ -57,12 +57,14 @@ def last_slot(cron: str, at_s: float) -> int:
 
 
 def slots_between(cron: str, after_s: int, before_s: int, most: int) -> list[int]:
-    """Its slots between the two, neither included, the first ``most`` of them."""
+    """Its slots between the two, neither included: the first ones and the last one, ``most`` in all."""
     slots: list[int] = []
     slot = next_slot(cron, after_s)
     while slot < before_s and len(slots) < most:
         slots.append(slot)
         slot = next_slot(cron, slot)
+    if slots and slot < before_s:
+        slots[-1] = last_slot(cron, before_s - 1)
     return slots
 
 

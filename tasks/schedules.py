@@ -13,12 +13,16 @@ from config.cron import last_slot, next_slot, slots_between
 from config.fleet import Fleet, Mirror
 from config.problems import FleetError
 from config.settings import Settings
+from mirror.ledger.schedules import ScheduleRefused
 from tasks import canvas
 from tasks.runtime import Runtime, fleet_of
 from tasks.terms import check_fleet, spec_of
 
 MOST_COUNTED = 10_000
 """Slots that nobody dealt with are counted up to here: a week of minutes."""
+
+REFUSED_S = 60
+"""Until a mirror whose schedule Redis refuses is looked at again."""
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +75,11 @@ class Schedules:
             self.forget()
         for mirror in fleet.mirrors:
             if mirror.schedule and self._next.get(mirror.name, 0) <= now_s:
-                self._see_to(mirror, mirror.schedule, now_s)
+                try:
+                    self._see_to(mirror, mirror.schedule, now_s)
+                except ScheduleRefused as error:  # the others, and the sweeper, go on
+                    self._next[mirror.name] = int(now_s) + REFUSED_S
+                    logger.error("its schedule cannot be seen to: %s", error, extra={"mirror": mirror.name})  # noqa: TRY400 - where it is from says the text
         return max(0.0, min(self._next.values(), default=math.inf) - now_s)
 
     def _see_to(self, mirror: Mirror, cron: str, now_s: float) -> None:

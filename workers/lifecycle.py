@@ -110,6 +110,7 @@ def _check_broker(**_: Any) -> None:
 
 def _prepare(**_: Any) -> None:
     _heartbeat.clear()
+    importlib.import_module("workers.answers")
     importlib.import_module("registry.connections")  # once, for all processes that the pool forks from here
 
 

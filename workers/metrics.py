@@ -165,8 +165,8 @@ def families(scraped: Scraped | None, version: str) -> Iterator[Metric]:
 
 
 def _missing(name: str, scraped: Scraped) -> Iterable[Total]:
-    known = [one.labels for one in scraped.facts.told.of(name)]
-    return (one for one in scraped.zeros if one.name == name and one.labels not in known)
+    known = {frozenset(one.labels.items()) for one in scraped.facts.told.of(name)}
+    return (one for one in scraped.zeros if one.name == name and frozenset(one.labels.items()) not in known)
 
 
 def _counter(family: Family, totals: Iterable[Total]) -> Metric:
@@ -185,14 +185,16 @@ def _gauge(family: Family, values: Mapping[tuple[str, ...], float]) -> Metric:
 
 def _lags(told: Told) -> Metric:
     metric = HistogramMetricFamily(TAG_LAG.name, TAG_LAG.help, labels=TAG_LAG.labels)
+    found: dict[tuple[str, ...], dict[str, int]] = {_key(one): {} for one in told.of(LAG_MS)}
+    for one in told.of(LAG):
+        found.setdefault(_key(one), {})[one.labels["le"]] = one.value
     sums = {_key(one): one.value / 1000 for one in told.of(LAG_MS)}
-    found = {key: {one.labels["le"]: one.value for one in told.of(LAG) if _key(one) == key} for key in sums}
     for key, counted in found.items():
         so_far, buckets = 0, list[tuple[str, float]]()
         for bound in (*map(str, LAG_BOUNDS_S), "+Inf"):
             so_far += counted.get(bound, 0)
             buckets.append((bound if bound == "+Inf" else str(float(bound)), so_far))
-        metric.add_metric(key, buckets, sums[key])
+        metric.add_metric(key, buckets, sums.get(key, 0.0))
     return metric
 
 

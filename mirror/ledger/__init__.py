@@ -18,7 +18,7 @@ import redis
 
 from mirror.ledger import claim_scripts, scripts, wait_scripts
 from mirror.ledger.batches import Batches
-from mirror.ledger.beginnings import KEEP_S, Beginnings
+from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
@@ -379,7 +379,6 @@ class Ledger:
 
     def runs(self, limit: int = 20) -> list[RunReport]:
         """The last runs, newest first."""
-        self._redis.zremrangebyscore(self.keys.runs, "-inf", time.time() - KEEP_S)
         ids = [member.decode() for member in self._redis.zrevrange(self.keys.runs, 0, limit - 1)]
         return [self.run_report(run) for run in ids if self._redis.exists(self.keys.run(run))]
 

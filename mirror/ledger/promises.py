@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from redis.exceptions import NoPermissionError
 
 from mirror.ledger.keys import Client
 
 CONFIRM_MS = 5000
+_CANNOT = ("unknown command", "WAITAOF cannot be used when numlocal is set but appendonly is disabled")
+"""How a server begins to say that it cannot promise: before Redis 7.2, or without an append-only file."""
 
 
 def confirmed(pipe: Client, mark: str, replicas: int) -> list[Any]:
@@ -29,8 +30,8 @@ def confirmed(pipe: Client, mark: str, replicas: int) -> list[Any]:
         pipe.execute_command("WAIT", replicas, CONFIRM_MS)
     answers = pipe.execute(raise_on_error=False)
     received = answers.pop() if replicas else 0
-    *answers, _, written = answers
-    for answer in answers:
+    *answers, marked, written = answers
+    for answer in (*answers, marked):
         if isinstance(answer, Exception):
             raise answer
     _judge(written, received, replicas)
@@ -39,9 +40,9 @@ def confirmed(pipe: Client, mark: str, replicas: int) -> list[Any]:
 
 def _judge(written: Any, received: Any, wanted: int) -> None:
     """Of the answers to WAITAOF and WAIT."""
-    if isinstance(written, NoPermissionError):
-        raise written
     if isinstance(written, Exception):
+        if not str(written).startswith(_CANNOT):
+            raise written
         local, replicas = 1, 0 if isinstance(received, Exception) else int(received)
     else:
         local, replicas = (int(number) for number in written)

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import redis
+
 from mirror.ledger import scripts
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.keys import Client, Keys
@@ -22,6 +24,8 @@ LEAD_S = 15.0
 KEEP_S = 400 * 86400
 """How long a schedule that nobody looks after is remembered: longer than the longest usual one, a year."""
 KEPT_MISSES = 20
+ScheduleRefused = redis.ResponseError
+"""Redis answers, and refuses what one schedule asks: one of its keys is of another kind, say."""
 
 Why = Literal["under way", "no beat"]
 

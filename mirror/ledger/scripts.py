@@ -96,6 +96,7 @@ for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'started', tostring(now), 'listed', '0', 'cursor', '',
   'batches', '0', 'concluded', '0', 'tags', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 30 * 86400)
 if ARGV[4] == '0' then
   redis.call('ZADD', KEYS[3], now, ARGV[1])
   note_begun(KEYS[1], KEYS[3], ARGV[1])

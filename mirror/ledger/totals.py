@@ -114,12 +114,13 @@ class Total:
 class Told:
     """All totals, and which names are counted as what they are."""
 
-    totals: list[Total] = field(default_factory=list)
+    totals: dict[str, list[Total]] = field(default_factory=dict)
+    """By the name of what is counted."""
     named: set[tuple[str, str]] = field(default_factory=set)
     """(kind, name)."""
 
     def of(self, name: str) -> list[Total]:
-        return [one for one in self.totals if one.name == name]
+        return self.totals.get(name, [])
 
     def shown(self, kind: Kind, name: str) -> str:
         """What a name is counted as."""
@@ -135,7 +136,7 @@ class Told:
             if name == _NAME:
                 told.named.update(labels.items())
             elif name != _NAMES:
-                told.totals.append(Total(name, labels, int(value)))
+                told.totals.setdefault(name, []).append(Total(name, labels, int(value)))
         return told
 
 

@@ -57,6 +57,14 @@ def test_slots_between_two_leave_both_out_and_are_bounded() -> None:
     assert slots_between("* * * * *", first, first + minute, 100) == []
 
 
+def test_of_more_slots_than_are_counted_the_last_one_is_the_last() -> None:
+    first = int(at("2026-11-27T12:00"))
+
+    slots = slots_between("* * * * *", first, first + 86400, 100)
+
+    assert (len(slots), slots[0], slots[-1]) == (100, first + 60, first + 86400 - 60)
+
+
 def test_spaces_and_case_do_not_matter() -> None:
     assert check_cron("  0   3  * *  Mon ") == "0 3 * * mon"
 

@@ -84,6 +84,24 @@ def test_a_server_that_knows_no_waitaof_has_its_replicas_asked_whether_they_rece
                 Ledger(client, replicas=2).confirm()
 
 
+def test_a_replica_cannot_promise_and_says_so(valkey: ValkeyServer, tmp_path: Path) -> None:
+    with replica_of(valkey, tmp_path / "replica") as replica, replica.client() as client:
+        with pytest.raises(LedgerError, match="read only"):
+            Ledger(client).confirm()
+
+        client.config_set("replica-read-only", "no")
+        with pytest.raises(LedgerError, match="cannot be used with replica"):
+            Ledger(client).confirm()
+
+
+def test_a_mark_that_could_not_be_written_is_no_promise(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-set")
+
+        with pytest.raises(LedgerError, match="no permissions"):
+            Ledger(client).confirm()
+
+
 # -- flips -----------------------------------------------------------------------------------------
 
 

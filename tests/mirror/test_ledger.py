@@ -54,6 +54,17 @@ def test_a_new_run_reads_back_as_it_was_written(ledger: Ledger) -> None:
     assert [one.run for one in ledger.runs()] == [run]
 
 
+def test_with_each_new_run_those_that_are_kept_no_longer_leave_the_list_of_runs(
+    valkey: ValkeyServer, ledger: Ledger
+) -> None:
+    with valkey.client() as client:
+        client.zadd(ledger.keys.runs, {"gone": ledger.now() - 30 * 86400, "kept": ledger.now() - 29 * 86400})
+
+        run = ledger.create_run(SPEC, "release")
+
+        assert client.zrange(ledger.keys.runs, 0, -1) == [b"kept", run.encode()]
+
+
 def test_a_run_never_takes_the_id_of_another(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = iter(("aaaa", "aaaa", "bbbb"))
     monkeypatch.setattr(secrets, "token_hex", lambda _: next(drawn))

@@ -284,15 +284,50 @@ def test_requests_are_told_in_one_exchange_that_counts_once_however_often_it_is_
 def test_what_was_met_later_stands_whoever_tells_it_first(ledger: Ledger, valkey: ValkeyServer) -> None:
     with valkey.client() as client:
         late, early = Ledger(client, "test:").traffic, ledger.traffic
-        early.met("r.example", "GET", "blob", 200)
-        met = next(iter(early._met.values()))
-        late.met("r.example", "GET", "blob", 200)
-        late._met = dict.fromkeys(late._met, met + 1000)
+        for one in (early, late):
+            one.met("r.example", "GET", "blob", 200)
+        early._met = {name: at - 100 for name, at in early._met.items()}
         late.flush()
+        met = told(ledger, "met")
         early.flush()
 
-    assert told(ledger, "met") == {("r.example", "success"): met + 1000}
+    assert told(ledger, "met") == met
     assert told(ledger, "requests") == {("r.example", "GET", "blob", "2xx"): 2}
+
+
+def test_when_a_registry_was_met_is_told_by_the_servers_clock(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "FLUSH_S", 3600.0)  # it is told by hand
+    monkeypatch.setattr(time, "time", lambda: 4_000_000_000.0)  # a machine whose clock is ahead
+    ledger.traffic.met("r.example", "GET", "blob", 200)
+    ledger.traffic._met = {name: at - 100 for name, at in ledger.traffic._met.items()}
+    ledger.traffic.flush()
+
+    (at_ms,) = told(ledger, "met").values()
+    assert 99 < ledger.now() - at_ms / 1000 < 160
+
+
+def test_what_may_have_arrived_is_not_told_again_once_nobody_knows(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "FLUSH_S", 3600.0)
+    tell = ledger.traffic._tell
+
+    def lost(keys: Any, words: Any) -> None:
+        tell(keys, words)
+        raise redis.ConnectionError("it was done, and nobody heard")
+
+    ledger.traffic._tell = lost
+    ledger.traffic.met("r.example", "GET", "blob", 200)
+    ledger.traffic.flush()
+    ledger.traffic._tell = tell
+    ledger._redis.delete(ledger.keys.told(ledger.traffic._process))  # as its end does
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + traffic.KEEP_S + 1)
+    ledger.traffic.flush()
+
+    assert told(ledger, "requests") == {("r.example", "GET", "blob", "2xx"): 1}
 
 
 def test_a_busy_process_tells_by_itself(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,25 @@ def test_a_schedule_that_is_changed_holds_without_a_restart(beat: Beat) -> None:
     assert len(beat.runs_at("11:40", "11:50")) == 2
 
 
+def test_a_mirror_whose_schedule_redis_refuses_holds_up_no_other(
+    beat: Beat, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat.file.write_text(FLEET.format(cron="0 * * * *", lane="release").replace(
+        "targets: [eu.example/other]", 'targets: [eu.example/other], schedule: "0 * * * *"'
+    ))  # fmt: skip
+    beat.ledger._redis.set(beat.ledger.keys.schedule("app"), "no hash")
+    beat.runs_at("11:30")
+
+    (run,) = beat.runs_at("12:00", "12:00:05", "12:00:10")
+
+    assert beat.ledger.spec(run).name == "other"
+    refused = [getattr(one, "mirror", "") for one in caplog.records if one.levelno == logging.ERROR]
+    assert refused == ["app", "app"], "once at 11:30 and once at 12:00"
+    beat.ledger._redis.delete(beat.ledger.keys.schedule("app"))
+    beat.runs_at("12:01")
+    assert len(beat.runs_at("13:00")) == 2
+
+
 def test_a_fleet_file_that_is_wrong_changes_nothing_and_is_told_once(
     beat: Beat, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,7 +27,9 @@ from mirror.ledger.accounts import Account
 from mirror.ledger.batches import Outcome, Placing, Resolved
 from mirror.ledger.budgets import Answered
 from mirror.ledger.content import Done, Memory
+from mirror.ledger.gauges import Facts
 from mirror.ledger.keys import Client
+from mirror.ledger.totals import LAG, LAG_MS, Told, Total
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
 from registry.ratelimits import RateLimits
@@ -38,7 +40,7 @@ from tasks.watched import say_when_sent
 from tests.support.process import Process
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
-from workers import exporter
+from workers import exporter, metrics
 from workers.cli import main
 from workers.exporter import Ledgers, metric_names, serving
 
@@ -137,7 +139,7 @@ def busy(rt: Runtime, batches: int = 1) -> str:
     assert ledger.schedules.lead()
     for status in (200, 503):
         ledger.traffic.met("docker.io", "GET", "manifest", status)
-    ledger.traffic._met["met\nregistry=docker.io\nfared=failure"] += 1  # so that they are a moment apart
+    ledger.traffic._met["met\nregistry=docker.io\nfared=success"] -= 1  # so that they are a moment apart
     ledger.traffic.flush()
     return run
 
@@ -255,6 +257,45 @@ def test_a_scrape_costs_as_many_commands_for_many_tags_as_for_few_and_never_scan
     assert few == many
     assert sum(few.values()) <= 45
     assert not {"scan", "keys", "hscan", "smembers", "hset", "zremrangebyscore"} & set(few)
+
+
+def test_each_total_is_looked_at_a_few_times_however_many_mirrors_there_are() -> None:
+    few, many = looks_at_totals_of(25), looks_at_totals_of(100)
+
+    assert few > 0
+    assert many == 4 * few
+
+
+class Watched(dict[str, str]):
+    """Labels that count how often they are looked at."""
+
+    looks = 0
+
+    def __getitem__(self, name: str) -> str:
+        Watched.looks += 1
+        return super().__getitem__(name)
+
+    def __eq__(self, other: object) -> bool:
+        Watched.looks += 1
+        return super().__eq__(other)
+
+    __hash__ = None
+
+
+def looks_at_totals_of(mirrors: int) -> int:
+    told, zeros = Told(), list[Total]()
+    for number in range(mirrors):
+        own = {"mirror": f"m{number}", "lane": "release"}
+        told.totals.setdefault(LAG_MS, []).append(Total(LAG_MS, Watched(own), 1000))
+        told.totals.setdefault(LAG, []).append(Total(LAG, Watched(own, le="60"), 1))
+        tags = {"mirror": f"m{number}", "region": "eu", "state": "updated"}
+        told.totals.setdefault("tags", []).append(Total("tags", Watched(tags), 1))
+        zeros += [Total("tags", Watched(tags, state=state), 0) for state in ("updated", "failed")]
+    before = Watched.looks
+    shown = list(metrics.families(metrics.Scraped(Facts(0.0, told), [], [], None, zeros=zeros), "1.2.3"))
+    tags_shown = next(one for one in shown if one.name == "sealift_tags")
+    assert len(tags_shown.samples) == 2 * mirrors
+    return Watched.looks - before
 
 
 def calls(client: Client) -> dict[str, int]:

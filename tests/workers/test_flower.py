@@ -29,6 +29,7 @@ from tests.support.browser import Browser
 from tests.support.fleet import Fleet, made
 from tests.support.ports import free_port
 from tests.support.process import Process
+from tests.support.sentinels import FailingOver
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers import flowerconfig
@@ -248,16 +249,34 @@ def test_no_page_of_flower_shows_the_password_of_redis(tmp_path: Path, registry:
     with ValkeyServer(tmp_path / "valkey") as server:
         with server.client() as client:
             client.config_set("requirepass", SECRET)
-        url = {"SEALIFT_REDIS_URL": server.url.replace("redis://", f"redis://:{SECRET}@")}
-        with flower(tmp_path, registry.host, url) as page:
-            sealift(tmp_path, url, "sync")
-            until(lambda: any("mirror ·" in name for name in page.names()), 20, page.sealift.tail)
-            everything = _everything(page)
-            logs = "".join(path.read_text() for path in (tmp_path / "state" / "log").iterdir())
+        url = server.url.replace("redis://", f"redis://:{SECRET}@")
+        everything = _seen_of_a_run(tmp_path, registry, url)
 
+    assert "redis://:**@127.0.0.1" in everything  # the pages were those that show it
+
+
+@pytest.mark.fleet
+def test_no_page_of_flower_shows_the_passwords_of_sentinels_and_what_they_watch(
+    tmp_path: Path, registry: MemoryRegistry
+) -> None:
+    with FailingOver(tmp_path / "redis", SECRET, SECRET) as redis:
+        everything = _seen_of_a_run(tmp_path, registry, redis.url)
+
+    assert "sentinel" in everything
+
+
+def _seen_of_a_run(folder: Path, registry: MemoryRegistry, redis_url: str) -> str:
+    """All of Flower's pages after a run, which with the logs show nothing that is secret."""
+    url = {"SEALIFT_REDIS_URL": redis_url}
+    with flower(folder, registry.host, url) as page:
+        sealift(folder, url, "sync")
+        until(lambda: any("mirror ·" in name for name in page.names()), 20, page.sealift.tail)
+        everything = _everything(page)
+        logs = "".join(path.read_text() for path in (folder / "state" / "log").iterdir())
+    assert '"broker"' in everything
     assert SECRET not in everything
     assert SECRET not in logs + page.sealift.text()
-    assert "redis://:**@127.0.0.1" in everything  # the pages were those that show it
+    return everything
 
 
 ROWS = """
