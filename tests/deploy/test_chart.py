@@ -95,6 +95,30 @@ def test_keda_counts_every_list_of_a_region_and_what_is_taken(value_set: str) ->
             chart.one("TriggerAuthentication", trigger["authenticationRef"]["name"])
 
 
+def example_of_the_readme() -> dict[str, Any]:
+    """The values under "In earnest"."""
+    readme = (CHART / "README.md").read_text().partition("## In earnest\n")[2]
+    example = yaml.safe_load(readme.partition("```yaml\n")[2].partition("```")[0])
+    assert isinstance(example, dict)
+    return example
+
+
+@pytest.mark.parametrize(
+    "values", [value_set_of("production"), example_of_the_readme()], ids=["ci", "readme"]
+)
+def test_where_the_fleet_needs_a_private_authority_keda_is_given_it_too(values: dict[str, Any]) -> None:
+    (login,) = render(values).of("TriggerAuthentication")
+    given = {entry["parameter"]: entry["key"] for entry in login["spec"]["secretTargetRef"]}
+    assert values["redis"]["tlsSecret"]
+    assert given["ca"] == "ca"
+    commands = (CHART / "README.md").read_text()
+    secret = re.search(
+        rf"create secret generic {values['redis']['keda']['existingSecret']} [^`]*?\nkubectl", commands
+    )
+    assert secret
+    assert set(re.findall(r"--from-(?:literal|file)=(\w+)=", secret[0])) == set(given.values())
+
+
 @each_value_set
 def test_a_worker_has_more_time_to_leave_than_it_takes(value_set: str) -> None:
     for deployment in workers(rendered(value_set)):
