@@ -16,6 +16,7 @@ from tasks.configuration import celery_configuration
 from tasks.terms import check_fleet
 from tests.support.chart import (
     CHART,
+    LEAST,
     ROOT,
     SETTING_NAMES,
     SETTINGS,
@@ -163,6 +164,19 @@ def test_every_variable_is_a_setting(value_set: str) -> None:
     named = {name for _, container in chart.containers() for name in environment_of(container)}
     named |= set(chart.one("ConfigMap", "sealift-settings")["data"])
     assert named <= SETTINGS | OTHER_VARIABLES
+
+
+def test_settings_are_written_as_they_were_given() -> None:
+    """YAML's numbers are floats to Helm, and Go writes large ones as 2.592e+06, which is no whole number."""
+    given = {"mount_ttl_s": 2_592_000, "retry_budget_s": 7.5, "haul_mib": 0, "log_level": "DEBUG"}
+    text = yaml.safe_dump({**LEAST, "settings": given, "regions": {"eu": {"settings": given}}})
+    chart = render(yaml.safe_load(text))
+    written = {name: str(value) for name, value in given.items()}
+    for settings in (
+        chart.one("ConfigMap", "sealift-settings")["data"],
+        environment_of(dict(chart.containers())["sealift-worker-eu"]),
+    ):
+        assert {name: settings[f"SEALIFT_{name.upper()}"] for name in given} == written
 
 
 def test_the_chart_offers_every_setting() -> None:

@@ -2,6 +2,11 @@
 {{- if contains "sealift" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-sealift{{ end }}
 {{- end }}
 
+{{/* A value as text. Numbers of a values file are floats, which Go writes as 2.592e+06. */}}
+{{- define "sealift.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
 {{/* The labels that select the Pods of one part: dict "root" $ "part" NAME ["region" NAME]. */}}
 {{- define "sealift.selector" -}}
 app.kubernetes.io/name: sealift
