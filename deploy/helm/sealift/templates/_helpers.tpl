@@ -91,6 +91,11 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* The Secret of the trial server: keys address, password, url and auth.conf. */}}
+{{- define "sealift.valkeySecret" -}}
+{{- .Values.valkey.existingSecret | default (printf "%s-valkey" (include "sealift.fullname" .)) }}
+{{- end }}
+
 {{/* dict "root" $ ["key" of the Secret]. */}}
 {{- define "sealift.redisUrl" -}}
 {{- $redis := .root.Values.redis }}
@@ -98,7 +103,7 @@ securityContext:
   valueFrom:
     secretKeyRef:
       {{- if .root.Values.valkey.enabled }}
-      name: {{ include "sealift.fullname" .root }}-valkey
+      name: {{ include "sealift.valkeySecret" .root }}
       key: url
       {{- else }}
       name: {{ $redis.existingSecret }}
