@@ -344,6 +344,21 @@ def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:
     assert not [s for s in chart.of("Service") if s["metadata"]["name"] == "sealift-flower"]
 
 
+def test_flower_may_be_given_variables_of_its_own() -> None:
+    secret = {
+        "name": "FLOWER_OAUTH2_SECRET",
+        "valueFrom": {"secretKeyRef": {"name": "login", "key": "oauth"}},
+    }
+    own = [{"name": "FLOWER_READ_ONLY", "value": "true"}, secret]
+    chart = render(with_values({"flower": {"env": own}}, base=value_set_of("production")))
+    for name, container in chart.containers():
+        assert [entry for entry in container["env"] if entry in own] == (own if "flower" in name else []), (
+            name
+        )
+    flower = environment_of(dict(chart.containers())["sealift-flower"])
+    assert {"SEALIFT_REDIS_URL", "FLOWER_BASIC_AUTH"} <= set(flower)
+
+
 def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody() -> None:
     flower = pytest.importorskip("flower.urls")
     (rule,) = rendered("production").one("Ingress", "sealift-flower")["spec"]["rules"]
