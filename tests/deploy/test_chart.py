@@ -344,6 +344,17 @@ def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:
     assert not [s for s in chart.of("Service") if s["metadata"]["name"] == "sealift-flower"]
 
 
+def test_the_notes_name_a_region_that_has_a_worker() -> None:
+    regions = {
+        "aa": {"autoscaling": {"minReplicas": 0}},
+        "bb": {"autoscaling": {"mode": "fixed", "replicas": 0}},
+    }
+    notes = render(with_values({"regions": regions}, base=value_set_of("production"))).notes
+    assert "workers for aa, bb, eu, us." in notes
+    assert notes.count("exec deploy/sealift-worker-eu -- sealift") == 2
+    assert "exec deploy/sealift-worker-aa" not in notes
+
+
 def test_flower_may_be_given_variables_of_its_own() -> None:
     secret = {
         "name": "FLOWER_OAUTH2_SECRET",
