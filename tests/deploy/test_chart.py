@@ -344,6 +344,21 @@ def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:
     assert not [s for s in chart.of("Service") if s["metadata"]["name"] == "sealift-flower"]
 
 
+def test_the_rule_that_the_readme_shows_lets_workers_out_to_a_workload_identity() -> None:
+    shown = (CHART / "README.md").read_text().partition("A cloud's workload identity")[2]
+    values = yaml.safe_load(shown.partition("```yaml\n")[2].partition("```")[0])
+    for name, policy in (
+        (p["metadata"]["name"], p["spec"]) for p in render(with_values(values)).of("NetworkPolicy")
+    ):
+        peers = [
+            peer["ipBlock"]["cidr"]
+            for rule in policy["egress"]
+            for peer in rule.get("to", ())
+            if "ipBlock" in peer
+        ]
+        assert ("169.254.170.23/32" in peers) == name.endswith("worker"), name
+
+
 def test_the_notes_name_a_region_that_has_a_worker() -> None:
     regions = {
         "aa": {"autoscaling": {"minReplicas": 0}},
