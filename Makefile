@@ -28,7 +28,7 @@ demo: $(VENV)/.demo ## Mirror sample images between throw-away registries and wa
 test: $(VENV)/.test $(VENV)/.deploy ## Run every test, whole fleets included (what a machine lacks is skipped: see test-deps)
 	$(PYTEST)
 
-test-deps: ## Install what the biggest tests need from the system: docker-registry, skopeo, htpasswd, promtool
+test-deps: ## Install what the biggest tests need from the system: docker-registry, skopeo, redis-server, htpasswd, promtool, Chromium
 	@.ci/test-deps
 
 deploy-check: $(VENV)/.test $(VENV)/.deploy ## Render and judge the chart, compose file, Dockerfile and scripts (no cluster needed)

@@ -43,7 +43,8 @@ class Settings(BaseSettings):
         description="Where the embedded fleet keeps its data.",
     )
     heartbeat_file: Path | None = Field(
-        default=None, description="The file that a worker renews while it is well; probes look at its age."
+        default=None,
+        description="The file that a worker or beat renews while it is well; probes look at its age.",
     )
     redis_prefix: str = Field(
         default="sealift:",

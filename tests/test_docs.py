@@ -16,6 +16,7 @@ import typer.main
 
 from config.settings import Settings
 from mirror.ledger.keys import Keys
+from workers.processes import REGION_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("deploy/**/README.md")])
@@ -118,9 +119,21 @@ def test_every_celery_application_shown_is_one() -> None:
     assert any(isinstance(target, ast.Name) and target.id == "app" for n in assigned for target in n.targets)
 
 
+def test_a_worker_that_plain_celery_starts_is_told_its_region_too() -> None:
+    """Without it what the worker has taken is kept where neither KEDA nor the exporter looks."""
+    blocks = [block for page in PAGES for block in SHELL_BLOCK.findall(page.read_text())]
+    starting = [block for block in blocks if "workers.app worker" in block]
+    assert starting
+    for block in starting:
+        told = re.search(rf"\b{REGION_VARIABLE}=(\S+)", block)
+        assert told, block
+        assert f"-Q {told[1]},control" in block
+
+
 @pytest.mark.parametrize("page", PAGES, ids=place)
 def test_every_variable_named_is_a_setting(page: Path) -> None:
-    known = {f"SEALIFT_{name.upper()}" for name in Settings.model_fields} | TEST_ONLY_VARIABLES
+    known = {f"SEALIFT_{name.upper()}" for name in Settings.model_fields}
+    known |= {REGION_VARIABLE, *TEST_ONLY_VARIABLES}
     assert set(VARIABLE.findall(page.read_text())) <= known
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 CONTROL_QUEUE = "control"
 REGION_VARIABLE = "SEALIFT_REGION"
-"""Set by ``sealift worker --region``; a worker that plain Celery started is known by its queues."""
+"""Set by ``sealift worker --region``; whoever starts a worker by plain Celery sets it beside ``-Q``."""
 _SERVERS = ("valkey-server", "redis-server")
 
 

@@ -16,6 +16,7 @@ from tasks.configuration import celery_configuration
 from tasks.terms import check_fleet
 from tests.support.chart import (
     CHART,
+    LEAST,
     ROOT,
     SETTING_NAMES,
     SETTINGS,
@@ -95,6 +96,30 @@ def test_keda_counts_every_list_of_a_region_and_what_is_taken(value_set: str) ->
             chart.one("TriggerAuthentication", trigger["authenticationRef"]["name"])
 
 
+def example_of_the_readme() -> dict[str, Any]:
+    """The values under "In earnest"."""
+    readme = (CHART / "README.md").read_text().partition("## In earnest\n")[2]
+    example = yaml.safe_load(readme.partition("```yaml\n")[2].partition("```")[0])
+    assert isinstance(example, dict)
+    return example
+
+
+@pytest.mark.parametrize(
+    "values", [value_set_of("production"), example_of_the_readme()], ids=["ci", "readme"]
+)
+def test_where_the_fleet_needs_a_private_authority_keda_is_given_it_too(values: dict[str, Any]) -> None:
+    (login,) = render(values).of("TriggerAuthentication")
+    given = {entry["parameter"]: entry["key"] for entry in login["spec"]["secretTargetRef"]}
+    assert values["redis"]["tlsSecret"]
+    assert given["ca"] == "ca"
+    commands = (CHART / "README.md").read_text()
+    secret = re.search(
+        rf"create secret generic {values['redis']['keda']['existingSecret']} [^`]*?\nkubectl", commands
+    )
+    assert secret
+    assert set(re.findall(r"--from-(?:literal|file)=(\w+)=", secret[0])) == set(given.values())
+
+
 @each_value_set
 def test_a_worker_has_more_time_to_leave_than_it_takes(value_set: str) -> None:
     for deployment in workers(rendered(value_set)):
@@ -139,6 +164,19 @@ def test_every_variable_is_a_setting(value_set: str) -> None:
     named = {name for _, container in chart.containers() for name in environment_of(container)}
     named |= set(chart.one("ConfigMap", "sealift-settings")["data"])
     assert named <= SETTINGS | OTHER_VARIABLES
+
+
+def test_settings_are_written_as_they_were_given() -> None:
+    """YAML's numbers are floats to Helm, and Go writes large ones as 2.592e+06, which is no whole number."""
+    given = {"mount_ttl_s": 2_592_000, "retry_budget_s": 7.5, "haul_mib": 0, "log_level": "DEBUG"}
+    text = yaml.safe_dump({**LEAST, "settings": given, "regions": {"eu": {"settings": given}}})
+    chart = render(yaml.safe_load(text))
+    written = {name: str(value) for name, value in given.items()}
+    for settings in (
+        chart.one("ConfigMap", "sealift-settings")["data"],
+        environment_of(dict(chart.containers())["sealift-worker-eu"]),
+    ):
+        assert {name: settings[f"SEALIFT_{name.upper()}"] for name in given} == written
 
 
 def test_the_chart_offers_every_setting() -> None:
@@ -304,6 +342,47 @@ def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert arguments[arguments.index("--host") + 1] == "127.0.0.1"
     assert not [s for s in chart.of("Service") if s["metadata"]["name"] == "sealift-flower"]
+
+
+def test_the_rule_that_the_readme_shows_lets_workers_out_to_a_workload_identity() -> None:
+    shown = (CHART / "README.md").read_text().partition("A cloud's workload identity")[2]
+    values = yaml.safe_load(shown.partition("```yaml\n")[2].partition("```")[0])
+    for name, policy in (
+        (p["metadata"]["name"], p["spec"]) for p in render(with_values(values)).of("NetworkPolicy")
+    ):
+        peers = [
+            peer["ipBlock"]["cidr"]
+            for rule in policy["egress"]
+            for peer in rule.get("to", ())
+            if "ipBlock" in peer
+        ]
+        assert ("169.254.170.23/32" in peers) == name.endswith("worker"), name
+
+
+def test_the_notes_name_a_region_that_has_a_worker() -> None:
+    regions = {
+        "aa": {"autoscaling": {"minReplicas": 0}},
+        "bb": {"autoscaling": {"mode": "fixed", "replicas": 0}},
+    }
+    notes = render(with_values({"regions": regions}, base=value_set_of("production"))).notes
+    assert "workers for aa, bb, eu, us." in notes
+    assert notes.count("exec deploy/sealift-worker-eu -- sealift") == 2
+    assert "exec deploy/sealift-worker-aa" not in notes
+
+
+def test_flower_may_be_given_variables_of_its_own() -> None:
+    secret = {
+        "name": "FLOWER_OAUTH2_SECRET",
+        "valueFrom": {"secretKeyRef": {"name": "login", "key": "oauth"}},
+    }
+    own = [{"name": "FLOWER_READ_ONLY", "value": "true"}, secret]
+    chart = render(with_values({"flower": {"env": own}}, base=value_set_of("production")))
+    for name, container in chart.containers():
+        assert [entry for entry in container["env"] if entry in own] == (own if "flower" in name else []), (
+            name
+        )
+    flower = environment_of(dict(chart.containers())["sealift-flower"])
+    assert {"SEALIFT_REDIS_URL", "FLOWER_BASIC_AUTH"} <= set(flower)
 
 
 def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody() -> None:

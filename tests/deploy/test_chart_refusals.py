@@ -65,6 +65,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"exporter": {"enabled": False}, "monitoring": {"serviceMonitor": {"enabled": True}}},
         "monitoring.serviceMonitor is enabled and exporter is not",
     ),
+    "alerts about nothing": (
+        {"exporter": {"enabled": False}, "monitoring": {"prometheusRule": {"enabled": True}}},
+        "monitoring.prometheusRule is enabled and exporter is not",
+    ),
     "a URL in plain sight": (
         {"settings": {"redis_url": "redis://:secret@host"}},
         "settings.redis_url is not set here: use redis.existingSecret",
@@ -82,6 +86,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "fleetFile and existingFleetConfigMap exclude each other",
     ),
     "a broken fleet file": ({"fleetFile": "mirrors: ["}, "fleetFile is not YAML: "),
+    "a list of registries": (
+        {"fleetFile": "registries: [ghcr.io]"},
+        "fleetFile: registries is no mapping: write each as HOST: {",
+    ),
+    "a registry that is a word": (
+        {"fleetFile": "registries: {ghcr.io: me}"},
+        "fleetFile: registries.ghcr.io is no mapping: write {username",
+    ),
+    "accounts that are no list": (
+        {"fleetFile": "registries: {ghcr.io: {accounts: {username: me}}}"},
+        "fleetFile: registries.ghcr.io.accounts is no list: write [{username",
+    ),
+    "an account that is a word": (
+        {"fleetFile": "registries: {ghcr.io: {accounts: [me]}}"},
+        "fleetFile: registries.ghcr.io.accounts holds what is no mapping: write [{username",
+    ),
     "an unknown value": (
         {"worker": {"procesess": 2}},
         "at '/worker': additional properties 'procesess' not allowed",

@@ -97,7 +97,7 @@ def test_each_alert_says_how_bad_it_is_and_leads_to_its_entry_in_the_handbook() 
     assert sorted(headings) == sorted(rule["alert"] for rule in alerts())
     for rule in alerts():
         assert rule["labels"]["severity"] in {"warning", "critical"}
-        assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
         entry = page.partition(f"### {rule['alert']}\n")[2].partition("\n#")[0]
         assert all(f"**{part}**" in entry for part in ("What it means.", "Look at", "Do")), rule["alert"]
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "sealift"
 VALUE_SETS = tuple(sorted(path.name.removesuffix("-values.yaml") for path in CHART.glob("ci/*-values.yaml")))
 SETTING_NAMES = frozenset(Settings.model_fields)
-"""The last is agreed and about to come; once it is there it need not be named here."""
+"""As in Settings: small, without prefix."""
 SETTINGS = frozenset(f"SEALIFT_{name.upper()}" for name in SETTING_NAMES)
 LEAST: dict[str, Any] = {
     "image": {"repository": "registry.example/team/sealift"},

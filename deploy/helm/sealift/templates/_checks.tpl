@@ -17,8 +17,10 @@
 {{- if and $v.flower.ingress.enabled (not $v.flower.ingress.host) }}
 {{- fail "flower.ingress.host is not set: give the name under which Flower is to be found" }}
 {{- end }}
-{{- if and $v.monitoring.serviceMonitor.enabled (not $v.exporter.enabled) }}
-{{- fail "monitoring.serviceMonitor is enabled and exporter is not: set exporter.enabled=true, or monitor the release that has it" }}
+{{- range $what := list "serviceMonitor" "prometheusRule" }}
+{{- if and (get $v.monitoring $what).enabled (not $v.exporter.enabled) }}
+{{- fail (printf "monitoring.%s is enabled and exporter is not: set exporter.enabled=true, or monitor the release that has it" $what) }}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -56,8 +58,22 @@
 {{- if $fleet.redis_url }}
 {{- fail "fleetFile: redis_url: leave it out, a URL may hold a password; the chart takes it from redis.existingSecret" }}
 {{- end }}
-{{- range $host, $registry := $fleet.registries | default dict }}
-{{- range $account := concat (list $registry) (get ($registry | default dict) "accounts" | default list) }}
+{{- $registries := $fleet.registries | default dict }}
+{{- if not (kindIs "map" $registries) }}
+{{- fail "fleetFile: registries is no mapping: write each as HOST: {username: …, password: env:NAME}" }}
+{{- end }}
+{{- range $host, $registry := $registries }}
+{{- if not (kindIs "map" ($registry | default dict)) }}
+{{- fail (printf "fleetFile: registries.%s is no mapping: write {username: …, password: env:NAME}, or {} for nothing" $host) }}
+{{- end }}
+{{- $accounts := get ($registry | default dict) "accounts" | default list }}
+{{- if not (kindIs "slice" $accounts) }}
+{{- fail (printf "fleetFile: registries.%s.accounts is no list: write [{username: …, password: env:NAME}, …]" $host) }}
+{{- end }}
+{{- range $account := concat (list $registry) $accounts }}
+{{- if not (kindIs "map" ($account | default dict)) }}
+{{- fail (printf "fleetFile: registries.%s.accounts holds what is no mapping: write [{username: …, password: env:NAME}, …]" $host) }}
+{{- end }}
 {{- range $key := list "password" "listing_token" }}
 {{- $value := toString (get ($account | default dict) $key | default "env:") }}
 {{- if not (regexMatch "^(env|file):" $value) }}

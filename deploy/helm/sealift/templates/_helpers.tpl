@@ -2,6 +2,24 @@
 {{- if contains "sealift" .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-sealift{{ end }}
 {{- end }}
 
+{{/* A value as text. Numbers of a values file are floats, which Go writes as 2.592e+06. */}}
+{{- define "sealift.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* What the trial server may fill: 60 % of its memory limit, in bytes; the rest is for rewriting its
+     append-only file and for clients. Empty without a limit. */}}
+{{- define "sealift.maxmemory" -}}
+{{- with (.Values.valkey.resources.limits | default dict).memory }}
+{{- $text := include "sealift.text" . }}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- if not (regexMatch "^[0-9]+([.][0-9]+)?([kMGT]|[KMGT]i)?$" $text) }}
+{{- fail (printf "valkey.resources.limits.memory: %q is not understood; write it as in 1Gi or 512Mi" $text) }}
+{{- end }}
+{{- mulf (regexFind "^[0-9.]+" $text | float64) (get $units (regexFind "[A-Za-z]*$" $text)) 0.6 | floor | int64 }}
+{{- end }}
+{{- end }}
+
 {{/* The labels that select the Pods of one part: dict "root" $ "part" NAME ["region" NAME]. */}}
 {{- define "sealift.selector" -}}
 app.kubernetes.io/name: sealift
@@ -73,6 +91,11 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* The Secret of the trial server: keys address, password, url and auth.conf. */}}
+{{- define "sealift.valkeySecret" -}}
+{{- .Values.valkey.existingSecret | default (printf "%s-valkey" (include "sealift.fullname" .)) }}
+{{- end }}
+
 {{/* dict "root" $ ["key" of the Secret]. */}}
 {{- define "sealift.redisUrl" -}}
 {{- $redis := .root.Values.redis }}
@@ -80,7 +103,7 @@ securityContext:
   valueFrom:
     secretKeyRef:
       {{- if .root.Values.valkey.enabled }}
-      name: {{ include "sealift.fullname" .root }}-valkey
+      name: {{ include "sealift.valkeySecret" .root }}
       key: url
       {{- else }}
       name: {{ $redis.existingSecret }}
