@@ -26,6 +26,7 @@ def worker(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="sealift worker")
     parser.add_argument("--region", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--name", default="%h")
     options = parser.parse_args(arguments)
     from celery.exceptions import SecurityWarning
     from celery.utils.nodenames import host_format
@@ -36,7 +37,7 @@ def worker(arguments: list[str]) -> int:
     # It warns of pickle, which a fleet never speaks: one may be root in a container.
     warnings.simplefilter("ignore", SecurityWarning)
     process = app.Worker(
-        hostname=host_format(f"{options.region}@%h"),
+        hostname=host_format(f"{options.region}@{options.name}"),
         queues=[options.region, CONTROL_QUEUE],
         concurrency=options.concurrency,
         loglevel=Settings().log_level,
