@@ -17,13 +17,16 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadgroup
 CODE := config registry mirror tasks workers tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deps deploy-check check lint chaos bench scale fmt clean
+.PHONY: help demo up-like-compose test test-deps deploy-check check lint chaos bench scale fmt clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo ## Mirror sample images between throw-away registries and watch the fleet do it
 	$(BIN)/sealift demo
+
+up-like-compose: $(VENV)/.test ## Start the fleet of deploy/compose.yaml as plain processes, until Ctrl-C
+	@$(BIN)/python -m tests.up_like_compose
 
 test: $(VENV)/.test $(VENV)/.deploy ## Run every test, whole fleets included (what a machine lacks is skipped: see test-deps)
 	$(PYTEST)

@@ -26,8 +26,9 @@ def worker(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="sealift worker")
     parser.add_argument("--region", required=True)
     parser.add_argument("--concurrency", type=int, required=True)
+    parser.add_argument("--name", default="%h")
     options = parser.parse_args(arguments)
-    from celery.exceptions import SecurityWarning
+    from celery.exceptions import CPendingDeprecationWarning, SecurityWarning
     from celery.utils.nodenames import host_format
 
     from config.settings import Settings
@@ -35,8 +36,10 @@ def worker(arguments: list[str]) -> int:
 
     # It warns of pickle, which a fleet never speaks: one may be root in a container.
     warnings.simplefilter("ignore", SecurityWarning)
+    # And, whenever Redis was away, of a default that it may change: ours is chosen (tasks/configuration.py).
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
     process = app.Worker(
-        hostname=host_format(f"{options.region}@%h"),
+        hostname=host_format(f"{options.region}@{options.name}"),
         queues=[options.region, CONTROL_QUEUE],
         concurrency=options.concurrency,
         loglevel=Settings().log_level,

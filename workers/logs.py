@@ -31,6 +31,8 @@ FIELDS = (
 """What a line may be about. Other things that libraries put into records are left out."""
 _ORDER = ("timestamp", "level", "logger", "event", *FIELDS)
 _NOISY = ("httpx", "httpcore", "celery.beat", "celery.worker.strategy", "kombu")
+_OF_TASKS = ("celery.app.trace", "celery.worker.request")
+_SWEEP = "sealift.sweep"
 
 logger = logging.getLogger(__name__)
 _Event = MutableMapping[str, Any]
@@ -43,6 +45,7 @@ def set_up_logging(level: int | str, log_format: Format, stream: TextIO | None =
     """
     handler = logging.StreamHandler(stream or sys.__stderr__)
     handler.addFilter(RedactingFilter())
+    handler.addFilter(_is_news)
     handler.setFormatter(_formatter(log_format))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
@@ -60,6 +63,13 @@ def begin_task(task: str, args: Sequence[object], task_id: str) -> None:
 
 def end_task() -> None:
     clear_contextvars()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """A sweep that went well is none: there is one every few seconds."""
+    if record.levelno > logging.INFO or record.name not in _OF_TASKS or logger.isEnabledFor(logging.DEBUG):
+        return True
+    return _SWEEP not in record.getMessage()
 
 
 def _formatter(log_format: Format) -> logging.Formatter:

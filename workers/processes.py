@@ -28,9 +28,13 @@ def python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
-def worker(region: str, concurrency: int) -> list[str]:
-    """A worker that serves the region's queue and takes its share of the control queue."""
-    return python("workers.launch", "worker", "--region", region, "--concurrency", str(concurrency))
+def worker(region: str, concurrency: int, name: str = "") -> list[str]:
+    """A worker that serves the region's queue and takes its share of the control queue.
+
+    ``name``: instead of the machine's, where several of a region share one.
+    """
+    words = python("workers.launch", "worker", "--region", region, "--concurrency", str(concurrency))
+    return [*words, "--name", name] if name else words
 
 
 def worker_environment(region: str, heartbeat: Path | None = None) -> dict[str, str]:

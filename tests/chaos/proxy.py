@@ -7,9 +7,7 @@ import contextlib
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from random import SystemRandom
 from typing import Literal, NamedTuple
 
 from tests.chaos.loop import Loop
@@ -17,7 +15,7 @@ from tests.chaos.reading import digest_of
 from tests.chaos.wanlink import WanLink
 from tests.chaos.weather import Asked, HttpFault, Tags, Weather
 from tests.chaos.wire import Hangup, Message, answer, read_answer, read_request
-from tests.support.ports import LOOPBACK
+from tests.support.ports import LOOPBACK, free_fixed_port
 
 Mode = Literal["through", "refuse", "cut"]
 """``refuse``: nobody listens; ``cut``: packets go nowhere, in both directions."""
@@ -25,8 +23,6 @@ REASONS = {
     401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests",
     500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable",
 }  # fmt: skip
-PORTS = range(20000, 30000)
-"""Below those that the system gives to outgoing connections: what was refused for a while is still free."""
 BUFFER = 4 * 2**20
 
 
@@ -265,20 +261,6 @@ class Proxy(Gate):
             headers["WWW_Authenticate"] = 'Basic realm="proxy"'
         body = b"" if method == "HEAD" else b'{"errors":[{"code":"UNAVAILABLE","message":"planted"}]}'
         return answer(status, REASONS[status], body, **headers)
-
-
-def free_fixed_port() -> int:
-    """A port that is free and that no outgoing connection will be given."""
-    for port in _shuffled():
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            return port
-    raise AssertionError("no free port")
-
-
-def _shuffled() -> Iterator[int]:
-    while True:
-        yield SystemRandom().choice(PORTS)
 
 
 @dataclass(slots=True)

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from registry.images import build_image, random_layer
 from tests.fleet.conftest import World
 from tests.support import skopeo
 from tests.support.process import Process
 from tests.support.pushing import push
+from tests.support.scraping import Scrapes
 from tests.support.waiting import until
+from workers import processes
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 TAGS = ("1", "2", "3")
-Series = list[tuple[dict[str, str], float]]
-
-
-class Scrapes:
-    """What an exporter shows of the world's fleet, asked anew each time."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-
-    def of(self, name: str, **labels: str) -> Series:
-        """The samples of that name that have these labels."""
-        with urllib.request.urlopen(self._url, timeout=10) as answer:
-            text = answer.read().decode()
-        samples = (one for family in text_string_to_metric_families(text) for one in family.samples)
-        return [
-            (dict(one.labels), one.value)
-            for one in samples
-            if one.name == name and labels.items() <= one.labels.items()
-        ]
-
-    def sum(self, name: str, **labels: str) -> float:
-        return sum(number for _, number in self.of(name, **labels))
 
 
 @pytest.fixture
@@ -73,7 +50,7 @@ def test_a_scrape_agrees_with_skopeo_the_registries_and_the_ledger(world: World,
         (moved,) = (one.moved for one in report.regions if one.region == region)
         assert scrapes.sum("sealift_blobs_total", region=region, outcome="copied") == moved.copied_blobs == 7
         sent = scrapes.sum("sealift_copied_bytes_total", region=region, registry=registry.host)
-        assert sent == moved.copied_bytes == stored(registry.host, "team/watched")
+        assert sent == moved.copied_bytes == skopeo.stored_bytes(f"{registry.host}/team/watched")
         assert scrapes.sum("sealift_workers", region=region) == 1
         assert scrapes.sum("sealift_queue_messages", queue=region) == 0
     assert scrapes.sum("sealift_tag_lag_seconds_count", mirror=mirror) == len(TAGS)
@@ -93,16 +70,6 @@ def test_a_scrape_agrees_with_skopeo_the_registries_and_the_ledger(world: World,
     assert scrapes.sum("sealift_tags_total", mirror=mirror, state="current") == 2 * len(TAGS)
     assert scrapes.sum("sealift_blobs_total", outcome="copied") == 14
     assert scrapes.sum("sealift_runs_started_total", mirror=mirror) == 2
-
-
-def stored(host: str, repository: str) -> int:
-    """Bytes of everything that the repository's images refer to, each blob once, as skopeo sees it."""
-    sizes: dict[str, int] = {}
-    for tag in skopeo.tags(f"{host}/{repository}"):
-        manifest = json.loads(skopeo.raw_manifest(f"{host}/{repository}:{tag}"))
-        for one in (manifest["config"], *manifest["layers"]):
-            sizes[one["digest"]] = one["size"]
-    return sum(sizes.values())
 
 
 def test_what_waits_for_a_region_that_is_away_is_shown_with_its_age(world: World, scrapes: Scrapes) -> None:
@@ -125,3 +92,15 @@ def test_what_waits_for_a_region_that_is_away_is_shown_with_its_age(world: World
     assert scrapes.sum("sealift_queue_oldest_message_age_seconds", queue="eu") == 0
     assert scrapes.sum("sealift_runs_open") == 0
     assert scrapes.sum("sealift_tags_total", mirror=mirror, state="updated") == 2
+
+
+def test_two_workers_of_a_region_on_one_machine_are_two_if_each_has_a_name(
+    world: World, scrapes: Scrapes
+) -> None:
+    words = processes.worker("us", 1, "second")
+    with Process(words, world.fleet.folder / "second.log", world.fleet._env, world.fleet.folder) as second:
+        until(lambda: scrapes.sum("sealift_workers", region="us") == 2, 60, second.tail)
+        assert "us@second ready." in until(
+            lambda: second.text() if "ready." in second.text() else "", 60, second.tail
+        )
+    assert scrapes.sum("sealift_workers", region="us") == 1, "one that leaves takes no other with it"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
+from random import SystemRandom
 
 LOOPBACK = "127.0.0.1"
+PORTS = range(20000, 30000)
+"""Below those that the system gives to outgoing connections: what was refused for a while is still free."""
 
 
 def free_port() -> int:
@@ -17,6 +21,15 @@ def free_port() -> int:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def free_fixed_port() -> int:
+    """A port that is free and that no outgoing connection will be given."""
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            port = SystemRandom().choice(PORTS)
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def is_listening(port: int) -> bool:

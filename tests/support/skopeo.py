@@ -80,6 +80,19 @@ def tags(repository: str) -> list[str]:
     return list(answer["Tags"])
 
 
+def stored_bytes(repository: str) -> int:
+    """Of all that the repository's images refer to, each blob once, manifests left out."""
+    sizes: dict[str, int] = {}
+    waiting = [f"{repository}:{tag}" for tag in tags(repository)]
+    while waiting:
+        manifest = json.loads(raw_manifest(waiting.pop()))
+        waiting += [f"{repository}@{child['digest']}" for child in manifest.get("manifests", ())]
+        for blob in (manifest.get("config"), *manifest.get("layers", ())):
+            if blob:
+                sizes[blob["digest"]] = blob["size"]
+    return sum(sizes.values())
+
+
 def copy(source: str, target: str, *options: str, whole: bool = True) -> None:
     """Copy by skopeo, digests kept; ``whole`` takes every platform of an index."""
     plain = ("--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests")

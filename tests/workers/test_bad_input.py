@@ -102,6 +102,7 @@ def source() -> Iterator[MemoryRegistry]:
         (["mirror", "localhost:1/a:1.0", "--to", "localhost:1/a:1.0"], "localhost:1/a:1.0 is the source"),
         (["mirror", "localhost:1/a:1.0", "--to", "E U=localhost:2/a"], "'E U' is not a region's name"),
         (["mirror", "localhost:1/a:1.0"], "Missing option '--to'"),
+        (["worker", "--region", "eu", "--name", "a b"], "--name 'a b' is not a worker's name"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_2_and_starts_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import signal
@@ -379,6 +380,20 @@ def test_the_command_serves_until_it_is_stopped(valkey: ValkeyServer, tmp_path: 
         command.signal(signal.SIGTERM)
         until(lambda: not command.running, 30, command.tail)
         assert command.exit_code == 0
+
+
+def test_that_redis_is_away_is_logged_as_the_fleet_logs(valkey: ValkeyServer, tmp_path: Path) -> None:
+    env = {"SEALIFT_REDIS_URL": valkey.url, "SEALIFT_STATE_DIR": str(tmp_path), "SEALIFT_LOG_FORMAT": "json"}
+    words = [sys.executable, "-P", "-m", "workers.cli", "exporter", "--host", "127.0.0.1", "--port", "0"]
+    with Process(words, tmp_path / "exporter.log", env, tmp_path) as command:
+        found = until(lambda: re.search(r"http://\S+/metrics", command.text()), 30, command.tail)
+        assert found
+        valkey.kill()
+        assert value(parsed(get(found[0])[1]), "sealift_redis_up") == 0
+
+        line = json.loads(command.text().splitlines()[-1])
+    assert (line["level"], line["logger"]) == ("warning", "workers.exporter")
+    assert line["event"].startswith("Redis does not answer")
 
 
 def test_a_port_that_is_taken_is_one_line(

@@ -112,6 +112,23 @@ def test_a_task_that_follows_inherits_nothing(read: Read) -> None:
     assert not {"run", "batch", "region", "blob"} & line.keys()
 
 
+def test_a_sweep_that_went_well_is_no_news_unless_one_debugs(read: Read) -> None:
+    trace, done = logging.getLogger("celery.app.trace"), "Task %(name)s[%(id)s] succeeded"
+    sweep = {"name": "sealift.sweep", "id": "1"}
+
+    trace.info(done, sweep)
+    trace.info(done, {"name": "sealift.land", "id": "2"})
+    trace.error("Task sealift.sweep[3] raised unexpected")
+    assert [line["event"] for line in read()] == [
+        "Task sealift.land[2] succeeded",
+        "Task sealift.sweep[3] raised unexpected",
+    ]
+
+    logging.getLogger().setLevel(logging.DEBUG)
+    trace.info(done, sweep)
+    assert len(read()) == 3
+
+
 def test_threads_that_copy_say_for_whom(read: Read) -> None:
     answers = iter([Unreachable("eu.example", "app:1.0", "cut in the middle"), None])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FLOWER_FIRST_PORT = 5555
 STOP_GRACE_S = 10.0
 BROKER_PATIENCE_S = 3.0
+_WORKER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
 
 def worker(
@@ -39,6 +41,14 @@ def worker(
             "--concurrency", "-c", metavar="N", min=1, help="Processes; one for each core unless said."
         ),
     ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Instead of the machine's name, where several workers of a region share the machine.",
+        ),
+    ] = "",
 ) -> Exit:
     """Run one worker of a region until it is stopped.
 
@@ -49,11 +59,11 @@ def worker(
 
     session = Session.of(context)
     check_region(region)
+    _check_name(name)
     session.check_fleet()  # a region's workers need no other region's accounts
     need_broker(session, "a worker")
-    command = processes.worker(
-        region, concurrency or session.settings.worker_processes or processes_per_worker(1)
-    )
+    share = concurrency or session.settings.worker_processes or processes_per_worker(1)
+    command = processes.worker(region, share, name)
     os.execve(command[0], command, {**os.environ, **processes.worker_environment(region)})  # noqa: S606 -- ours
 
 
@@ -174,6 +184,14 @@ def need_broker(session: Session, who: str) -> None:
             Exit.CONFIGURATION,
         )
     os.environ["SEALIFT_REDIS_URL"] = card.url
+
+
+def _check_name(name: str) -> None:
+    if name and not _WORKER_NAME.fullmatch(name):
+        raise Stop(
+            f"--name {name!r} is not a worker's name (letters, digits, and '.', '-', '_' between them)",
+            Exit.USAGE,
+        )
 
 
 def _refuse_wrong_broker(session: Session) -> None:

@@ -26,6 +26,7 @@ def exporter(
     from tasks.runtime import compose
     from workers.cli.app import release
     from workers.exporter import Ledgers, serving
+    from workers.logs import set_up_logging
 
     session = Session.of(context)
     session.check_fleet()
@@ -34,6 +35,7 @@ def exporter(
         server = serving(host, port, Ledgers(lambda: compose(session.settings, PATIENCE_S), release()))
     except OSError as error:
         raise Stop(f"cannot listen on {host}:{port}: {error.strerror}", Exit.CONFIGURATION) from error
+    set_up_logging(session.settings.log_level, session.settings.log_format)
     session.console.say(f"Metrics at http://{host}:{server.server_port}/metrics. Stop it with Ctrl-C.")
     try:
         server.serve_forever()
