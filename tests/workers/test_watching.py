@@ -91,7 +91,7 @@ def test_the_status_of_a_large_run_is_told_from_its_counters(
         costs.append(commands(ledger) - before - 1)
         said = capsys.readouterr().out
 
-    assert costs[0] == costs[1] <= REFRESH_COMMANDS
+    assert costs[0] == costs[1] <= REFRESH_COMMANDS + 2, "and who lives, by the server's clock"
     assert "50 tags failed, such as 0.0, 1.0, 2.0, 3.0 and 4.0: eu.example/app:…: denied (403 DENIED)" in said
     assert f"`sealift report {run}` prints each" in said
     assert "docker.io (203.0.113.7): 76 of 100 pulls left; the window ends by " in said
@@ -127,6 +127,29 @@ def test_the_status_of_a_large_run_as_json_has_counts_and_no_tags_unless_all_are
     }
     assert counted["tags_per_s"] > 0
     assert counted["left_s"] is not None
+
+
+def test_the_status_of_a_run_names_the_regions_whose_work_waits_for_a_worker(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = ledger.run_report(run_of(ledger, 1))
+    (region,) = (one.region for one in report.regions)
+    line = (
+        f"No worker of {region} was heard of in the last minute: what is to be done there waits for one "
+        f"(`sealift worker --region {region}`)."
+    )
+
+    def said(report: RunReport, *, as_json: bool = False) -> str:
+        summary.show(Console(json=as_json), ledger, [report], everything=False)
+        return capsys.readouterr().out
+
+    assert line in said(report)
+    assert json.loads(said(report, as_json=True))["runs"][0]["regions_without_workers"] == [region]
+    assert line not in said(replace(report, is_paused=True)), "it waits for something else"
+    assert line not in said(replace(report, state="done", finished_s=report.started_s))
+    ledger.beat(region, "worker")
+    assert line not in said(report)
+    assert json.loads(said(report, as_json=True))["runs"][0]["regions_without_workers"] == []
 
 
 OPEN = RunReport(

@@ -5,12 +5,12 @@ All of it is read off counters: it costs the same for a run of ten tags and of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from mirror.report import RunReport
-from workers.cli.text import duration, moment, size
+from workers.cli.text import duration, listed, moment, size
 
 if TYPE_CHECKING:
     from mirror.ledger import Ledger
@@ -76,11 +76,32 @@ def pulls_left(one: BudgetReport) -> str:
     return f"{one.remaining} of {one.limit} pulls left"
 
 
-def document(report: RunReport, budgets: Sequence[BudgetReport]) -> dict[str, Any]:
+def absent(report: RunReport, alive: Collection[str]) -> list[str]:
+    """Regions in which the run has something left to do, and which none of the living workers serves."""
+    if report.ended or report.rests:
+        return []
+    left = (one for one in report.regions if not report.listed or one.tags_flipped < report.tags)
+    return [one.region for one in left if one.region not in alive]
+
+
+def absent_line(report: RunReport, alive: Collection[str]) -> str:
+    """Which regions' work waits for a worker; empty where there are some."""
+    if not (missing := absent(report, alive)):
+        return ""
+    return (
+        f"No worker of {listed(missing)} was heard of in the last minute: what is to be done there "
+        f"waits for one (`sealift worker --region {missing[0]}`)."
+    )
+
+
+def document(
+    report: RunReport, budgets: Sequence[BudgetReport], alive: Collection[str] = ()
+) -> dict[str, Any]:
     """As JSON values."""
     per_s = tags_per_s(report)
     return {
         "tags_per_s": round(per_s, 3),
         "left_s": None if (rest := left_s(report, per_s)) is None else round(rest, 1),
         "budgets": [one.document() for one in budgets],
+        "regions_without_workers": absent(report, alive),
     }
