@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ class Life(bootsteps.StartStopStep):
         Departure(parent, settings.soft_shutdown_s, _heartbeat).install()
         queues = [queue.name for queue in parent.app.amqp.queues.consume_from.values()]
         regions = [queue for queue in queues if queue != CONTROL_QUEUE] or [CONTROL_QUEUE]
-        arguments = (settings, regions, parent.hostname)
+        # Two of a region on one machine have one name: the first to leave must not speak for both.
+        arguments = (settings, regions, f"{parent.hostname}:{os.getpid()}")
         threading.Thread(target=_keep_known, args=arguments, name="heartbeat", daemon=True).start()
 
 

@@ -351,8 +351,9 @@ class Ledger:
 
     def beat(self, region: str, worker: str) -> None:
         """Say that a worker of a region lives."""
-        self._redis.zadd(self.keys.workers, {f"{region}\n{worker}": time.time()})
-        self._redis.zremrangebyscore(self.keys.workers, "-inf", time.time() - 10 * HEARTBEAT_S)
+        now = self.now()
+        self._redis.zadd(self.keys.workers, {f"{region}\n{worker}": now})
+        self._redis.zremrangebyscore(self.keys.workers, "-inf", now - 10 * HEARTBEAT_S)
 
     def leave(self, region: str, worker: str) -> None:
         """Say that a worker is gone."""
@@ -360,7 +361,7 @@ class Ledger:
 
     def live_regions(self) -> set[str]:
         """Regions with a worker that was heard of in the last minute."""
-        members = self._redis.zrangebyscore(self.keys.workers, time.time() - HEARTBEAT_S, "+inf")
+        members = self._redis.zrangebyscore(self.keys.workers, self.now() - HEARTBEAT_S, "+inf")
         return {member.decode().partition("\n")[0] for member in members}
 
     # -- reports -----------------------------------------------------------------------------------

@@ -518,3 +518,25 @@ def test_a_word_that_comes_after_the_end_of_its_batch_leaves_nothing_behind(ledg
     assert ledger.batches.outcomes(batch)[pair].state == "updated"
     client = ledger._redis
     assert all(client.ttl(name) > 0 for name in client.scan_iter(match=f"{ledger.keys.batch(batch)}*"))
+
+
+def test_who_lives_is_told_by_the_servers_clock_wherever_workers_are(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(time, "time", lambda: 1e9)  # years behind
+        ledger.beat("us", "us@far")
+
+    assert ledger.live_regions() == {"us"}
+
+
+def test_of_two_workers_of_a_region_the_first_that_leaves_takes_nothing_from_the_other(
+    ledger: Ledger,
+) -> None:
+    ledger.beat("us", "us@host:1")
+    ledger.beat("us", "us@host:2")
+
+    ledger.leave("us", "us@host:1")
+    assert ledger.live_regions() == {"us"}
+    ledger.leave("us", "us@host:2")
+    assert ledger.live_regions() == set()
