@@ -23,12 +23,12 @@ from mirror.spec import Lane, MirrorSpec
 from tests.chaos.killpoints import FOLDER, Armoury
 from tests.chaos.nursery import Forked, Nursery
 from tests.chaos.proxy import Fabric, Link
-from tests.chaos.wanlink import WanLink
 from tests.support.fleet import made
 from tests.support.ports import free_fixed_port
 from tests.support.process import surroundings
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
+from tests.support.wanlink import WanLink
 from workers import processes
 from workers.supervisor import DEAF_S
 

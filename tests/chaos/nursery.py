@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from tests.chaos.wanlink import enter
 from tests.support.process import TAIL_BYTES, surroundings
 from tests.support.waiting import until
+from tests.support.wanlink import enter
 
 PRELOADED = (
     "celery.app.amqp", "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.bin.worker",

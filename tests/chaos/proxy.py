@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 
 from tests.chaos.loop import Loop
 from tests.chaos.reading import digest_of
-from tests.chaos.wanlink import WanLink
 from tests.chaos.weather import Asked, HttpFault, Tags, Weather
 from tests.chaos.wire import Hangup, Message, answer, read_answer, read_request
 from tests.support.ports import LOOPBACK, free_fixed_port
+from tests.support.wanlink import WanLink
 
 Mode = Literal["through", "refuse", "cut"]
 """``refuse``: nobody listens; ``cut``: packets go nowhere, in both directions."""
@@ -283,7 +283,7 @@ class Fabric:
 
     def wan(self) -> WanLink:
         """A namespace from which everything here can be reached; Unavailable."""
-        self.wans.append(WanLink(self.loop, self._hang_up))
+        self.wans.append(WanLink(lambda address: self.loop.run(self._hang_up(address))))
         return self.wans[-1]
 
     async def _end(self) -> None:

@@ -13,10 +13,10 @@ from tests.chaos.fleet import ROOT, ChaosFleet
 from tests.chaos.judge import judge
 from tests.chaos.proxy import Fabric
 from tests.chaos.storm import REGION_NAMES, Plan, Storm
-from tests.chaos.wanlink import Unavailable, WanLink
 from tests.chaos.weather import Weather
 from tests.chaos.world import FAR, World
 from tests.support.process import Process
+from tests.support.wanlink import Unavailable, WanLink
 
 SETTLE_S = 240.0
 LAST_LOOK_S = 120.0

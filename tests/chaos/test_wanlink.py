@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.proxy import Fabric, Link
-from tests.chaos.wanlink import Unavailable, WanLink, enter
 from tests.chaos.weather import Weather
 from tests.support.ports import LOOPBACK
+from tests.support.wanlink import Unavailable, WanLink, enter
 
 SHORT_S, LONG_S = 0.4, 10.0
 LARGE = bytes(range(256)) * 2000

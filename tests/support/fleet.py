@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol, Self
@@ -57,11 +57,16 @@ class Fleet:
         settings: Mapping[str, str] | None = None,
         concurrency: int = 1,
         server: Server | None = None,
+        places: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        """``server``: the Redis to run on, and to stop with the fleet, instead of a Valkey of its own."""
+        """``server``: the Redis to run on, and to stop with the fleet, instead of a Valkey of its own.
+
+        ``places``: words before the command of a region's workers, such as those that take it elsewhere.
+        """
         self.folder = folder
         self.regions = tuple(regions)
         self.concurrency = concurrency
+        self._places = dict(places or {})
         self._server: Server = server or ValkeyServer(made(folder / "valkey"))
         self.workers: dict[str, Process] = {}
         """The living worker of each region, or the last one that lived."""
@@ -104,10 +109,11 @@ class Fleet:
             self.start(region)
         self.await_ready(self.regions)
 
-    def start(self, region: str) -> None:
-        """Start the region's worker, without waiting for it."""
-        command = processes.worker(region, self.concurrency)
+    def start(self, region: str) -> Process:
+        """Start the region's worker, or one more, without waiting for it."""
+        command = [*self._places.get(region, ()), *processes.worker(region, self.concurrency)]
         self.workers[region] = self._process(region, command, processes.worker_environment(region))
+        return self.workers[region]
 
     def await_ready(self, regions: Iterable[str]) -> None:
         """Return once the regions' workers take messages."""

@@ -52,6 +52,10 @@ class RegistryOptions:
     delete: bool = True
     tls: tuple[Path, Path] | None = None
     """Files of a certificate and its key, in PEM."""
+    address: str = LOOPBACK
+    """What it listens at."""
+    place: tuple[str, ...] = ()
+    """Words before its command, such as those that take it into a network of its own."""
 
 
 class DockerRegistry:
@@ -74,7 +78,7 @@ class DockerRegistry:
     @property
     def host(self) -> str:
         """As references name it, ``127.0.0.1:PORT``."""
-        return f"{LOOPBACK}:{self.port}"
+        return f"{self.options.address}:{self.port}"
 
     @property
     def log(self) -> Path:
@@ -126,7 +130,7 @@ class DockerRegistry:
         if binary is None:
             pytest.skip("docker-registry is not installed (make test-deps)")
         seen = len(_LISTENING.findall(self.log.read_text())) if self.log.exists() else 0
-        process = Process([binary, "serve", str(self._write_config())], self.log)
+        process = Process([*self.options.place, binary, "serve", str(self._write_config())], self.log)
 
         def listening() -> list[str]:
             assert process.running, process.tail()
@@ -146,10 +150,10 @@ class DockerRegistry:
         if self.options.tls:
             context = ssl._create_unverified_context()
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-                LOOPBACK, self.port, timeout=5, context=context
+                self.options.address, self.port, timeout=5, context=context
             )
         else:
-            connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=5)
+            connection = http.client.HTTPConnection(self.options.address, self.port, timeout=5)
         try:
             connection.request("GET", path)
             return connection.getresponse().status
@@ -163,7 +167,7 @@ class DockerRegistry:
 
     def _config(self) -> dict[str, Any]:
         http_part: dict[str, Any] = {
-            "addr": f"{LOOPBACK}:{self.port}",
+            "addr": self.host,
             "secret": "the same after a restart, so that upload sessions survive it",
         }
         if self.options.tls:

@@ -1,7 +1,8 @@
 """A network namespace whose every packet is carried by us, until we do not: how a region is cut off.
 
-The namespace has no loopback of its own: ``127.0.0.1`` is this machine's, so that everything in a storm is
-called the same by everybody. Both ends are TUN devices; they and the namespace go with their descriptors.
+In the namespace ``127.0.0.1`` is this machine's, so that everything here is called the same by everybody.
+What listens in the namespace does so at the link's ``address``, and is reached by it from both sides.
+Both ends are TUN devices; they and the namespace go with their descriptors.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import os
 import struct
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import SystemRandom
 from typing import Literal
 
-from tests.chaos import carrier
-from tests.chaos.loop import Loop
+from tests.support import carrier
 
 TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 CLONE_NEWNET = 0x40000000
 SETTINGS = Path("/proc/sys/net/ipv4")
+QUEUE_PACKETS = 10_000
+"""What a device holds while its carrier waits for a core: a wire does not lose packets for that."""
+USUAL_MTU = 1500
 
 
 class Unavailable(Exception):
@@ -44,23 +47,41 @@ def enter(namespace: str) -> None:
 class WanLink:
     """From ``namespace`` this machine's loopback addresses are reached, as ``address``, and nothing else."""
 
-    def __init__(self, loop: Loop, hang_up: Callable[[str], Awaitable[None]]) -> None:
-        """``hang_up`` ends every connection of an address; Unavailable."""
-        self._loop, self._hang_up = loop, hang_up
+    def __init__(
+        self,
+        hang_up: Callable[[str], None] = lambda _: None,
+        round_trip_ms: float = 0.0,
+        mtu: int = carrier.MTU,
+    ) -> None:
+        """``hang_up`` ends every connection of an address; Unavailable.
+
+        Large packets cost little; with those of ``USUAL_MTU`` TCP starts as slowly as over a real distance.
+        """
+        self._hang_up, self._mtu = hang_up, mtu
         self.mode: Literal["through", "cut"] = "through"
         # Of the range that is set aside for tests of networks (RFC 2544).
-        self.address = "198.18.{}.{}".format(*SystemRandom().sample(range(1, 255), 2))
+        numbers = SystemRandom().sample(range(1, 255), 2)
+        self.address, self._near = ("198.{}.{}.{}".format(net, *numbers) for net in (18, 19))
         self._open = contextlib.ExitStack()
         try:
             self.device, near = self._end()
-            _ip("route", "add", self.address, "dev", self.device)
+            _ip("address", "add", self._near, "dev", self.device)
+            _ip("route", "add", self.address, "dev", self.device, "src", self._near)
             with ThreadPoolExecutor(1) as apart:
                 self.namespace, far = apart.submit(self._found).result()
         except (OSError, subprocess.CalledProcessError) as error:
             self._open.close()
             raise Unavailable(f"no network namespace joined by {TUN}: {error}") from error
         self._carrier = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(Path(carrier.__file__)), str(near), str(far)],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                str(Path(carrier.__file__)),
+                str(near),
+                str(far),
+                str(round_trip_ms),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(near, far),
@@ -74,7 +95,12 @@ class WanLink:
         os.read(self._carrier.stdout.fileno(), 1)
         self.mode = mode
         if mode == "through" and resets:
-            self._loop.run(self._reset())
+            self._hang_up(self.address)
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """Words before a command that is to run in the namespace."""
+        return ("nsenter", f"--net={self.namespace}")
 
     def close(self) -> None:
         self._carrier.communicate()  # the end of its input is its own
@@ -83,12 +109,15 @@ class WanLink:
     def _found(self) -> tuple[str, int]:
         """In a thread that leaves for a new namespace: its path, and our end of its only device."""
         _call("unshare", CLONE_NEWNET)
-        here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        self._open.callback(os.close, here)
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        self._open.callback(os.close, namespace)
         device, far = self._end()
+        _ip("link", "set", "lo", "up")  # the way to the namespace's own address
+        _ip("address", "delete", "127.0.0.1/8", "dev", "lo")
         _ip("address", "add", self.address, "dev", device)
-        _ip("route", "add", "127.0.0.0/8", "dev", device, "src", self.address)
-        return f"/proc/{os.getpid()}/fd/{here}", far
+        for here in ("127.0.0.0/8", self._near):
+            _ip("route", "add", here, "dev", device, "src", self.address)
+        return f"/proc/{os.getpid()}/fd/{namespace}", far
 
     def _end(self) -> tuple[str, int]:
         """A new device of this thread's namespace, up, and the descriptor that its packets come out of."""
@@ -96,12 +125,9 @@ class WanLink:
         self._open.callback(os.close, end)
         given = fcntl.ioctl(end, TUNSETIFF, struct.pack("16sH22x", b"sealift%d", IFF_TUN | IFF_NO_PI))
         device = given[:16].rstrip(b"\0").decode()
-        _ip("link", "set", device, "up", "mtu", str(carrier.MTU))
+        _ip("link", "set", device, "up", "mtu", str(self._mtu), "txqueuelen", str(QUEUE_PACKETS))
         (SETTINGS / "conf" / device / "route_localnet").write_text("1")
         return device, end
-
-    async def _reset(self) -> None:
-        await self._hang_up(self.address)
 
 
 def _call(name: str, *arguments: int) -> None:
