@@ -18,8 +18,7 @@ MIRROR_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?"
 SPAN = r"[1-9][0-9]{0,6}[smhd]"
 RESERVED = frozenset({"control", "unacked"})
-"""Lists and hashes of messages that belong to no region."""
-"""The queue of the tasks that belong to no region."""
+"""The queue of tasks of no region, and the hash of messages taken by workers that name no region."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -17,6 +17,7 @@ from mirror.ledger.schedules import ScheduleRefused
 from tasks import canvas
 from tasks.runtime import Runtime, fleet_of
 from tasks.terms import check_fleet, spec_of
+from tasks.watched import names_of
 
 MOST_COUNTED = 10_000
 """Slots that nobody dealt with are counted up to here: a week of minutes."""
@@ -44,7 +45,7 @@ class FleetFile:
                 fleet = fleet_of(self._settings)
                 check_fleet(fleet)
             except FleetError as error:
-                logger.error("the fleet file is wrong, so its schedules stay what they were: %s", error)  # noqa: TRY400 - whoever wrote it needs no trace
+                logger.error("the fleet file is wrong, so what it said before holds: %s", error)  # noqa: TRY400 - whoever wrote it needs no trace
             else:
                 self._fleet = fleet
         return self._fleet
@@ -71,6 +72,7 @@ class Schedules:
         """
         fleet = self._file.latest()
         if fleet is not self._fleet:
+            self._rt.ledger.totals.admit(names_of(fleet))
             self._fleet = fleet
             self.forget()
         for mirror in fleet.mirrors:

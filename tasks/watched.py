@@ -35,6 +35,11 @@ class QueueReport:
     """Messages that the region's workers have taken and not finished, those of the control queue included;
     None of that queue itself."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is any message, waiting or taken."""
+        return any(self.waiting.values()) or bool(self.unacknowledged)
+
 
 def say_when_sent(headers: dict[str, Any], **_: Any) -> None:
     """For Celery's ``before_task_publish``: a chord's body, say, is sent long after its options were set."""

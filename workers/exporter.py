@@ -23,6 +23,7 @@ from config.fleet import Fleet
 from mirror.ledger import LedgerError
 from mirror.ledger.totals import Total
 from tasks.broker import BrokerUnreachable
+from tasks.canvas import CONTROL_QUEUE
 from tasks.runtime import Runtime, regions_of
 from tasks.watched import names_of, queues
 from workers import metrics
@@ -30,7 +31,6 @@ from workers import metrics
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-DEFAULT_PORT = 9540
 _TAG_STATES = ("current", "updated", "failed")
 _BLOB_OUTCOMES = ("copied", "mounted", "exists", "failed")
 
@@ -77,13 +77,19 @@ def _begun(rt: Runtime) -> Runtime:
 
 
 def scrape(rt: Runtime) -> metrics.Scraped:
-    """What is shown: half a dozen exchanges with Redis. Raises LedgerError."""
+    """What is shown: half a dozen exchanges with Redis. Raises LedgerError.
+
+    Of a region that is in the fleet file no more, has no worker and no message, only what it did is shown.
+    """
     facts = rt.ledger.gauges.read()
     counted = sorted(name for kind, name in facts.told.named if kind == "region")
-    regions = tuple(dict.fromkeys([*regions_of(rt.fleet), *sorted(facts.workers), *counted]))
+    present = dict.fromkeys([*regions_of(rt.fleet), *sorted(facts.workers)])
+    waiting = queues(rt, dict.fromkeys([*present, *counted]))
+    busy = [one for one in waiting if one.queue in {CONTROL_QUEUE, *present} or one.is_busy]
+    regions = tuple(one.queue for one in busy if one.queue != CONTROL_QUEUE)
     return metrics.Scraped(
         facts=facts,
-        queues=queues(rt, regions),
+        queues=busy,
         budgets=rt.ledger.budgets.report(trims=False),
         memory=rt.ledger.gauges.memory(),
         beat_seen_s=rt.ledger.schedules.beat_seen_s(),

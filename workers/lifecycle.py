@@ -15,6 +15,8 @@ from billiard.exceptions import WorkerLostError
 from celery import Celery, bootsteps, signals
 from celery.utils.log import LoggingProxy
 
+from config.fleet import Fleet
+from config.problems import FleetError
 from config.settings import Settings
 from mirror.ledger import Ledger, LedgerError
 from tasks.about import fields_of
@@ -22,6 +24,7 @@ from tasks.broker import BrokerUnreachable, WrongBroker, check, connect
 from tasks.canvas import CONTROL_QUEUE
 from tasks.poison import end_lost
 from tasks.runtime import fleet_of, redis_url, runtime, runtime_if_made
+from tasks.schedules import FleetFile
 from tasks.watched import names_of, say_when_sent
 from workers import heartbeat
 from workers.leaving import Departure, obey
@@ -143,18 +146,24 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
 
     While Redis is away the consumer cannot be: that excuses it, and its file says so. Once Redis answers
     again the consumer has to be back soon, or it is deaf, and its file grows old.
+
+    The names of the fleet file are admitted as well, and again when it has changed.
     """
     ledger: Ledger | None = None
+    file, admitted = FleetFile(settings), Fleet()
     while not _stopping.is_set():
         try:
-            if ledger is None:
-                ledger = _own_ledger(settings)
-                ledger.totals.admit(names_of(fleet_of(settings)))
+            ledger = ledger or _own_ledger(settings)
             if _heartbeat.is_fresh:
                 for region in regions:
                     ledger.beat(region, worker)
             else:
                 ledger.ping()
+            if (fleet := file.latest()) is not admitted:
+                ledger.totals.admit(names_of(fleet))
+                admitted = fleet
+        except FleetError as error:
+            logger.warning("%s; the heartbeat tries again in %s s", error, BEAT_S)
         except (LedgerError, BrokerUnreachable, WrongBroker):
             logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
             if not _heartbeat.is_fresh:

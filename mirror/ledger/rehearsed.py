@@ -65,6 +65,15 @@ class RehearsalLedger(Ledger):
         self.proofs = _RehearsedProofs(client, self.keys, known.proofs)
         self.sources = self._sources = _RehearsedSources(client, self.keys, known.sources)
         self.turns = Turns(client, self.keys, self.content.leases)
+        self._begin_for_a_time()
+
+    def _begin_for_a_time(self) -> None:
+        """What a fleet keeps for good has an end here: a key that is written to keeps the one it has."""
+        keys, pipe = self.keys, self._redis.pipeline(transaction=False)
+        pipe.set(keys.generation, 0, ex=LONGEST_S)
+        pipe.zadd(keys.runs, {"": 0}).expire(keys.runs, LONGEST_S)
+        pipe.hset(keys.totals, "", 0).expire(keys.totals, LONGEST_S)
+        pipe.execute()
 
     def take_up(self, listing: Ledger, run: str) -> None:
         """Have a run of the same id, with the same terms and no batch; it was listed in ``listing``."""
@@ -73,6 +82,8 @@ class RehearsalLedger(Ledger):
         own = {**row, b"state": b"open", b"listed": b"0"}
         self._redis.hset(self.keys.run(run), mapping=own)
         self._redis.expire(self.keys.run(run), LONGEST_S)
+        self._redis.hset(self.keys.progress(run), "", 0)
+        self._redis.expire(self.keys.progress(run), LONGEST_S)
 
     def borrow(self, batch: str) -> None:
         """Have a copy of a batch that waits in the listing's ledger, opened."""

@@ -29,7 +29,7 @@ _NAME, _NAMES = "name", "names"
 
 COUNT = """
 local most_others = MOST_OTHERS
-local bounded = {mirror = true, region = true, registry = true}
+local bounded = {BOUNDED}
 local function bounded_series(totals, series)
   return (string.gsub(series, '(%l+)=([^\\n]*)', function(kind, name)
     if not bounded[kind] then return end
@@ -45,7 +45,7 @@ local function count(totals, pairs_json)
     redis.call('HINCRBY', totals, bounded_series(totals, one[1]), one[2])
   end
 end
-""".replace("MOST_OTHERS", str(MOST_OTHERS))
+""".replace("MOST_OTHERS", str(MOST_OTHERS)).replace("BOUNDED", ", ".join(f"{kind} = true" for kind in KINDS))
 """For scripts that change what is counted: a function of the totals' key and what :func:`counts` returns."""
 
 COUNT_LAGS = """
@@ -144,7 +144,7 @@ class Totals:
     """One fleet's totals."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
-        self._redis, self._key = client, keys.totals
+        self._key = keys.totals
         self._admit = client.register_script(ADMIT)
 
     def admit(self, names: Mapping[Kind, Iterable[str]]) -> None:
@@ -152,10 +152,6 @@ class Totals:
         words = [f"{kind}={name}" for kind, several in names.items() for name in several]
         if words:
             self._admit([self._key], words)
-
-    def read(self) -> Told:
-        """All of it, in one exchange."""
-        return Told.parse(self._redis.hgetall(self._key))
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from mirror.budget import Allowance
 from mirror.forecast import Forecast
 from mirror.ledger import Ledger
 from mirror.ledger.keys import Client
+from mirror.ledger.rehearsed import Scratch
 from mirror.ledger.sources import Entry
 from mirror.report import RunReport
 from mirror.spec import MirrorSpec, Target
@@ -515,3 +516,15 @@ def test_how_long_it_takes_is_what_runs_of_the_mirror_took_or_unknown(scene: Sce
     assert forecast.seconds >= seconds * (1 - 1e-9)  # a float's worth: it comes from a rate
     scene.run(spec)
     assert scene.plan(spec).seconds == 0.0
+
+
+def test_what_a_killed_plan_leaves_behind_has_an_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.source.hold("app", small(1), "1.1")
+    monkeypatch.setattr(Scratch, "erase", lambda _: None)
+
+    scene.plan(scene.spec())
+
+    with scene.valkey.client() as client:
+        left = [name for name in keys(client) if ":plan:" in name]
+        assert left
+        assert {name for name in left if client.ttl(name) < 0} == set()

@@ -39,7 +39,7 @@ def ledger(valkey: ValkeyServer) -> Iterator[Ledger]:
 
 def told(ledger: Ledger, name: str) -> dict[tuple[str, ...], int]:
     """By the values of the labels, in the order in which they are counted."""
-    return {tuple(one.labels.values()): one.value for one in ledger.totals.read().of(name)}
+    return {tuple(one.labels.values()): one.value for one in ledger.gauges.read().told.of(name)}
 
 
 def opened(ledger: Ledger, *tags: str, spec: MirrorSpec = SPEC) -> tuple[str, str]:
@@ -354,7 +354,7 @@ def test_names_that_no_fleet_file_has_are_bounded_and_the_rest_are_others(ledger
     ledger.totals.admit({"registry": ["own.example", "late.example"]})
     count(ledger, series("copied_bytes", region="eu", registry="late.example"))
 
-    found = ledger.totals.read()
+    found = ledger.gauges.read().told
     by_registry = {one.labels["registry"]: one.value for one in found.of("copied_bytes")}
 
     assert len(by_registry) == MOST_OTHERS + 3
@@ -369,7 +369,7 @@ def test_any_name_can_be_counted(ledger: Ledger) -> None:
     name = "le=5, mirror=x"
     count(ledger, series("runs_ended", mirror=name, lane="release", state="done"))
 
-    assert ledger.totals.read().of("runs_ended") == [
+    assert ledger.gauges.read().told.of("runs_ended") == [
         Total("runs_ended", {"mirror": name, "lane": "release", "state": "done"}, 1)
     ]
 
@@ -379,7 +379,7 @@ def test_amounts_beyond_what_lua_writes_out_are_counted(ledger: Ledger) -> None:
     script = "redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])"
     ledger._redis.eval(script, 1, ledger.keys.totals, field, str(10**15))
     count(ledger, field)
-    assert ledger.totals.read().of("copied_bytes")[0].value == 10**15 + 1
+    assert ledger.gauges.read().told.of("copied_bytes")[0].value == 10**15 + 1
 
 
 def test_workers_are_counted_by_region_while_they_are_heard_of(ledger: Ledger) -> None:

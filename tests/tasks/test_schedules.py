@@ -138,6 +138,16 @@ def test_a_schedule_that_is_changed_holds_without_a_restart(beat: Beat) -> None:
     assert len(beat.runs_at("11:40", "11:50")) == 2
 
 
+def test_a_mirror_that_is_new_in_the_file_is_counted_by_its_name(beat: Beat) -> None:
+    beat.runs_at("11:30")
+    beat.file.write_text(beat.file.read_text().replace("name: other", "name: another"))
+
+    beat.runs_at("11:40")
+
+    named = beat.ledger.gauges.read().told.named
+    assert {name for kind, name in named if kind == "mirror"} == {"app", "other", "another"}
+
+
 def test_a_mirror_whose_schedule_redis_refuses_holds_up_no_other(
     beat: Beat, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -241,6 +241,20 @@ def test_queues_are_shown_by_lane_with_the_age_of_what_waits_longest(
     assert value(shown, "sealift_workers", region="us") == 0, "a region of the fleet file has none"
 
 
+def test_a_region_that_was_given_up_is_shown_for_as_long_as_it_has_messages(
+    rt: Runtime, valkey: ValkeyServer
+) -> None:
+    rt.ledger.totals.admit({"region": ["ap"]})
+    with valkey.client() as client:
+        client.hset("sealift:unacked:ap", "1", "x")
+        shown = parsed_of(rt)
+        assert value(shown, "sealift_workers", region="ap") == 0
+        assert value(shown, "sealift_queue_unacknowledged_messages", queue="ap") == 1
+
+        client.delete("sealift:unacked:ap")
+        assert not [labels for _, labels in parsed_of(rt) if "ap" in dict(labels).values()]
+
+
 def test_a_scrape_costs_as_many_commands_for_many_tags_as_for_few_and_never_scans(
     rt: Runtime, valkey: ValkeyServer
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -141,6 +142,34 @@ def test_a_worker_is_known_in_the_ledger_while_its_consumer_is_at_work(
 
     beating.beat()
 
+    assert eventually(lambda: ledger.live_regions() == {"eu"})
+
+
+@pytest.fixture
+def wrong_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fleet file that cannot be used."""
+    file = tmp_path / "sealift.yaml"
+    file.write_text("mirrors: no list")
+    monkeypatch.setenv("SEALIFT_FLEET_FILE", str(file))
+    return file
+
+
+def test_a_wrong_fleet_file_ends_no_heartbeat_and_names_are_admitted_whenever_it_changes(
+    wrong_file: Path, keeping: tuple[Heartbeat, Ledger], caplog: pytest.LogCaptureFixture
+) -> None:
+    beating, ledger = keeping
+    assert eventually(lambda: "tries again" in caplog.text)
+
+    def is_admitted(mirror: str) -> bool:
+        return ("mirror", mirror) in ledger.gauges.read().told.named
+
+    for name in ("app", "other"):
+        draft = wrong_file.with_suffix(".new")
+        draft.write_text(f"mirrors: [{{name: {name}, source: a.example/x, targets: [b.example/{name}]}}]")
+        draft.replace(wrong_file)
+        assert eventually(partial(is_admitted, name))
+
+    beating.beat()
     assert eventually(lambda: ledger.live_regions() == {"eu"})
 
 
