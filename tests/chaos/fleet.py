@@ -60,9 +60,7 @@ class Valkey(ValkeyServer):
     """Can lose what a power failure would take: whatever was written after the last fsync."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port = free_fixed_port()
-        self._process = self._start()
+        super().__init__(folder, port=free_fixed_port())
         self._safe: tuple[Path, int] | None = None
         self._ended = threading.Event()
         self._watch = threading.Thread(target=self._note_fsyncs, name="fsyncs", daemon=True)

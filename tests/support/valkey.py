@@ -46,12 +46,16 @@ class ValkeyServer:
     """
 
     def __init__(
-        self, folder: Path, options: Mapping[str, str] | None = None, binary: Path | None = None
+        self,
+        folder: Path,
+        options: Mapping[str, str] | None = None,
+        binary: Path | None = None,
+        port: int | None = None,
     ) -> None:
         """``options`` as in valkey.conf, besides the usual; ``binary``: another than the packaged."""
         self.folder = folder
         self._own, self._binary = dict(options or {}), binary
-        self.port = free_port()
+        self.port = port or free_port()
         self._process = self._start()
 
     def __enter__(self) -> Self:
