@@ -43,7 +43,7 @@ def seconds_of(span: str) -> int:
 
 def not_reserved(region: str) -> str:
     if region in RESERVED:
-        raise ValueError(f"{region!r} is the name of Sealift's own queue; choose another region name")
+        raise ValueError(f"{region!r} is a name of Sealift's own queues; choose another region name")
     return region
 
 

@@ -18,7 +18,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a region in capitals": ({"regions": {"EU": {}}}, 'regions: "EU" cannot name a Deployment; use small'),
     "a region with a dash at its end": ({"regions": {"eu-": {}}}, 'regions: "eu-" cannot name a Deployment'),
-    "our own queue": ({"regions": {"control": {}}}, '"control" is the name of Sealift\'s own queue'),
+    "our own queue": ({"regions": {"control": {}}}, '"control" is a name of Sealift\'s own queues'),
     "a long name": ({"regions": {"r" * 45: {}}}, "has 60 characters, 54 are allowed"),
     "an unknown mode": (
         {"regions": {"eu": {"autoscaling": {"mode": "vpa"}}}},

@@ -62,7 +62,7 @@ def spec_of_list(name: str, to: Sequence[str], terms: Terms) -> MirrorSpec:
 def check_region(region: str) -> str:
     """Return ``region``; MalformedReference unless a queue can be named so."""
     if region in RESERVED:
-        raise MalformedReference(f"{region!r} is the name of Sealift's own queue; choose another region name")
+        raise MalformedReference(f"{region!r} is a name of Sealift's own queues; choose another region name")
     if not _REGION.fullmatch(region):
         raise MalformedReference(f"{region!r} is not a region's name (small letters, digits and '-')")
     return region

@@ -126,7 +126,7 @@
 {{- fail (printf "regions: %q cannot name a Deployment; use small letters, digits and '-', a letter or digit at both ends" .name) }}
 {{- end }}
 {{- if has .name (list "control" "unacked") }}
-{{- fail (printf "regions: %q is the name of Sealift's own queue; choose another" .name) }}
+{{- fail (printf "regions: %q is a name of Sealift's own queues; choose another" .name) }}
 {{- end }}
 {{- $object := printf "%s-worker-%s" (include "sealift.fullname" .root) .name }}
 {{- if gt (len $object) 54 }}
