@@ -11,7 +11,7 @@ from mirror.ledger.sources import Listed
 from registry.errors import NotFound, Refused
 from registry.reference import LAYOUT
 from registry.referrers import fallback_tag
-from registry.repository import Repository
+from registry.repository import Source
 
 SUFFIXES = (".sig", ".att", ".sbom")
 MAX_DEPTH = 4
@@ -23,14 +23,14 @@ def digest_tags_of(digest: str) -> tuple[str, ...]:
     return (*_cosign_tags_of(digest), fallback_tag(digest))
 
 
-def listed_for(engine: Engine, run: str, digests: Iterable[str], source: Repository) -> Listed:
+def listed_for(engine: Engine, run: str, digests: Iterable[str], source: Source) -> Listed:
     """Digest tags of ``digests`` that the run's listing of the source showed."""
     names = [name for one in digests for name in digest_tags_of(one)]
     return engine.ledger.sources.digest_tags(run, source.name, names)
 
 
 def associates(
-    engine: Engine, run: str, source: Repository, digests: Iterable[str], listed: frozenset[str] | None
+    engine: Engine, run: str, source: Source, digests: Iterable[str], listed: frozenset[str] | None
 ) -> list[Associate]:
     """Everything associated with ``digests`` at the source, referrers of referrers included.
 
@@ -57,7 +57,7 @@ class _Asking:
 
     engine: Engine
     run: str
-    source: Repository
+    source: Source
 
     def digest_tags(self, digest: str, names: Iterable[str]) -> list[Associate]:
         found = []

@@ -10,7 +10,7 @@ from typing import Any
 from registry.descriptor import DOCKER_CONFIG, OCI_CONFIG, Descriptor, Platform, digest_of
 from registry.errors import DigestMismatch, NotFound
 from registry.manifest import Manifest
-from registry.repository import Repository
+from registry.repository import Source
 
 MAX_CONFIG_BYTES = 4 * 2**20
 UNDATED = 0.0
@@ -21,7 +21,7 @@ _UNKNOWN = Platform("unknown", "unknown")
 
 
 def created_in(
-    repository: Repository, manifest: Callable[[str], Manifest] | None = None
+    repository: Source, manifest: Callable[[str], Manifest] | None = None
 ) -> Callable[[str], float]:
     """A function that says when a tag's image was made, in seconds of Unix time.
 
@@ -40,7 +40,7 @@ def created_in(
     return created
 
 
-def _created(repository: Repository, read: Callable[[str], Manifest], manifest: Manifest) -> float:
+def _created(repository: Source, read: Callable[[str], Manifest], manifest: Manifest) -> float:
     named = _seconds(dict(manifest.annotations).get(_ANNOTATION))
     if named is not None:
         return named
@@ -55,7 +55,7 @@ def _created(repository: Repository, read: Callable[[str], Manifest], manifest: 
     return _seconds(_config(repository, config).get("created")) or UNDATED
 
 
-def _config(repository: Repository, config: Descriptor) -> dict[str, Any]:
+def _config(repository: Source, config: Descriptor) -> dict[str, Any]:
     content = bytearray()
     with repository.open_blob(config) as blocks:
         for block in blocks:

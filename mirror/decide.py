@@ -109,7 +109,7 @@ def give_up(engine: Engine, batch: str, reason: str) -> Decision:
 
 
 def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
-    """Tags that moved in one target and failed for good in another, with the failure.
+    """Tags that moved in one target and failed or are held for good in another, with why.
 
     A tag that has been taken back counts as moved: the other regions still have to look at theirs.
     """
@@ -118,7 +118,7 @@ def half_moved(outcomes: Outcomes) -> dict[str, Outcome]:
     return {
         tag: replace(one, reason=one.reason if target in one.reason else f"{target}: {one.reason}")
         for (tag, target), one in outcomes.items()
-        if one.state == "failed" and tag in moved
+        if one.state in {"failed", "held"} and tag in moved
     }
 
 
@@ -244,13 +244,14 @@ def _held_back(one: _Batch) -> Outcomes:
     if one.spec.finalize != "all":
         return {}
     broken: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
-    for (tag, target), outcome in one.in_state("failed", "cancelled").items():
+    for (tag, target), outcome in one.in_state("failed", "held", "cancelled").items():
         broken[tag].append((target, outcome))
     return {
-        (tag, target): _failed(
+        (tag, target): replace(
             outcome,
-            _because(*broken[tag][0]),
-            broken[tag][0][1].kind,
+            state="held" if broken[tag][0][1].state == "held" else "failed",
+            reason=_because(*broken[tag][0]),
+            kind=broken[tag][0][1].kind,
         )
         for (tag, target), outcome in one.in_state("landed", "waiting").items()
         if tag in broken

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from mirror.anywhere import Anywhere
 from mirror.budget import COUNTING_HOSTS
 from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep, View
@@ -18,10 +19,10 @@ from mirror.ledger.keys import Client
 from mirror.reading import Reading
 from mirror.retry import Patience
 from mirror.siblings import Shunned
-from mirror.spec import MirrorSpec
+from mirror.spec import TARGETS, MirrorSpec
 from mirror.threads import Crew, Threads
 from registry.reference import Wildcard
-from registry.repository import Repository, RepositoryPage
+from registry.repository import Repository, RepositoryPage, Source
 
 
 class Opener(Protocol):
@@ -84,9 +85,13 @@ class Engine:
         """On what terms a batch is, its own repositories among them; ``view``: the batch, if it was read."""
         return self.ledger.spec_of(batch, view.repository if view else None)
 
-    def open_source(self, run: str, repository: str) -> Repository:
-        """A source of a run, on the terms of its lane."""
-        return self.open_repository(repository, gives_way=self.ledger.lane(run) == "backfill")
+    def open_source(self, run: str, spec: MirrorSpec, region: str = "") -> Source:
+        """What a run reads, on the terms of its lane; of its targets those of ``region`` first."""
+        gives_way = self.ledger.lane(run) == "backfill"
+        if spec.source != TARGETS:
+            return self.open_repository(spec.source, gives_way=gives_way)
+        near_first = sorted(spec.targets, key=lambda target: target.region != region)
+        return Anywhere([self.open_repository(one.repository, gives_way=gives_way) for one in near_first])
 
     def is_limited(self, host: str) -> bool:
         """Whether a registry gives only so much, so that others that hold the same are asked before it."""

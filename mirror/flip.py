@@ -272,7 +272,8 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
         except RegistryError as error:
             reason = f"split: it moved here and could not be taken back ({error}) {because}"
             return replace(outcome, state="split", reason=reason, kind=failed.kind)
-    return replace(outcome, state="returned", reason=f"{_went_back(outcome)} {because}", kind=failed.kind)
+    state: OutcomeState = "held" if failed.state == "held" else "returned"
+    return replace(outcome, state=state, reason=f"{_went_back(outcome)} {because}", kind=failed.kind)
 
 
 def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:

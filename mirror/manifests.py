@@ -9,7 +9,7 @@ from mirror.graph import Graph, walk
 from mirror.ledger.leases import TURN_WAIT_S, Lease
 from registry.descriptor import Descriptor, is_digest
 from registry.manifest import Manifest
-from registry.repository import Repository
+from registry.repository import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Manifests:
     """One source repository's manifests; what was read once is in the ledger's cache for everyone."""
 
     engine: Engine
-    source: Repository
+    source: Source
 
     def get(self, digest: str) -> Manifest:
         """The manifest's bytes, verified; any RegistryError of the source.

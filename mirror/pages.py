@@ -13,7 +13,7 @@ from mirror.select import Selection, is_digest_tag
 from mirror.spec import MirrorSpec
 from mirror.threads import carrying
 from registry.errors import Transient
-from registry.repository import Repository
+from registry.repository import Source
 
 _DIGEST_TAGS = "sha256-"
 
@@ -31,7 +31,7 @@ def portions(
     if spec.refs or exact is not None:
         yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
         return
-    source = engine.open_source(run, spec.source)
+    source = engine.open_source(run, spec)
     pages = _pages(source, engine.patience, cursor)
     if not selection.streamable:
         tags = [tag for page in pages for tag in page]
@@ -52,7 +52,7 @@ def _streamed(
     engine: Engine,
     run: str,
     selection: Selection,
-    source: Repository,
+    source: Source,
     pages: Iterator[list[str]],
     cursor: str,
 ) -> Iterator[tuple[str, Sequence[tuple[str, str]], bool]]:
@@ -79,7 +79,7 @@ def _marked(pages: Iterator[list[str]]) -> Iterator[tuple[list[str], bool]]:
     yield held, True
 
 
-def _list_digest_tags(engine: Engine, run: str, source: Repository) -> None:
+def _list_digest_tags(engine: Engine, run: str, source: Source) -> None:
     """Learn all digest tags of a long list before its first batches ask for them.
 
     Tags come in lexical order (distribution-spec 1.1), so these stand together; where a registry has
@@ -95,7 +95,7 @@ def _list_digest_tags(engine: Engine, run: str, source: Repository) -> None:
     engine.ledger.sources.add_digest_tags(run, source.name, found, complete=True)
 
 
-def _pages(source: Repository, patience: Patience, last: str) -> Iterator[list[str]]:
+def _pages(source: Source, patience: Patience, last: str) -> Iterator[list[str]]:
     """The source's pages; after a transient fault the listing goes on behind the last tag seen."""
     failures = 0
     while True:

@@ -17,7 +17,7 @@ from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
 from registry.manifest import Manifest
 from registry.reference import LAYOUT
-from registry.repository import Repository
+from registry.repository import Source
 
 RATIONED = COUNTING_HOSTS | {LAYOUT}
 """Where a GET of a manifest is a pull and a HEAD is none; and a folder, which is asked for nothing twice."""
@@ -34,7 +34,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     ledger = engine.ledger.batches
     view = view or ledger.view(batch)
     spec = engine.spec_of(batch, view)
-    source = engine.open_source(ledger.run_of(batch), spec.source)
+    source = engine.open_source(ledger.run_of(batch), spec)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     targets = [target.repository for target in spec.targets if source.host not in RATIONED]
     generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
@@ -67,7 +67,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
 
 
 def _resolve(
-    engine: Engine, source: Repository, one: Resolved, read: list[Manifest] | None
+    engine: Engine, source: Source, one: Resolved, read: list[Manifest] | None
 ) -> Resolved | RegistryError:
     """A new tag, whose manifest is needed anyway, is ``read``."""
     try:

@@ -16,7 +16,7 @@ from mirror.ledger.content import Content
 from mirror.reading import Readable
 from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError
-from registry.repository import Repository
+from registry.repository import Repository, Source
 
 SHUNNED_S = 300.0
 """A registry that cannot be read from here (another region's, no rights) is left out for so long."""
@@ -41,11 +41,10 @@ class Shunned:
 class Served:
     """A blob at a sibling for as long as that serves it, then at the source."""
 
-    def __init__(
-        self, sibling: Repository, source: Repository, failed: Callable[[RegistryError], None]
-    ) -> None:
+    def __init__(self, sibling: Repository, source: Source, failed: Callable[[RegistryError], None]) -> None:
         """``failed`` is told why the sibling was given up."""
-        self._end, self._source, self._failed = sibling, source, failed
+        self._end: Source = sibling
+        self._source, self._failed = source, failed
 
     @property
     def name(self) -> str:
@@ -99,7 +98,7 @@ class Siblings:
     shunned: Shunned
 
     @contextmanager
-    def reading(self, blob: Descriptor, source: Repository) -> Iterator[Readable | None]:
+    def reading(self, blob: Descriptor, source: Source) -> Iterator[Readable | None]:
         """Where the blob is to be read; None while another worker of the fleet reads it at the source."""
         hosts = [host for host in self.hosts if host not in self.shunned]
         begun = self.content.begin_copy(source.host, blob.digest, hosts)
@@ -115,7 +114,7 @@ class Siblings:
             self.content.leases.release(lease)
         yield self._served(holder, blob, source)
 
-    def _served(self, holder: tuple[str, str], blob: Descriptor, source: Repository) -> Served:
+    def _served(self, holder: tuple[str, str], blob: Descriptor, source: Source) -> Served:
         host, repository = holder
 
         def failed(error: RegistryError) -> None:

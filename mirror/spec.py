@@ -13,6 +13,10 @@ ANY = "*"
 EVERYWHERE = ANY
 """The source of a mirror whose references are given: repositories of any registry."""
 ReadFrom = Literal["targets", "source"]
+TARGETS = "="
+"""The source of a run that has none: what it is about is read, by digest, from any target that holds it."""
+Kind = Literal["mirror", "two_way", "rollback", "verify", "repair"]
+"""What a run does with its tags: ``mirror`` brings them from the source to the targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ class MirrorSpec:
     """... and none of which may."""
     given: str = ""
     """The digest of a list of references that is in the ledger: then no repositories are listed."""
+    kind: Kind = "mirror"
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 

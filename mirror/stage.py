@@ -29,7 +29,7 @@ from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier, path_of
 from registry.descriptor import Descriptor
 from registry.reference import LAYOUT
-from registry.repository import Repository
+from registry.repository import Repository, Source
 
 
 @dataclass(slots=True)
@@ -40,7 +40,7 @@ class Stage:
     batch: str
     region: str
     spec: MirrorSpec
-    source: Repository
+    source: Source
     targets: dict[str, Repository]
     """By the name the spec uses."""
     tags: list[Resolved]
@@ -75,7 +75,7 @@ class Stage:
             batch=batch,
             region=region,
             spec=spec,
-            source=engine.open_source(engine.ledger.batches.run_of(batch), spec.source),
+            source=engine.open_source(engine.ledger.batches.run_of(batch), spec, region),
             targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
             tags=[one for one in view.resolved if one.descriptor],
             progress=progress,

@@ -20,7 +20,7 @@ from mirror.tee import tee
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, NotFound, RegistryError, Transient
 from registry.reference import LAYOUT
-from registry.repository import Repository, Upload
+from registry.repository import Repository, Source, Upload
 
 __all__ = ["LONGEST_BUSY_S", "Busy", "Carrier", "path_of"]
 
@@ -54,9 +54,7 @@ class Carrier:
     account: Account | None = None
     """On whose account blobs are brought; None: nobody counts them."""
 
-    def place(
-        self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
-    ) -> dict[str, Placing]:
+    def place(self, blob: Descriptor, source: Source, targets: Sequence[Repository]) -> dict[str, Placing]:
         """Make every target hold ``blob``; returns what became of it by target name.
 
         Raises:
@@ -82,9 +80,7 @@ class Carrier:
                 self._saw(blob, [target], placed)
         return placed
 
-    def _reader(
-        self, blob: Descriptor, source: Repository, held: Sequence[Hold], at_last: ExitStack
-    ) -> Readable:
+    def _reader(self, blob: Descriptor, source: Source, held: Sequence[Hold], at_last: ExitStack) -> Readable:
         """Who the blob is read from, should it have to be."""
         if self.siblings is None or all(hold.sight.is_present for hold in held):
             return source
@@ -104,7 +100,7 @@ class Carrier:
         return self._place_leased(blob, reader, wrong, {})
 
     def place_patiently(
-        self, blob: Descriptor, source: Repository, targets: Sequence[Repository]
+        self, blob: Descriptor, source: Source, targets: Sequence[Repository]
     ) -> dict[str, Placing]:
         """Like :meth:`place`, waiting for whoever is bringing the blob; Transient if that takes too long."""
         since = time.monotonic()

@@ -64,8 +64,8 @@ class Pieces(Protocol):
         ...
 
 
-class Repository(Protocol):
-    """One repository: ``name`` is ``host/repository`` or ``oci:DIR``, ``host`` the registry's name."""
+class Source(Protocol):
+    """What is read: ``name`` is ``host/repository`` or ``oci:DIR``, ``host`` the registry's name."""
 
     @property
     def name(self) -> str: ...
@@ -85,16 +85,6 @@ class Repository(Protocol):
         """The manifest, its digest checked against the one asked for or the one the registry names."""
         ...
 
-    def put_manifest(self, tag_or_digest: str, manifest: Manifest) -> bool:
-        """Store the bytes verbatim.
-
-        Returns whether the registry indexes its ``subject`` by itself (``OCI-Subject``); True where there
-        is no subject.
-        """
-        ...
-
-    def delete_manifest(self, tag_or_digest: str) -> None: ...
-
     def blob_size(self, digest: str) -> int:
         """Size in bytes, by HEAD; NotFound where the repository has no such blob."""
         ...
@@ -108,6 +98,27 @@ class Repository(Protocol):
         this end rise from the iterator as RegistryError of this end, so that a copy blames the right one.
         """
         ...
+
+    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
+        """What says it is about ``digest``: by the referrers API, else by the tag schema (spec 1.1).
+
+        Without ``has_tag`` the tag schema's tag is known not to be there, and is not asked for.
+        """
+        ...
+
+
+class Repository(Source, Protocol):
+    """One that can be written, too."""
+
+    def put_manifest(self, tag_or_digest: str, manifest: Manifest) -> bool:
+        """Store the bytes verbatim.
+
+        Returns whether the registry indexes its ``subject`` by itself (``OCI-Subject``); True where there
+        is no subject.
+        """
+        ...
+
+    def delete_manifest(self, tag_or_digest: str) -> None: ...
 
     def start_upload(self, blob: Descriptor, mount_from: str | None = None) -> Upload | None:
         """Open a session, or mount the blob from ``mount_from``, a repository of the same registry.
@@ -138,13 +149,6 @@ class Repository(Protocol):
 
     def noted(self, note: str) -> Upload:
         """The session that was noted; it may be gone."""
-        ...
-
-    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
-        """What says it is about ``digest``: by the referrers API, else by the tag schema (spec 1.1).
-
-        Without ``has_tag`` the tag schema's tag is known not to be there, and is not asked for.
-        """
         ...
 
     def add_referrer(self, subject: str, referrer: Descriptor) -> None:

@@ -22,6 +22,7 @@ from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
+from mirror.ledger.history import History
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.promises import confirmed
@@ -29,6 +30,7 @@ from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
 from mirror.ledger.sources import Sources, Staged
+from mirror.ledger.terms import KNOWN_RUNS, Terms
 from mirror.ledger.totals import Totals
 from mirror.ledger.traffic import Traffic
 from mirror.ledger.turns import Turns
@@ -41,8 +43,7 @@ __all__ = ["Ledger", "LedgerError", "UnknownRun"]
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
 
-KNOWN_RUNS = 256
-"""Runs whose terms a process keeps in mind."""
+FLIPS_KEPT = 10
 MOST_DUE = 200
 """Members that one sweep sends on; the next one takes the rest."""
 BEHIND_WINDOWS = 32
@@ -60,19 +61,21 @@ class Ledger:
         prefix: str = "sealift:",
         replicas: int = 0,
         longest_lease_s: float = LONGEST_S,
+        flips_kept: int = FLIPS_KEPT,
     ) -> None:
         """Use ``client``, which must decode no responses.
 
         ``prefix`` separates fleets that share a server; ``replicas`` must confirm what is promised; a
-        lease is renewed for ``longest_lease_s`` at most.
+        lease is renewed for ``longest_lease_s`` at most; of each tag ``flips_kept`` moves are remembered.
         """
         self._replicas = replicas
-        self._known: dict[str, tuple[MirrorSpec, Lane]] = {}
         self._repositories: dict[str, str] = {}
         self._redis = client
         self.keys = Keys(prefix)
+        self._terms = Terms(client, self.keys)
         self.beginnings = Beginnings(client, self.keys)
-        self.batches = Batches(client, self.keys)
+        self.batches = Batches(client, self.keys, flips_kept)
+        self.history = History(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)
@@ -99,7 +102,7 @@ class Ledger:
         ``staged``: the list of references that the run is about, whose digest the spec has.
         """
         run = self.beginnings.create(spec, lane, staged)
-        self._keep_terms(run, json.dumps(spec.document()), lane)
+        self._terms.keep(run, json.dumps(spec.document()), lane)
         return run
 
     def create_or_join_run(
@@ -107,7 +110,7 @@ class Ledger:
     ) -> tuple[str, bool]:
         """The same, unless one on the very same terms is open: then that one; and whether it is new."""
         run, is_new = self.beginnings.create_or_join(spec, lane, staged)
-        self._keep_terms(run, json.dumps(spec.document()), lane)
+        self._terms.keep(run, json.dumps(spec.document()), lane)
         return run, is_new
 
     def begin_planned(self, run: str) -> str:
@@ -115,11 +118,11 @@ class Ledger:
 
         Any other run stays as it is; UnknownRun.
         """
-        return self.beginnings.begin(run, *self._terms(run))
+        return self.beginnings.begin(run, *self._terms.of(run))
 
     def spec(self, run: str) -> MirrorSpec:
         """What the run is about; UnknownRun."""
-        return self._terms(run)[0]
+        return self._terms.of(run)[0]
 
     def spec_of(self, batch: str, repository: str | None = None) -> MirrorSpec:
         """On what terms the batch is: of a run of many repositories those of its own.
@@ -135,27 +138,10 @@ class Ledger:
 
     def known_mirror(self, run: str) -> str | None:
         """The name of the run's mirror, if this process has read its terms."""
-        return self._known[run][0].name if run in self._known else None
+        return self._terms.known_mirror(run)
 
     def lane(self, run: str) -> Lane:
-        return self._terms(run)[1]
-
-    def _terms(self, run: str) -> tuple[MirrorSpec, Lane]:
-        """Written once and never changed, so each process reads them once."""
-        if run not in self._known:
-            return self._keep_terms(run, *self._fields(run, "spec", "lane"))
-        return self._known[run]
-
-    def _keep_terms(self, run: str, document: str, lane: str) -> tuple[MirrorSpec, Lane]:
-        if run not in self._known:
-            if len(self._known) >= KNOWN_RUNS:
-                self._known.clear()
-            terms: tuple[MirrorSpec, Lane] = (
-                MirrorSpec.parse(json.loads(document)),
-                "backfill" if lane == "backfill" else "release",
-            )
-            self._known[run] = terms
-        return self._known[run]
+        return self._terms.of(run)[1]
 
     def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
         """To be called just before the source is asked: (generation, time, tags new to all ``targets``).
@@ -175,8 +161,8 @@ class Ledger:
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""
-        document, lane, cursor, listed = self._fields(run, "spec", "lane", "cursor", "listed")
-        self._keep_terms(run, document, lane)  # whoever lists needs them next
+        document, lane, cursor, listed = self._terms.fields(run, "spec", "lane", "cursor", "listed")
+        self._terms.keep(run, document, lane)  # whoever lists needs them next
         return cursor, listed == "1"
 
     def add_batches(
@@ -247,7 +233,7 @@ class Ledger:
 
     def cancel_run(self, run: str) -> bool:
         """End an open run: nothing further is started, nothing further is flipped."""
-        self._fields(run, "state")
+        self._terms.fields(run, "state")
         return self._end(run, "cancelled", "", "")
 
     def pause_run(self, run: str, *, paused: bool) -> bool:
@@ -255,7 +241,7 @@ class Ledger:
 
         What is under way goes on. False where the run has ended or is so already; UnknownRun.
         """
-        self._fields(run, "state")
+        self._terms.fields(run, "state")
         return bool(self._pause([self.keys.run(run)], [int(paused)]))
 
     def _end(self, run: str, *words: str) -> bool:
@@ -375,7 +361,7 @@ class Ledger:
         row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
-        spec = self._keep_terms(run, row["spec"], row["lane"])[0]
+        spec = self._terms.keep(run, row["spec"], row["lane"])[0]
         return report_of(run, row, progress, failures, spec)
 
     def runs(self, limit: int = 20) -> list[RunReport]:
@@ -385,13 +371,7 @@ class Ledger:
 
     def tag_reports(self, run: str) -> Iterator[TagReport]:
         """Every tag of the run in the order of the listing, read batch by batch; UnknownRun."""
-        (count,) = self._fields(run, "batches")
+        (count,) = self._terms.fields(run, "batches")
         for index in range(int(count)):
             batch = f"{run}.{index}"
             yield from self.batches.tag_reports(batch, self.spec_of(batch))
-
-    def _fields(self, run: str, *names: str) -> list[str]:
-        values = self._redis.hmget(self.keys.run(run), list(names))
-        if values[0] is None:
-            raise UnknownRun(run)
-        return [value.decode() if value is not None else "" for value in values]

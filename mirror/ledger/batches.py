@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mirror.ledger import scripts, wait_scripts
+from mirror.ledger import history, lasting, scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
@@ -69,9 +69,9 @@ LONGEST_S = 90 * 86400
 class Batches:
     """The ledger's batches. A step that was already taken is refused, not repeated."""
 
-    def __init__(self, client: Client, keys: Keys) -> None:
-        self._redis = client
-        self._keys = keys
+    def __init__(self, client: Client, keys: Keys, flips_kept: int) -> None:
+        """``flips_kept``: how many moves of each tag stay in the history."""
+        self._redis, self._keys, self._flips_kept = client, keys, flips_kept
         script = client.register_script
         self._touch = script(scripts.TOUCH)
         self._conclude = script(scripts.CONCLUDE)
@@ -340,7 +340,8 @@ class Batches:
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
         words += [told(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
-        words += [len(counts), *pairs, *failed]
+        kept = history.flips_of(keys, run, resolved, outcomes, spec, self._flips_kept)
+        words += [lasting.rows(kept), len(counts), *pairs, *failed]
         return bool(self._conclude([*own, *dropped], words))
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

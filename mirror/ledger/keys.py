@@ -137,6 +137,9 @@ class Keys:
     def pauses(self, host: str, account: str) -> str:
         return f"{self.root}pauses:{host}:{account}"
 
+    def history(self, mirror: str) -> str:
+        return f"{self.root}history:{mirror}"
+
     def schedule(self, mirror: str) -> str:
         return f"{self.root}schedule:{mirror}"
 

@@ -196,7 +196,7 @@ class _RehearsedProofs(Proofs):
 
 class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
-        super().__init__(client, keys)
+        super().__init__(client, keys, flips_kept=0)
         self._known = known
 
     def has_claims(self, repository: str) -> bool:

@@ -6,6 +6,7 @@ The server's clock is used throughout: the clocks of a fleet's machines differ.
 from __future__ import annotations
 
 from mirror.ledger.failures import COUNT_FAILURE
+from mirror.ledger.lasting import KEEP
 from mirror.ledger.totals import COUNT, COUNT_LAGS
 
 NOW = """
@@ -287,11 +288,12 @@ CONCLUDE = (
     + _END_RUN
     + COUNT_LAGS
     + COUNT_FAILURE
+    + KEEP
     + """
 -- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
 --   of all others, most examples of one, totals, the mirror's name, when tags that moved were seen,
---   number of states, (state, count) ..., (failure, count, examples) ...
+--   what is kept for good, number of states, (state, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -301,8 +303,9 @@ redis.call('SREM', KEYS[8], ARGV[1])
 count(beside(KEYS[4], 'totals'), ARGV[9])
 local lane = redis.call('HGET', KEYS[2], 'lane') or ''
 count_lags(beside(KEYS[4], 'totals'), 'mirror=' .. ARGV[10] .. '\\nlane=' .. lane, ARGV[11])
-local states_end = 12 + 2 * tonumber(ARGV[12])
-for i = 13, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+keep(ARGV[12])
+local states_end = 13 + 2 * tonumber(ARGV[13])
+for i = 14, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
   count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
 end

@@ -24,10 +24,14 @@ OutcomeState = Literal[
     "returned",
     "split",
     "failed",
+    "held",
     "superseded",
     "cancelled",
 ]
-"""``landed``: all content is there; ``ready``: the tag may move; ``returned``, ``split``: it had to."""
+"""``landed``: all content is there; ``ready``: the tag may move; ``returned``, ``split``: it had to;
+``held``: it is left alone on purpose."""
+HELD = "Held"
+"""The kind of a reason why a tag is left alone on purpose: it did not fail."""
 RegionStep = Literal["landed", "flipped", "returned"]
 STEP_OF: dict[BatchState, RegionStep] = {
     "landing": "landed",
@@ -164,6 +168,7 @@ _SHOWN: dict[OutcomeState, TagState] = {
     "returned": "failed",
     "split": "failed",
     "failed": "failed",
+    "held": "held",
     "superseded": "superseded",
     "cancelled": "cancelled",
 }
@@ -260,7 +265,9 @@ def _is_step(name: str) -> TypeGuard[RegionStep]:
 def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetReport:
     outcome = outcomes.get((one.tag, target.repository))
     if outcome is None:
-        state: TagState = "failed" if one.reason else "pending"
+        state: TagState = "pending"
+        if one.reason:
+            state = "held" if one.kind == HELD else "failed"
         return TargetReport(target.repository, target.region, state, one.reason, one.kind)
     return TargetReport(
         repository=target.repository,

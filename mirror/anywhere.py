@@ -1,0 +1,105 @@
+"""Content that several repositories may hold, read by digest from whichever has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TypeVar
+
+from registry.descriptor import Descriptor, is_digest
+from registry.errors import NotFound, RegistryError
+from registry.manifest import Manifest
+from registry.repository import Source
+
+T = TypeVar("T")
+
+
+class Anywhere:
+    """A Source over several, in this order but for who served last: that one is asked first.
+
+    By digest alone: what a tag is depends on whom one asks. What none of them has is NotFound; where one
+    could not be asked, that one's error is raised instead, since it may be the one that has it.
+    """
+
+    def __init__(self, places: Sequence[Source]) -> None:
+        self._places = tuple(places)
+        self._first = self._places[0]
+
+    @property
+    def name(self) -> str:
+        return self._first.name
+
+    @property
+    def host(self) -> str:
+        return self._first.host
+
+    def tags(self, last: str | None = None) -> Iterator[list[str]]:
+        """Each has its own; nobody asks for those of all."""
+        raise NotImplementedError
+
+    def resolve(self, tag_or_digest: str) -> Descriptor:
+        return self._ask(lambda one: one.resolve(_digest(tag_or_digest)))
+
+    def manifest(self, tag_or_digest: str) -> Manifest:
+        return self._ask(lambda one: one.manifest(_digest(tag_or_digest)))
+
+    def blob_size(self, digest: str) -> int:
+        return self._ask(lambda one: one.blob_size(digest))
+
+    def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
+        """What any of them knows to be about the digest."""
+        found: dict[str, Descriptor] = {}
+        for place in self._places:
+            found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}
+        return list(found.values())
+
+    def open_blob(
+        self, blob: Descriptor, offset: int = 0
+    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
+        """As Source's; where one breaks off, the next goes on from there."""
+        return self._opened(blob, offset)
+
+    @contextmanager
+    def _opened(self, blob: Descriptor, offset: int) -> Iterator[Iterator[bytes | memoryview]]:
+        with ExitStack() as stack:
+            yield self._blocks(stack, blob, offset)
+
+    def _blocks(self, stack: ExitStack, blob: Descriptor, at: int) -> Iterator[bytes | memoryview]:
+        errors: list[RegistryError] = []
+        for place in self._in_order():
+            try:
+                for block in stack.enter_context(place.open_blob(blob, at)):
+                    at += len(block)
+                    yield block
+            except RegistryError as error:
+                errors.append(error)
+            else:
+                self._first = place
+                return
+        raise _worst(errors)
+
+    def _ask(self, question: Callable[[Source], T]) -> T:
+        errors: list[RegistryError] = []
+        for place in self._in_order():
+            try:
+                answer = question(place)
+            except RegistryError as error:
+                errors.append(error)
+            else:
+                self._first = place
+                return answer
+        raise _worst(errors)
+
+    def _in_order(self) -> list[Source]:
+        first = self._first
+        return [first, *(one for one in self._places if one is not first)]
+
+
+def _digest(text: str) -> str:
+    if not is_digest(text):
+        raise ValueError(f"{text} is a tag, and which of several repositories is meant is not said")
+    return text
+
+
+def _worst(errors: Sequence[RegistryError]) -> RegistryError:
+    return next((error for error in errors if not isinstance(error, NotFound)), errors[0])

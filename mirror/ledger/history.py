@@ -1,0 +1,104 @@
+"""Where each tag of a mirror was moved, when and by which run: the last moves, for good."""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+
+from mirror.ledger.keys import Client, Keys
+from mirror.ledger.lasting import Lasting
+from mirror.ledger.values import Outcomes, Resolved
+from mirror.spec import MirrorSpec
+
+PAGE = 500
+_TARGETS = "\n"
+"""How the fields that name targets begin: no tag does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """One tag, moved by one run."""
+
+    tag: str
+    at_s: float
+    """Unix time at which the run was through with the tag."""
+    run: str
+    to: str
+    """The digest."""
+    previous: Mapping[str, str | None]
+    """By the targets that were moved: the digest that the tag had there, None if it was new."""
+
+
+class History:
+    """One hash for each mirror (of a wildcard for each repository), and in it the last flips of each tag."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._redis, self._keys = client, keys
+
+    def of(self, mirror: str, tags: Sequence[str]) -> dict[str, list[Flip]]:
+        """The flips of those tags, the newest first; a tag without any is left out."""
+        key = self._keys.history(mirror)
+        rows = zip(tags, self._redis.hmget(key, list(tags)) if tags else (), strict=True)
+        known = {tag: row.decode() for tag, row in rows if row}
+        return {tag: self._flips(key, tag, row) for tag, row in known.items()}
+
+    def all(self, mirror: str) -> Iterator[Flip]:
+        """Of every tag, in no order of tags; of each the newest first."""
+        key = self._keys.history(mirror)
+        for field, row in self._redis.hscan_iter(key, count=PAGE):
+            if not field.startswith(_TARGETS.encode()):
+                yield from self._flips(key, field.decode(), row.decode())
+
+    def _flips(self, key: str, tag: str, row: str) -> list[Flip]:
+        lines = [line.partition(" ") for line in reversed(row.split("\n"))]
+        values = [(float(at), *json.loads(value)) for at, _, value in lines]
+        names = {name for _, _, _, _, name in values}
+        targets = dict(zip(names, self._redis.hmget(key, [_TARGETS + name for name in names]), strict=True))
+        return [
+            Flip(tag, at, run, _full(to), _previous(before, json.loads(targets[name] or "[]")))
+            for at, run, to, before, name in values
+        ]
+
+
+def flips_of(
+    keys: Keys, run: str, resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSpec, most: int
+) -> Iterator[Lasting]:
+    """What a batch that is being concluded adds to the history: a line for each tag that it moved.
+
+    Of each tag the last ``most`` stay; 0: nothing is added.
+    """
+    if not most:
+        return
+    key, named = keys.history(spec.name), set[str]()
+    for one in resolved:
+        held = {t.repository: outcomes.get((one.tag, t.repository)) for t in spec.targets}
+        before = {name: o.previous for name, o in held.items() if o is not None and o.state == "updated"}
+        if not before or one.descriptor is None:
+            continue
+        targets = json.dumps(list(before))
+        name = sha256(targets.encode()).hexdigest()[:8]
+        if name not in named:
+            named.add(name)
+            yield Lasting(key, _TARGETS + name, targets)
+        digests = [_short(digest) for digest in before.values()]
+        row = [run, _short(one.descriptor.digest), digests if len(set(digests)) > 1 else digests[0], name]
+        yield Lasting(key, one.tag, json.dumps(row, separators=(",", ":")), most)
+
+
+def _previous(digests: str | list[str | None] | None, targets: list[str]) -> dict[str, str | None]:
+    each = digests if isinstance(digests, list) else [digests] * len(targets)
+    return {target: _full(one) if one else None for target, one in zip(targets, each, strict=True)}
+
+
+def _short(digest: str | None) -> str | None:
+    """A sha256, which nearly all are, in 43 characters."""
+    if digest is None or not digest.startswith("sha256:"):
+        return digest
+    return urlsafe_b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode().rstrip("=")
+
+
+def _full(short: str) -> str:
+    return short if ":" in short else f"sha256:{urlsafe_b64decode(short + '=').hex()}"

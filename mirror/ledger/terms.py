@@ -1,0 +1,44 @@
+"""On what terms runs are: written once with the run and never changed, so each process reads them once."""
+
+from __future__ import annotations
+
+import json
+
+from mirror.ledger.keys import Client, Keys
+from mirror.ledger.values import UnknownRun
+from mirror.spec import Lane, MirrorSpec
+
+KNOWN_RUNS = 256
+"""Runs whose terms a process keeps in mind."""
+
+
+class Terms:
+    """One process's knowledge of them."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        self._redis, self._keys = client, keys
+        self._known: dict[str, tuple[MirrorSpec, Lane]] = {}
+
+    def of(self, run: str) -> tuple[MirrorSpec, Lane]:
+        """UnknownRun."""
+        return self._known[run] if run in self._known else self.keep(run, *self.fields(run, "spec", "lane"))
+
+    def keep(self, run: str, document: str, lane: str) -> tuple[MirrorSpec, Lane]:
+        """Know them as they stand in the ledger."""
+        if run not in self._known:
+            if len(self._known) >= KNOWN_RUNS:
+                self._known.clear()
+            spec = MirrorSpec.parse(json.loads(document))
+            self._known[run] = spec, "backfill" if lane == "backfill" else "release"
+        return self._known[run]
+
+    def known_mirror(self, run: str) -> str | None:
+        """The name of the run's mirror, if this process has read its terms."""
+        return self._known[run][0].name if run in self._known else None
+
+    def fields(self, run: str, *names: str) -> list[str]:
+        """Fields of the run's hash, of which the first is always there; UnknownRun."""
+        values = self._redis.hmget(self._keys.run(run), list(names))
+        if values[0] is None:
+            raise UnknownRun(run)
+        return [value.decode() if value is not None else "" for value in values]
