@@ -192,7 +192,10 @@ class LayoutRepository:
         except FileNotFoundError:
             if self._files.holds_nothing():
                 raise NotFound(self.name, "", "there is no image layout") from None
-            raise Permanent(self.name, "", "not an OCI image layout: it has no file oci-layout") from None
+            if not self._files.marker.exists():
+                raise Permanent(self.name, "", "not an OCI image layout: it has no file oci-layout") from None
+            self._check_marker()  # somebody has made it since: the marker comes before all else
+            return
         except (ValueError, KeyError, TypeError):
             raise Permanent(self.name, "", "not an OCI image layout: its file oci-layout is broken") from None
         if version != _VERSION:

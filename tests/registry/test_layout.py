@@ -19,6 +19,7 @@ from registry.errors import Denied, DigestMismatch, NotFound, Permanent, Refused
 from registry.hello import hello_index
 from registry.images import Blob, build_artifact, build_image, build_index, push, random_layer
 from registry.layout import LayoutRepository
+from registry.layout_files import LayoutFiles
 from registry.layout_index import CONTAINERD_NAME, REF_NAME
 from registry.manifest import Manifest
 from registry.reference import LAYOUT, MalformedReference
@@ -548,3 +549,18 @@ def test_we_read_and_extend_what_skopeo_wrote(layout: LayoutRepository, folder: 
     assert raw_manifest(f"oci:{folder}:1.0") == hello_index("1.0").manifest.content
     assert raw_manifest(f"oci:{folder}:2.0") == hello_index("2.0").manifest.content
     assert Manifest.parse(raw_manifest(f"oci:{folder}:2.0")).digest == hello_index("2.0").digest
+
+
+def test_a_layout_that_another_makes_meanwhile_is_one(
+    layout: LayoutRepository, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = LayoutFiles.holds_nothing
+
+    def later(files: LayoutFiles) -> bool:
+        monkeypatch.setattr(LayoutFiles, "holds_nothing", really)
+        push(LayoutRepository(folder), IMAGE, "v1")
+        return files.holds_nothing()
+
+    monkeypatch.setattr(LayoutFiles, "holds_nothing", later)
+
+    assert layout.resolve("v1").digest == IMAGE.digest
