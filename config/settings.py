@@ -28,7 +28,10 @@ def _is_redis_url(value: SecretStr) -> SecretStr:
 class Settings(BaseSettings):
     """What a process is told by its environment; the fleet file says what to mirror."""
 
-    model_config = SettingsConfigDict(env_prefix="SEALIFT_", frozen=True, extra="ignore")
+    # A value that is refused may hold a password, and processes end with pydantic's text.
+    model_config = SettingsConfigDict(
+        env_prefix="SEALIFT_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     redis_url: Annotated[SecretStr, AfterValidator(_is_redis_url)] | None = Field(
         default=None,

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from config.settings import Settings
+from tests.support.process import surroundings
 
+MALFORMED = "redis://:hunter2@redis.example:port/0"
 UNITS = ("_s", "_mib", "_kib", "_tags", "_batches", "_threads", "_processes")
 
 
@@ -56,6 +60,28 @@ def test_the_redis_password_is_in_no_text(monkeypatch: pytest.MonkeyPatch) -> No
     settings = Settings()
 
     assert "hunter2" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+@pytest.mark.parametrize("fleet_file", ["", "redis_url: env:ELSEWHERE\n"])
+def test_a_process_that_ends_over_a_malformed_redis_url_does_not_print_its_password(
+    fleet_file: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sealift.yaml").write_text(fleet_file)
+    named = {"SEALIFT_FLEET_FILE": str(tmp_path / "sealift.yaml")} if fleet_file else {}
+    told = {**named, "ELSEWHERE": MALFORMED} if fleet_file else {"SEALIFT_REDIS_URL": MALFORMED}
+
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "workers.launch", "beat"],
+        env={**surroundings(), **told},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ended.returncode != 0
+    assert "not a Redis URL" in ended.stderr
+    assert "hunter2" not in ended.stdout + ended.stderr
 
 
 def test_settings_do_not_change() -> None:
