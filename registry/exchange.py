@@ -16,7 +16,7 @@ from registry.auth import Authorizer
 from registry.credentials import CredentialSource
 from registry.dialing import tls_context
 from registry.endpoint import Endpoint
-from registry.errors import Refused, Transient, Unsafe
+from registry.errors import Refused, RegistryError, Transient, Unsafe
 from registry.gate import Admission, Answer, Asking, Gate
 from registry.locations import ForbiddenLocation, is_same_origin, redirected
 from registry.ratelimits import rate_limits
@@ -52,7 +52,7 @@ class Authorization(Protocol):
 class Content(httpx.SyncByteStream):
     """A request body that can be sent again."""
 
-    failure: httpx.HTTPError | None = None
+    failure: Exception | None = None
     is_repeatable = True
 
     def __init__(self, content: bytes = b"") -> None:
@@ -71,12 +71,12 @@ class Outgoing(httpx.SyncByteStream):
     def __init__(self, chunks: Iterable[bytes | memoryview], size: int) -> None:
         self._chunks = chunks
         self.size = size
-        self.failure: httpx.HTTPError | None = None
+        self.failure: Exception | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._chunks  # type: ignore[misc]  # httpx's type says bytes, sockets take any buffer
-        except httpx.HTTPError as error:
+        except Exception as error:
             # Unmarked it would pass for a failure of the connection that these chunks go to.
             self.failure = error
             raise
@@ -205,6 +205,9 @@ class Registry:
             answer = Answer()
             response = self._send(call, url, sent)
             answer = _answer_of(response, call.kind)
+        except Exception as error:
+            answer = replace(answer, was_sent=answer.was_sent and not self._is_ours(call, error))
+            raise
         finally:
             patience = self._gate.answered(admission, answer)
         if response.status_code == 429 and patience is not None and answer.retry_after_s is None:
@@ -236,6 +239,12 @@ class Registry:
             raise translated(self.host, call.what, error) from error
         self._observe(call.method, call.kind, response.status_code)
         return response
+
+    def _is_ours(self, call: Call, error: Exception) -> bool:
+        """Whether the registry has no part in it: its content failed, or no connection was free."""
+        if error is call.body.failure:
+            return not (isinstance(error, RegistryError) and error.end == self.host)
+        return isinstance(error.__cause__, httpx.PoolTimeout | httpx.LocalProtocolError)
 
     def _redirected(self, call: Call, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         response = self._kept(call, response)

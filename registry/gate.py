@@ -46,7 +46,10 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. ``status`` None: nothing did, though the request may have arrived."""
+    """What came back. ``status`` None: nothing did, though the request may have arrived.
+
+    ``was_sent`` False: it has not left, or only in part, for reasons that are not the registry's.
+    """
 
     status: int | None = None
     limits: RateLimits | None = None
