@@ -159,7 +159,7 @@ class Budget:
     def answered(self, admission: Admission, answer: Answer) -> float | None:
         """See Gate."""
         asking, known = admission.asking, self._of(admission.asking)
-        if answer.was_sent:
+        if answer.was_sent and asking.kind != "token":  # its server is another, and counted are requests
             self._traffic.met(asking.host, asking.method, asking.kind, answer.status)
         if asking.kind == "manifest" and answer.was_sent:
             self._learn(asking, known, answer)

@@ -11,13 +11,13 @@ from mirror.engine import Cancelled
 from mirror.ledger import Ledger
 from registry.client import RemoteRepository
 from registry.endpoint import Endpoint, Timeouts
-from registry.errors import DigestMismatch, RegistryError, Unreachable
+from registry.errors import DigestMismatch, RegistryError, Throttled, Unreachable
 from registry.exchange import Registry
 from registry.repository import BLOCK, Upload
 from tests.support.opening import Nobody
 from tests.support.scripted import BLOB, HELD, LAYER, UPLOADS, described
 from tests.support.valkey import ValkeyServer
-from tests.support.wire import Wire, answering
+from tests.support.wire import Wire, answering, routed
 
 IMPATIENT = Timeouts(connect_s=5.0, read_s=5.0, commit_s=0.2)
 LARGE = bytes(64 * BLOCK)
@@ -115,3 +115,15 @@ def test_a_request_for_which_no_connection_is_free_says_nothing_of_the_registry(
 
     assert wire.asked() == [("GET", HELD)]
     assert told(ledger) == (["2xx"], ["success"])
+
+
+def test_a_token_server_that_is_asked_too_often_says_nothing_of_the_registry(
+    target: RemoteRepository, ledger: Ledger, wire: Wire
+) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="{wire.url}/token",service="registry"'}
+    wire.script = routed({("HEAD", HELD): answering(401, b"", challenge), ("GET", "/token"): answering(429)})
+
+    with pytest.raises(Throttled):
+        target.blob_size(BLOB.digest)
+
+    assert told(ledger) == (["4xx"], ["success"]), "the registry's own answer"
