@@ -55,8 +55,10 @@ if ARGV[2] ~= 'unknown' then
   see(KEYS[1], KEYS[2], KEYS[3], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]))
 end
 if ARGV[2] == 'uploaded' then redis.call('DEL', KEYS[4]) end
+local left = 0
+if redis.call('GET', KEYS[5]) == ARGV[1] then left = redis.call('DEL', KEYS[5]) end
+-- Last: should it fail, nobody waits for the blob.
 if #KEYS > 5 then note(KEYS[6], KEYS[7], KEYS[8], unpack(ARGV, 8, 12)) end
-if redis.call('GET', KEYS[5]) == ARGV[1] then return redis.call('DEL', KEYS[5]) end
-return 0
+return left
 """
 )

@@ -52,6 +52,8 @@ redis.call('EXPIRE', KEYS[1], ARGV[3])
 return redis.call('HGET', KEYS[1], 'slot')
 """
 
+# What may go wrong is read before the run is created, and the slot is written right after it: a script that
+# ends in between would create a run each time that it is tried.
 _TAKE = (
     f"local function create_run(KEYS, ARGV)\n{scripts.CREATE_RUN}\nend\n"
     + scripts.NOW
@@ -63,15 +65,15 @@ _TAKE = (
 if redis.call('HGET', KEYS[1], 'cron') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'slot') ~= ARGV[2] then
   return {}
 end
+local head = redis.call('LINDEX', KEYS[2], 0)
+local held = head and cjson.decode(head)
 local function miss(first, last, count, why, run)
-  local head = redis.call('LINDEX', KEYS[2], 0)
-  local held = head and cjson.decode(head)
   if held and run ~= '' and held.run == run then
     held.last_s, held.count = last, held.count + count
     redis.call('LSET', KEYS[2], 0, cjson.encode(held))
   else
-    local one = {first_s = first, last_s = last, count = count, why = why, run = run}
-    redis.call('LPUSH', KEYS[2], cjson.encode(one))
+    held = {first_s = first, last_s = last, count = count, why = why, run = run}
+    redis.call('LPUSH', KEYS[2], cjson.encode(held))
     redis.call('LTRIM', KEYS[2], 0, ARGV[7] - 1)
   end
   redis.call('EXPIRE', KEYS[2], ARGV[8])
@@ -87,8 +89,8 @@ if not other then
   if not run then return {'again'} end
   if run ~= ARGV[9] then other = run end
 end
-if tonumber(ARGV[6]) > 0 then miss(tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), 'no beat', '') end
 redis.call('HSET', KEYS[1], 'slot', ARGV[3])
+if tonumber(ARGV[6]) > 0 then miss(tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), 'no beat', '') end
 if other then
   miss(tonumber(ARGV[3]), tonumber(ARGV[3]), 1, 'under way', other)
   return {'missed', other}

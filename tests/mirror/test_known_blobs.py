@@ -8,7 +8,10 @@ import pytest
 
 from mirror.ledger import Ledger
 from mirror.ledger import content as content_module
-from mirror.ledger.content import Content, Memory
+from mirror.ledger.accounts import Account
+from mirror.ledger.batches import Placing
+from mirror.ledger.content import Content, Done, Memory
+from mirror.spec import MirrorSpec, Target
 from registry.descriptor import digest_of
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
@@ -76,3 +79,19 @@ def test_nothing_is_remembered_for_longer_than_it_is_believed(ledger: Ledger) ->
 
     assert ledger._redis.zcard(ledger.keys.known) == 2
     assert 0 < ledger._redis.ttl(ledger.keys.known) <= 600
+
+
+def test_a_lease_is_given_up_also_where_what_was_done_cannot_be_written(ledger: Ledger) -> None:
+    run = ledger.create_run(
+        MirrorSpec("app", "src.example/app", (Target(f"{HOST}/{REPOSITORY}", "eu"),)), "release"
+    )
+    ledger.add_batches(run, "", "", [[("1.0", "1.0")]], listed=True)
+    (batch,) = ledger.open_window(run, 1)
+    ledger._redis.set(ledger.keys.placed(batch, "eu"), "no hash")
+    held = ledger.content.hold(blob(1), [(HOST, HOST, REPOSITORY)])
+    assert not isinstance(held, str)
+    held[0].became, held[0].done = "uploaded", Done(f"{HOST}/{REPOSITORY}", Placing("copied"), 5)
+
+    ledger.content.let_go(held, Memory(), Account(batch, "eu"))
+
+    assert not ledger.content.leases.is_held(HOST, blob(1))

@@ -114,6 +114,18 @@ def test_only_the_last_misses_are_kept_and_all_are_counted(ledger: Ledger) -> No
     assert report.misses[0].first_s == NOON + 60 * (4 * (schedules.KEPT_MISSES + 2) - 1)
 
 
+def test_a_slot_whose_misses_cannot_be_written_begins_no_run(ledger: Ledger) -> None:
+    misses = ledger.keys.misses("app")
+    ledger._redis.set(misses, "no list")
+    for _ in range(3):
+        with pytest.raises(schedules.ScheduleRefused):
+            take(ledger, 2, between=(1,))
+    assert ledger.runs() == []
+
+    ledger._redis.delete(misses)
+    started(take(ledger, 2, between=(1,)))
+
+
 def test_misses_of_different_reasons_are_kept_apart(ledger: Ledger) -> None:
     first = started(take(ledger, 1))
     take(ledger, 2)
