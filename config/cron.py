@@ -5,6 +5,7 @@ cronsim knows when, as Debian's cron does; it is imported late, since most comma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -56,22 +57,29 @@ def last_slot(cron: str, at_s: float) -> int:
     return _first(cron, int(at_s) + 1, reverse=True)
 
 
-def slots_between(cron: str, after_s: int, before_s: int, most: int) -> list[int]:
-    """Its slots between the two, neither included: the first ones and the last one, ``most`` in all."""
-    slots: list[int] = []
-    slot = next_slot(cron, after_s)
-    while slot < before_s and len(slots) < most:
-        slots.append(slot)
-        slot = next_slot(cron, slot)
-    if slots and slot < before_s:
-        slots[-1] = last_slot(cron, before_s - 1)
-    return slots
+def slots_between(cron: str, after_s: int, before_s: int, most: int) -> tuple[int, int, int]:
+    """Its first slot between the two, neither included, its last one, and how many there are, up to ``most``.
+
+    Zeros where there is none.
+    """
+    first = last = count = 0
+    for slot in _slots(cron, after_s, reverse=False):
+        if slot >= before_s:
+            break
+        if count == most:
+            return first, last_slot(cron, before_s - 1), most
+        first, last, count = first or slot, slot, count + 1
+    return first, last, count
 
 
 def _first(cron: str, from_s: float, *, reverse: bool) -> int:
+    return next(_slots(cron, from_s, reverse=reverse))
+
+
+def _slots(cron: str, from_s: float, *, reverse: bool) -> Iterator[int]:
     from cronsim import CronSim
 
-    return int(next(CronSim(cron, datetime.fromtimestamp(from_s, UTC), reverse)).timestamp())
+    return (int(slot.timestamp()) for slot in CronSim(cron, datetime.fromtimestamp(from_s, UTC), reverse))
 
 
 def _values(text: str, field: _Field) -> set[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +25,9 @@ MOST_COUNTED = 10_000
 
 REFUSED_S = 60
 """Until a mirror whose schedule Redis refuses is looked at again."""
+
+LONGEST_S = 5.0
+"""How long mirrors are seen to at a time: meanwhile this beat neither says that it lives nor sends sweeps."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,50 +61,58 @@ class Schedules:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._file = FleetFile(rt.settings)
-        self._fleet = Fleet()
+        self._fleet: Fleet | None = None
+        """What was seen to last; None: nothing."""
         self._next: dict[str, int] = {}
         """By mirror: the slot before which there is nothing to do."""
 
     def forget(self) -> None:
-        """Another beat may have sent meanwhile: look at everything again."""
+        """Another beat may have sent meanwhile, by another file even: look at everything again."""
+        self._fleet = None
         self._next.clear()
 
     def run_due(self, now_s: float) -> float:
-        """Start each mirror whose slot has come; the seconds until the next one comes.
+        """Start mirrors whose slot has come; the seconds until there is more to do, 0 where there is already.
 
         ``now_s`` is the server's time. LedgerError where Redis is away: then this may be asked again.
         """
-        fleet = self._file.latest()
+        fleet, began = self._file.latest(), time.monotonic()
         if fleet is not self._fleet:
-            self._rt.ledger.totals.admit(names_of(fleet))
-            self._fleet = fleet
-            self.forget()
+            self._know(fleet)
         for mirror in fleet.mirrors:
             if mirror.schedule and self._next.get(mirror.name, 0) <= now_s:
                 try:
-                    self._see_to(mirror, mirror.schedule, now_s)
+                    self._see_to(fleet, mirror, mirror.schedule, now_s)
                 except ScheduleRefused as error:  # the others, and the sweeper, go on
                     self._next[mirror.name] = int(now_s) + REFUSED_S
                     logger.error("its schedule cannot be seen to: %s", error, extra={"mirror": mirror.name})  # noqa: TRY400 - where it is from says the text
+                if time.monotonic() - began > LONGEST_S:
+                    return 0.0
         return max(0.0, min(self._next.values(), default=math.inf) - now_s)
 
-    def _see_to(self, mirror: Mirror, cron: str, now_s: float) -> None:
+    def _know(self, fleet: Fleet) -> None:
+        self.forget()
+        self._rt.ledger.totals.admit(names_of(fleet))
+        self._rt.ledger.schedules.keep_only(mirror.name for mirror in fleet.mirrors if mirror.schedule)
+        self._fleet = fleet
+
+    def _see_to(self, fleet: Fleet, mirror: Mirror, cron: str, now_s: float) -> None:
         slot = last_slot(cron, now_s)
-        before = self._rt.ledger.schedules.look(mirror.name, cron, slot)
+        before = self._rt.ledger.schedules.look(mirror.name, cron, slot, now_s)
         if before < slot:
-            self._take(mirror, cron, before, slot)
+            self._take(fleet, mirror, cron, before, slot)
         self._next[mirror.name] = next_slot(cron, now_s)
 
-    def _take(self, mirror: Mirror, cron: str, before: int, slot: int) -> None:
-        spec = spec_of(mirror, self._fleet)
+    def _take(self, fleet: Fleet, mirror: Mirror, cron: str, before: int, slot: int) -> None:
+        spec = spec_of(mirror, fleet)
         between = slots_between(cron, before, slot, MOST_COUNTED)
         taken = self._rt.ledger.schedules.take(spec, mirror.lane, cron, before, slot, between)
         if taken is None:
             return
         about = {"mirror": mirror.name, "run": taken.run}
         at = f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%d %H:%M} UTC"
-        if between:
-            logger.warning("slots were missed, as no beat was at work: %d", len(between), extra=about)
+        if missed := between[2]:
+            logger.warning("slots were missed, as no beat was at work: %d", missed, extra=about)
         if not taken.is_started:
             logger.warning("the slot of %s is missed: run %s is under way", at, taken.run, extra=about)
             return

@@ -23,6 +23,7 @@ class Keys:
         self.budgets = f"{self.root}budgets"
         self.beat = f"{self.root}beat"
         self.beat_seen = f"{self.root}beat-seen"
+        self.scheduled = f"{self.root}scheduled"
         self.totals = f"{self.root}totals"
         self.underway = f"{self.root}underway"
         self.confirmed = f"{self.root}confirmed"

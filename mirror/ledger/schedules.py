@@ -7,7 +7,7 @@ creates its run too: two beats that both believe to lead, or one that is killed 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,8 @@ LEAD_S = 15.0
 KEEP_S = 400 * 86400
 """How long a schedule that nobody looks after is remembered: longer than the longest usual one, a year."""
 KEPT_MISSES = 20
+AHEAD_S = 60
+"""A server's clock that is set back by less makes no slot of the future: it would be run twice."""
 ScheduleRefused = redis.ResponseError
 """Redis answers, and refuses what one schedule asks: one of its keys is of another kind, say."""
 
@@ -42,14 +44,30 @@ return {1, tostring(now)}
 """
 )
 
-# A schedule that is new, or not what it was, begins with its next slot.
+# A schedule that is new, or not what it was, begins with its next slot. So does one whose slot is yet to
+# come: the server's clock was ahead when it was dealt with.
 _LOOK = """
--- KEYS schedule; ARGV cron, its last slot, seconds to keep it
-if redis.call('HGET', KEYS[1], 'cron') ~= ARGV[1] then
+-- KEYS schedule; ARGV cron, its last slot, the latest time that a slot can be of, seconds to keep it
+local held = redis.call('HMGET', KEYS[1], 'cron', 'slot')
+if held[1] ~= ARGV[1] or not held[2] or tonumber(held[2]) > tonumber(ARGV[3]) then
   redis.call('HSET', KEYS[1], 'cron', ARGV[1], 'slot', ARGV[2])
 end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
 return redis.call('HGET', KEYS[1], 'slot')
+"""
+
+# What is scheduled no more begins anew, should it come back: its slots until then are nobody's.
+_KEEP_ONLY = """
+-- KEYS scheduled; ARGV the root of schedules' keys, seconds to keep it, mirrors that have a schedule
+local kept = {}
+for i = 3, #ARGV do kept[ARGV[i]] = true end
+for _, mirror in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+  if not kept[mirror] then redis.pcall('HDEL', ARGV[1] .. mirror, 'cron') end
+end
+redis.call('DEL', KEYS[1])
+for mirror in pairs(kept) do redis.call('SADD', KEYS[1], mirror) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
 """
 
 # What may go wrong is read before the run is created, and the slot is written right after it: a script that
@@ -155,7 +173,7 @@ class Schedules:
         self._redis, self._keys, self._beginnings = client, keys, beginnings
         script = client.register_script
         self._lead, self._look, self._take = script(_LEAD), script(_LOOK), script(_TAKE)
-        self._release = script(scripts.RELEASE)
+        self._keep_only, self._release = script(_KEEP_ONLY), script(scripts.RELEASE)
         self._token = new_token()
 
     def lead(self) -> float | None:
@@ -178,21 +196,31 @@ class Schedules:
         seen = self._redis.get(self._keys.beat_seen)
         return float(seen) if seen else None
 
-    def look(self, mirror: str, cron: str, last_slot_s: int) -> int:
+    def keep_only(self, mirrors: Iterable[str]) -> None:
+        """These mirrors have a schedule, and no others: one that comes back later begins anew."""
+        self._keep_only([self._keys.scheduled], [self._keys.schedule(""), KEEP_S, *mirrors])
+
+    def look(self, mirror: str, cron: str, last_slot_s: int, now_s: float) -> int:
         """The slot of the mirror that was dealt with last; ``last_slot_s`` where this schedule is new."""
-        return int(self._look([self._keys.schedule(mirror)], [cron, last_slot_s, KEEP_S]))
+        words = [cron, last_slot_s, int(now_s) + AHEAD_S, KEEP_S]
+        return int(self._look([self._keys.schedule(mirror)], words))
 
     def take(
-        self, spec: MirrorSpec, lane: Lane, cron: str, before_s: int, slot_s: int, between: Sequence[int]
+        self,
+        spec: MirrorSpec,
+        lane: Lane,
+        cron: str,
+        before_s: int,
+        slot_s: int,
+        between: tuple[int, int, int] = (0, 0, 0),
     ) -> Taken | None:
         """Deal with a slot, once: create its run, unless the mirror's last one is still under way.
 
-        ``before_s`` is the slot that :meth:`look` gave, ``between`` are those that nobody dealt with: they
-        are noted as missed. None where another beat has done all this.
+        ``before_s`` is the slot that :meth:`look` gave, ``between`` the first, the last and the number of
+        those that nobody dealt with: they are noted as missed. None where another beat has done all this.
         """
         own = [self._keys.schedule(spec.name), self._keys.misses(spec.name)]
-        ends = [between[0], between[-1]] if between else [0, 0]
-        words = [cron, before_s, slot_s, *ends, len(between), KEPT_MISSES, KEEP_S]
+        words = [cron, before_s, slot_s, *between, KEPT_MISSES, KEEP_S]
         while True:
             proposal = self._beginnings.propose(spec, lane, joins=lane == "backfill")
             answer = self._take([*own, *proposal.keys], [*words, *proposal.words])

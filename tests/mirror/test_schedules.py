@@ -30,15 +30,15 @@ def two(valkey: ValkeyServer) -> Iterator[tuple[Ledger, Ledger]]:
 @pytest.fixture
 def ledger(two: tuple[Ledger, Ledger]) -> Ledger:
     """One that knows of the schedule since noon."""
-    two[0].schedules.look("app", CRON, NOON)
+    two[0].schedules.look("app", CRON, NOON, NOON)
     return two[0]
 
 
 def take(ledger: Ledger, minute: int, between: Sequence[int] = (), lane: Lane = "release") -> Taken | None:
-    before = ledger.schedules.look("app", CRON, 0)
-    return ledger.schedules.take(
-        SPEC, lane, CRON, before, NOON + 60 * minute, [NOON + 60 * m for m in between]
-    )
+    slot = NOON + 60 * minute
+    before = ledger.schedules.look("app", CRON, 0, slot)
+    ends = (NOON + 60 * between[0], NOON + 60 * between[-1], len(between)) if between else (0, 0, 0)
+    return ledger.schedules.take(SPEC, lane, CRON, before, slot, ends)
 
 
 def started(taken: Taken | None) -> str:
@@ -49,7 +49,7 @@ def started(taken: Taken | None) -> str:
 
 def test_a_slot_that_two_beats_take_is_run_once(two: tuple[Ledger, Ledger], ledger: Ledger) -> None:
     one, other = two
-    words = (SPEC, "release", CRON, NOON, NOON + 60, ())
+    words = (SPEC, "release", CRON, NOON, NOON + 60)
 
     run = started(one.schedules.take(*words))  # type: ignore[arg-type]  # a lane is a text
 
@@ -59,13 +59,30 @@ def test_a_slot_that_two_beats_take_is_run_once(two: tuple[Ledger, Ledger], ledg
 
 
 def test_a_schedule_begins_with_the_slot_after_it_was_first_seen(ledger: Ledger) -> None:
-    assert ledger.schedules.look("app", CRON, NOON + 600) == NOON
-    assert ledger.schedules.look("new", CRON, NOON + 600) == NOON + 600
+    assert ledger.schedules.look("app", CRON, NOON + 600, NOON + 601) == NOON
+    assert ledger.schedules.look("new", CRON, NOON + 600, NOON + 601) == NOON + 600
 
 
 def test_another_schedule_of_the_mirror_makes_up_for_no_slot(ledger: Ledger) -> None:
-    assert ledger.schedules.look("app", "*/5 * * * *", NOON + 600) == NOON + 600
-    assert ledger.schedules.take(SPEC, "release", CRON, NOON, NOON + 60, ()) is None
+    assert ledger.schedules.look("app", "*/5 * * * *", NOON + 600, NOON + 601) == NOON + 600
+    assert ledger.schedules.take(SPEC, "release", CRON, NOON, NOON + 60) is None
+
+
+def test_a_slot_that_is_still_to_come_is_not_waited_for(ledger: Ledger) -> None:
+    before, last = NOON - 86400, NOON - 86400 - 60
+
+    assert ledger.schedules.look("app", CRON, last, before) == last, "the server's clock was a day ahead"
+    assert ledger.schedules.look("app", CRON, last - 60, last - 1) == last, "and is put back by a second"
+
+
+def test_a_schedule_that_is_kept_no_more_begins_anew(ledger: Ledger) -> None:
+    ledger.schedules.keep_only(["app", "other"])
+    ledger._redis.set(ledger.keys.schedule("other"), "no hash")
+    assert ledger.schedules.look("app", CRON, NOON + 60, NOON + 61) == NOON
+
+    ledger.schedules.keep_only([])
+
+    assert ledger.schedules.look("app", CRON, NOON + 60, NOON + 61) == NOON + 60
 
 
 def test_a_run_that_overruns_is_not_started_twice_and_its_slots_are_recorded(ledger: Ledger) -> None:
@@ -138,9 +155,10 @@ def test_misses_of_different_reasons_are_kept_apart(ledger: Ledger) -> None:
 
 def test_what_is_kept_of_a_schedule_has_an_end(valkey: ValkeyServer, ledger: Ledger) -> None:
     take(ledger, 2, between=(1,))
+    ledger.schedules.keep_only(["app"])
 
     with valkey.client() as client:
-        for key in (ledger.keys.schedule("app"), ledger.keys.misses("app")):
+        for key in (ledger.keys.schedule("app"), ledger.keys.misses("app"), ledger.keys.scheduled):
             assert 0 < client.ttl(key) <= schedules.KEEP_S
 
 

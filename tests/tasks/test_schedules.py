@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 
 from config.settings import Settings
 from mirror.ledger import Ledger
-from tasks import canvas
+from tasks import canvas, schedules
 from tasks.schedules import Schedules
 from tests.support.valkey import ValkeyServer
 
@@ -202,6 +202,43 @@ def test_a_mirror_that_left_the_file_runs_no_more(beat: Beat) -> None:
 
     assert beat.runs_at("12:00") == []
     assert beat.schedules.run_due(at("12:01")) == float("inf")
+
+
+def test_a_schedule_that_was_taken_out_and_put_back_begins_with_its_next_slot(beat: Beat) -> None:
+    beat.runs_at("08:30")
+    beat.file.write_text("mirrors: []\n")
+    beat.runs_at("08:40")
+    beat.write("0 * * * *")
+
+    assert beat.runs_at("11:30") == []
+    assert beat.ledger.schedules.report("app").missed == 0
+    assert len(beat.runs_at("12:00")) == 1
+
+
+def test_a_schedule_that_was_taken_out_while_a_beat_began_anew_is_known_to_have_been(beat: Beat) -> None:
+    beat.runs_at("08:30")
+    beat.file.write_text("mirrors: []\n")
+    beat.schedules = beat.again()
+    beat.runs_at("08:40")
+    beat.write("0 * * * *")
+
+    assert beat.runs_at("11:30") == []
+    assert beat.ledger.schedules.report("app").missed == 0
+
+
+def test_many_mirrors_are_seen_to_in_portions(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = FLEET.format(cron="0 * * * *", lane="release")
+    beat.file.write_text(
+        text.replace("targets: [eu.example/other]", 'targets: [eu.example/other], schedule: "0 * * * *"')
+    )
+    beat.runs_at("11:30")
+    monkeypatch.setattr(schedules, "LONGEST_S", -1.0)
+
+    assert beat.schedules.run_due(at("12:00")) == 0.0
+    assert len(beat.sent) == 1
+    assert beat.schedules.run_due(at("12:00:01")) == 0.0
+    assert len(beat.sent) == 2
+    assert beat.schedules.run_due(at("12:00:02")) == pytest.approx(3598)
 
 
 def test_a_message_that_cannot_be_sent_loses_no_slot(beat: Beat, monkeypatch: pytest.MonkeyPatch) -> None:
