@@ -84,7 +84,10 @@ def haul_task(self: Task[..., None], batch: str, region: str, digest: str) -> No
     except Exception as error:
         logger.exception("hauling %s failed", digest)
         give_up(rt.engine, batch, region, error)
-    _go_ahead(rt, batch, region, _heard(self))
+    if region in rt.ledger.batches.regions_done(batch, "landed"):
+        with at_work(rt, batch, region) as view:  # another haul, or the landing, may be moving its tags
+            if view is not None:
+                _go_ahead(rt, batch, region, _heard(self))
     _ask_for_finalize(rt, batch, chorded=bool(self.request.chord))
 
 

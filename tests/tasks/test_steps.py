@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mirror.engine import Engine, Limits
+from mirror.land import land
 from mirror.ledger.batches import BatchState
 from mirror.report import RunReport
 from mirror.resolve import resolve
@@ -167,6 +168,23 @@ def test_large_blobs_are_hauled_and_the_last_of_them_has_the_batch_go_on(worker:
     assert worker.take() == "mirror"
 
     assert worker.report(batch).states == {"updated": 1}
+
+
+def test_the_last_haul_moves_no_tag_while_another_is_at_it(worker: Worker) -> None:
+    worker.source.hold("app", image("new", 20_000, 60_000), "1.0")
+    targets = (*worker.spec.targets, Target(f"{worker.target.host}/other", "eu"))
+    batch = worker.begin(replace(worker.spec, targets=targets, finalize="each"))
+    assert resolve(worker.engine, batch)
+    (digest,) = land(worker.engine, batch, "us", hauls=True)
+    lease = worker.engine.ledger.content.leases.take(steps.AT_WORK.format("us"), batch)
+    assert lease
+
+    steps.haul_task.run(batch, "us", digest)
+    assert worker.target.tag("app", "1.0") is None
+    worker.engine.ledger.content.leases.release(lease)
+    steps.haul_task.run(batch, "us", digest)
+
+    assert worker.target.tag("app", "1.0") == image("new", 20_000, 60_000).digest
 
 
 def test_hauls_that_were_lost_are_brought_by_whoever_takes_the_batch_on(worker: Worker) -> None:
