@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from mirror.ledger import Ledger
-from mirror.ledger.batches import Batches
+from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
 from mirror.ledger.content import Content, Hold, Sight
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
@@ -73,6 +73,8 @@ class RehearsalLedger(Ledger):
         pipe.set(keys.generation, 0, ex=LONGEST_S)
         pipe.zadd(keys.runs, {"": 0}).expire(keys.runs, LONGEST_S)
         pipe.hset(keys.totals, "", 0).expire(keys.totals, LONGEST_S)
+        for waiting in (keys.open, keys.parked):
+            pipe.zadd(waiting, {"": 0}).expire(waiting, LONGEST_S)
         pipe.execute()
 
     def take_up(self, listing: Ledger, run: str) -> None:
@@ -82,8 +84,9 @@ class RehearsalLedger(Ledger):
         own = {**row, b"state": b"open", b"listed": b"0"}
         self._redis.hset(self.keys.run(run), mapping=own)
         self._redis.expire(self.keys.run(run), LONGEST_S)
-        self._redis.hset(self.keys.progress(run), "", 0)
-        self._redis.expire(self.keys.progress(run), LONGEST_S)
+        for counted in (self.keys.progress(run), self.keys.failures(run)):
+            self._redis.hset(counted, "", 0)
+            self._redis.expire(counted, LONGEST_S)
 
     def borrow(self, batch: str) -> None:
         """Have a copy of a batch that waits in the listing's ledger, opened."""
@@ -198,6 +201,18 @@ class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
         super().__init__(client, keys, flips_kept=0)
         self._known = known
+
+    def record(
+        self,
+        batch: str,
+        outcomes: Mapping[tuple[str, str], Outcome],
+        over: Sequence[OutcomeState] = BEFORE_FLIP,
+        *,
+        on: Client | None = None,
+    ) -> None:
+        """What a fleet drops when the batch is concluded has an end here as well."""
+        super().record(batch, outcomes, over, on=on)
+        (self._redis if on is None else on).expire(self._keys.outcomes(batch), LONGEST_S)
 
     def has_claims(self, repository: str) -> bool:
         return super().has_claims(repository) or self._known.has_claims(repository)

@@ -149,7 +149,7 @@ local other = redis.call('GET', KEYS[5])
 if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then return other end
 redis.call('SET', KEYS[5], ARGV[1], 'EX', ARGV[3])
 redis.call('HSET', KEYS[1], 'state', 'open', 'started', tostring(now))
-for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4]}) do redis.call('PERSIST', key) end
+for _, key in ipairs({KEYS[1], KEYS[3], KEYS[4], KEYS[1] .. ':failures'}) do redis.call('PERSIST', key) end
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 note_begun(KEYS[1], KEYS[2], ARGV[1])
 end_run(KEYS[1], KEYS[2], ARGV[1])
@@ -231,6 +231,7 @@ for _, field in ipairs({'repositories', 'tags', 'concluded', 'n:failed'}) do
   redis.call('HINCRBY', KEYS[1], field, 1)
 end
 count_failure(KEYS[4], ARGV[12], ARGV[13], ARGV[14], ARGV[9], ARGV[10], ARGV[11])
+keep_with(KEYS[1], KEYS[4])
 if redis.call('HGET', KEYS[1], 'state') == 'open' then count(beside(KEYS[2], 'totals'), ARGV[15]) end
 move_list(KEYS[1], KEYS[2], ARGV[1], ARGV[3], ARGV[4])
 return 1

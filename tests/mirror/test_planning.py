@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
+from mirror import decide
 from mirror.budget import Allowance
 from mirror.forecast import Forecast
 from mirror.ledger import Ledger
+from mirror.ledger.beginnings import KEEP_PLAN_S
 from mirror.ledger.keys import Client
 from mirror.ledger.rehearsed import Scratch
 from mirror.ledger.sources import Entry
@@ -29,7 +32,7 @@ from registry.images import (
     signature_tag,
 )
 from registry.manifest import Manifest
-from registry.memory import MemoryRegistry, PullLimits
+from registry.memory import ErrorReply, MemoryRegistry, PullLimits
 from tests.support.engine import Drive, engine_on
 from tests.support.planning import asked_of, foretold, planning_on, read_from, written_to
 from tests.support.valkey import ValkeyServer
@@ -522,9 +525,38 @@ def test_what_a_killed_plan_leaves_behind_has_an_end(scene: Scene, monkeypatch: 
     scene.source.hold("app", small(1), "1.1")
     monkeypatch.setattr(Scratch, "erase", lambda _: None)
 
-    scene.plan(scene.spec())
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    scene.plan(scene.spec(include=("1.1", "none")))
+    with monkeypatch.context() as patch:
+        patch.setattr(decide, "finalize", killed)
+        with planning_on(scene.valkey) as planning, pytest.raises(KeyboardInterrupt):
+            planning.forecast(scene.spec(), "release")
 
     with scene.valkey.client() as client:
         left = [name for name in keys(client) if ":plan:" in name]
-        assert left
+        assert {"failures", "outcomes"} <= {name.rpartition(":")[2] for name in left}
         assert {name for name in left if client.ttl(name) < 0} == set()
+
+
+def test_a_repository_that_failed_in_a_plan_is_remembered_as_long_as_the_plan_and_then_by_its_run(
+    scene: Scene,
+) -> None:
+    for name in ("team/bad", "team/good"):
+        scene.source.hold(name, small(1), "1.1")
+    host = scene.targets[0].host
+    spec = MirrorSpec("team", f"{scene.source.host}/team/*", (Target(f"{host}/copy/*"),))
+
+    def denied(_: str, path: str) -> None:
+        if path.startswith("/v2/team/bad/tags/list"):
+            raise ErrorReply(403, "DENIED", "not yours")
+
+    scene.source.on_request = denied
+    run = scene.plan(spec, keeps=True).run
+
+    with engine_on(scene.valkey) as engine:
+        ttl = partial(engine.ledger._redis.ttl, engine.ledger.keys.failures(run))
+        assert 0 < ttl() <= KEEP_PLAN_S
+        engine.ledger.begin_planned(run)
+        assert ttl() == -1
