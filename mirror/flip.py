@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
-from mirror.ledger import LedgerError
+from mirror.ledger import LedgerError, NotConfirmed
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
-from mirror.waits import failure, placing_failure
+from mirror.waits import failure, placing_failure, wait_for_promise
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository
@@ -62,7 +62,11 @@ def _flip(stage: Stage, known: Outcomes) -> None:
     with engine.crew() as crew:
         journal = going if stage.is_alone else _journalled(stage, crew, going)
         if journal and not stage.is_alone:
-            _promise(stage, journal)
+            try:
+                _promise(stage, journal)
+            except NotConfirmed as error:  # nothing has moved, and what is ready stays so
+                wait_for_promise(engine, stage.batch, stage.view.state, error)
+                return
         failed = _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
@@ -72,7 +76,7 @@ def _flip(stage: Stage, known: Outcomes) -> None:
 
 
 def _promise(stage: Stage, journal: Outcomes) -> None:
-    """The journal, as one confirmed write; LedgerError where the ledger does not take all of it.
+    """The journal, as one confirmed write; LedgerError where the ledger does not take or confirm all of it.
 
     Written even where nothing changed: the replica that has taken over may lack what was written before,
     down to the state that let this step begin.

@@ -9,11 +9,15 @@ tried again with growing pauses until ``Engine.outage_s`` after its trouble bega
 from __future__ import annotations
 
 from mirror.engine import Engine
-from mirror.ledger.batches import Outcome, Placing
+from mirror.ledger import NotConfirmed
+from mirror.ledger.batches import BatchState, Outcome, Placing
+from mirror.telling import tell_wait
 from registry.errors import RegistryError, Throttled, Transient
 
 FIRST_PAUSE_S = 2.0
 LONGEST_PAUSE_S = 60.0
+PROMISE_PAUSE_S = 30.0
+"""Until it is asked again whether what tags were is safe: each time takes a worker's slot for 5 seconds."""
 TRANSIENT_KINDS = frozenset({Transient.__name__, "Unreachable", Throttled.__name__})
 
 
@@ -38,6 +42,17 @@ def _until(engine: Engine, member: str, retry_after_s: float | None) -> float | 
         return now + retry_after_s
     since, until = engine.ledger.trouble(member, FIRST_PAUSE_S, LONGEST_PAUSE_S)
     return until if engine.outage_s and now - since < engine.outage_s else None
+
+
+def wait_for_promise(engine: Engine, batch: str, state: BatchState, error: NotConfirmed) -> None:
+    """No tag moves until Redis confirms what it was: the batch waits, however long that takes.
+
+    One whose other regions still land is not held up: its finalizer moves what is ready.
+    """
+    until = engine.ledger.now() + PROMISE_PAUSE_S
+    engine.ledger.note_wait(batch, str(error), until)
+    if state == "flipping" and engine.ledger.park(batch, state, until):
+        tell_wait(batch, str(error), until)
 
 
 def failure(

@@ -73,22 +73,22 @@ def sentinel_options(server: RedisServer) -> dict[str, Any]:
     }
 
 
-def check(url: str, patience_s: float) -> list[str]:
+def check(url: str, patience_s: float, replicas: int = 0) -> list[str]:
     """Look at a Redis before relying on it; its :func:`weaknesses`. WrongBroker.
 
     One that is away may come back: nothing is said of it.
     """
     try:
         with connect(url, patience_s) as client:
-            return weaknesses(client)
+            return weaknesses(client, replicas)
     except BrokerUnreachable:
         return []
 
 
-def weaknesses(client: redis.Redis) -> list[str]:
-    """What may lose the ledger on a server that works, a line each, with what to do.
+def weaknesses(client: redis.Redis, replicas: int = 0) -> list[str]:
+    """What may lose the ledger on a server that works, or hold tags up, a line each, with what to do.
 
-    Nothing where the account may not look (INFO).
+    ``replicas`` must confirm what is promised. Nothing where the account may not look (INFO).
     """
     try:
         info: Any = client.info("everything")
@@ -103,6 +103,12 @@ def weaknesses(client: redis.Redis) -> list[str]:
         )
     if not info.get("aof_enabled"):
         found.append("Redis keeps no append-only file: a restart may lose runs; set appendonly yes")
+    if (connected := int(info.get("connected_slaves", 0))) < replicas:
+        found.append(
+            f"Redis has {connected} of the {replicas} replicas that must have written what tags were before "
+            "they move: until then none moves in several targets; start them, each with an append-only file, "
+            "or lower SEALIFT_CONFIRM_REPLICAS"
+        )
     return found
 
 

@@ -143,11 +143,16 @@ def compose(settings: Settings, patience_s: float = 30.0) -> Runtime:
     client = connect(url, patience_s)
     # As long as a message stays with its worker: then another has it, and must be able to do the work.
     longest_s = float(settings.visibility_timeout_s)
-    replicas = settings.confirm_replicas
-    if replicas is None:  # what takes over must know what it is that tags are taken back to
-        replicas = 1 if parse_redis_url(url).service else 0
-    ledger = Ledger(client, settings.redis_prefix, replicas, longest_s)
+    ledger = Ledger(client, settings.redis_prefix, replicas_of(settings, url), longest_s)
     return Runtime(settings, fleet, ledger, client)
+
+
+def replicas_of(settings: Settings, url: str) -> int:
+    """How many replicas of the Redis there must confirm what is promised."""
+    if settings.confirm_replicas is not None:
+        return settings.confirm_replicas
+    # What takes over must know what it is that tags are taken back to.
+    return 1 if parse_redis_url(url).service else 0
 
 
 def connections_of(

@@ -23,7 +23,7 @@ from tasks.about import fields_of
 from tasks.broker import BrokerUnreachable, WrongBroker, check, connect
 from tasks.canvas import CONTROL_QUEUE
 from tasks.poison import end_lost
-from tasks.runtime import fleet_of, redis_url, runtime, runtime_if_made
+from tasks.runtime import fleet_of, redis_url, replicas_of, runtime, runtime_if_made
 from tasks.schedules import FleetFile
 from tasks.watched import names_of, say_when_sent
 from workers import heartbeat
@@ -106,7 +106,8 @@ def _check_broker(**_: Any) -> None:
     """End a process whose Redis will never do; else it would only stumble over each message."""
     settings = Settings()
     try:
-        for weakness in check(redis_url(settings, fleet_of(settings)), PATIENCE_S):
+        url = redis_url(settings, fleet_of(settings))
+        for weakness in check(url, PATIENCE_S, replicas_of(settings, url)):
             logger.warning("%s", weakness)
     except WrongBroker as error:
         print(f"sealift: {error}", file=sys.stderr)  # noqa: T201 - before there are logs

@@ -25,7 +25,7 @@ from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.history import History
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
-from mirror.ledger.promises import confirmed
+from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
@@ -38,7 +38,7 @@ from mirror.ledger.values import UnknownRun, View
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
-__all__ = ["Ledger", "LedgerError", "UnknownRun"]
+__all__ = ["Ledger", "LedgerError", "NotConfirmed", "UnknownRun"]
 
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
@@ -288,7 +288,8 @@ class Ledger:
         One exchange, on one connection: what was written before may have gone to a primary that is gone.
 
         Raises:
-            LedgerError: it would have been confirmed and was not in time.
+            NotConfirmed: it would have been confirmed and was not in time.
+            LedgerError: Redis is away or refuses.
         """
         pipe = self.together() if on is None else on
         return confirmed(pipe, self.keys.confirmed, self._replicas)

@@ -13,6 +13,10 @@ _CANNOT = ("unknown command", "WAITAOF cannot be used when numlocal is set but a
 """How a server begins to say that it cannot promise: before Redis 7.2, or without an append-only file."""
 
 
+class NotConfirmed(redis.TimeoutError):
+    """Redis answers, and what is promised is not where it must be yet; the text says what to do."""
+
+
 def confirmed(pipe: Client, mark: str, replicas: int) -> list[Any]:
     """Execute ``pipe``; its answers, once what it wrote would survive a crash of the server.
 
@@ -22,7 +26,8 @@ def confirmed(pipe: Client, mark: str, replicas: int) -> list[Any]:
     any nothing is waited for (docs/operations.md says what that costs).
 
     Raises:
-        redis.RedisError: a command failed, or not all is written within CONFIRM_MS.
+        NotConfirmed: not all is written within CONFIRM_MS.
+        redis.RedisError: a command failed.
     """
     pipe.set(mark, 1)
     pipe.execute_command("WAITAOF", 1, replicas, CONFIRM_MS)
@@ -47,9 +52,9 @@ def _judge(written: Any, received: Any, wanted: int) -> None:
     else:
         local, replicas = (int(number) for number in written)
     if not local:
-        raise redis.TimeoutError(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
+        raise NotConfirmed(f"Redis has not written its append-only file for {CONFIRM_MS} ms")
     if replicas < wanted:
-        raise redis.TimeoutError(
+        raise NotConfirmed(
             f"{replicas} of {wanted} replicas have written what was promised within {CONFIRM_MS} ms; "
-            "look after them, or lower SEALIFT_CONFIRM_REPLICAS"
+            "look after them (each needs its append-only file), or lower SEALIFT_CONFIRM_REPLICAS"
         )

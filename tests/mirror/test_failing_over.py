@@ -148,12 +148,17 @@ def test_no_tag_moves_while_what_it_was_is_on_no_replica(flipping: Flipping, tmp
     flipping.ledger._replicas = 1
     flipping.drive.finalize()
 
-    with pytest.raises(LedgerError, match="0 of 1 replicas"):
+    for _ in range(3):
         flipping.drive.flip("us")
+        (batch,) = flipping.drive.batches
+        assert flipping.ledger.batches.swept(batch) == 1, "it waits, and has not stopped moving"
     assert flipping.where() == {OLD.digest}
+    assert "0 of 1 replicas" in flipping.drive.report.waits
+    assert batch not in flipping.ledger.take_due(0), "it is looked at again when its pause is over"
 
     with replica_of(flipping.valkey, tmp_path / "replica"):
         flipping.drive.flip()
+        assert flipping.drive.conclude() == ["concluded"]
     assert flipping.where() == {NEW.digest}
 
 

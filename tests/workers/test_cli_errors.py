@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mirror.ledger import Ledger, promises
+from tests.support.valkey import ValkeyServer
 from workers.cli import main
 from workers.state import StateBusy, StateFolder
 
@@ -126,6 +128,22 @@ def test_an_unreachable_broker_is_code_6_and_its_password_is_not_shown(
     printed = capsys.readouterr().err
     assert "does not answer" in printed
     assert "hunter2" not in printed
+
+
+def test_runs_that_no_replica_confirms_are_named_all_the_same(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEALIFT_REDIS_URL", valkey.url)
+    monkeypatch.setenv("SEALIFT_CONFIRM_REPLICAS", "1")
+    monkeypatch.setattr(promises, "CONFIRM_MS", 200)
+
+    code = main(["mirror", "src.example/app:1.0", "--to", "eu=eu.example/app", "--no-wait"])
+
+    said = capsys.readouterr()
+    with valkey.client() as client:
+        (run,) = Ledger(client, "sealift:").runs()
+    assert (code, said.out.split()) == (0, [run.run]), said.err
+    assert "SEALIFT_CONFIRM_REPLICAS" in said.err
 
 
 def test_a_taken_state_folder_is_code_3(

@@ -293,6 +293,7 @@ def see_through(
     watched: str = "",
 ) -> Exit:
     """``start`` some runs on whatever fleet there is, wait, and show how they ended."""
+    from mirror.ledger import NotConfirmed
     from workers.cli.summary import show
     from workers.cli.waiting import wait_for
 
@@ -308,7 +309,10 @@ def see_through(
             fleet.resume(watched)
         runs = start(fleet)
         if not wait:
-            fleet.rt.ledger.confirm_runs(runs)  # nobody watches them from here on: they outlive the server
+            try:
+                fleet.rt.ledger.confirm_runs(runs)  # nobody watches them: they must outlive the server
+            except NotConfirmed as error:  # they are under way, and a script must not begin them again
+                session.console.say(f"a Redis that takes over now may not know of this: {error}", "yellow")
             return _enqueued(session, runs)
         reports = wait_for(fleet, runs, timeout_s)
         return show(session.console, fleet.rt.ledger, reports, everything=everything)
