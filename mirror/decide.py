@@ -12,7 +12,6 @@ from typing import Literal
 
 from mirror.engine import Engine
 from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
-from mirror.ledger.values import tag_reports
 from mirror.report import FOLLOWS
 from mirror.spec import MirrorSpec, Target
 from mirror.telling import tell_failed, tell_wait
@@ -73,10 +72,14 @@ class _Batch:
     def park(self, state: Literal["landing", "flipping"], until: float) -> Decision:
         """Wait in the ledger, and say why: that other tags went well is no reason to be silent."""
         first = min(self.in_state("waiting", "ready").values(), key=lambda one: one.at, default=None)
-        if first is not None and first.reason:
-            self.engine.ledger.note_wait(self.id, first.reason, until)
-            tell_wait(self.id, first.reason, until)
-        return Decision("parked" if self.engine.ledger.park(self.id, state, until) else "nothing")
+        waits = first is not None and first.reason
+        if waits:
+            self.engine.ledger.note_wait(self.id, waits, until)
+        if not self.engine.ledger.park(self.id, state, until):
+            return Decision("nothing")
+        if waits:
+            tell_wait(self.id, waits, until)
+        return Decision("parked")
 
     def conclude(self, state: Literal["landing", "flipping", "returning"]) -> Decision:
         return _concluded(self, state)
@@ -128,10 +131,10 @@ def _in_turn(engine: Engine, batch: str, decision: Callable[[_Batch], Decision])
 
 
 def _concluded(one: _Batch, state: BatchState) -> Decision:
-    done = one.ledger.conclude(one.id, state, one.spec, one.view if one.is_as_read else None)
-    if not done:
+    reports = one.ledger.conclude(one.id, state, one.spec, one.view if one.is_as_read else None)
+    if reports is None:
         return Decision("nothing")
-    tell_failed(one.id, one.spec.name, tag_reports(one.view.resolved, one.outcomes, one.spec))
+    tell_failed(one.id, one.spec.mirror, reports)
     return Decision("concluded", ended=one.view)
 
 

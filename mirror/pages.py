@@ -11,6 +11,7 @@ from mirror.manifests import Manifests
 from mirror.retry import Patience
 from mirror.select import Selection, is_digest_tag
 from mirror.spec import MirrorSpec
+from mirror.telling import tell_attempt
 from mirror.threads import carrying
 from registry.errors import Transient
 from registry.repository import Source
@@ -107,6 +108,8 @@ def _pages(source: Source, patience: Patience, last: str) -> Iterator[list[str]]
             failures += 1
             if failures >= patience.attempts or patience.is_too_long(error):
                 raise
-            patience.wait(patience.pause(failures, error))
+            pause = patience.pause(failures, error)
+            tell_attempt(error, failures, pause)
+            patience.wait(pause)
         else:
             return

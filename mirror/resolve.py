@@ -48,8 +48,8 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     with engine.crew() as crew:
         left = asked[len(answers) :]
         answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
-    waits = [next_attempt(engine, batch, one) for one in answers if isinstance(one, Transient)]
-    until = max((wait for wait in waits if wait is not None), default=None)
+    waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
+    until, reason = max(((at, why) for at, why in waits if at is not None), default=(None, ""))
     resolved = [
         _unresolved(one, answer) if isinstance(answer, RegistryError) else answer
         for one, answer in zip(todo, answers, strict=True)
@@ -61,8 +61,8 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
         return ledger.end_resolving(batch, resolved, after=pipe)
     engine.ledger.content.keep_manifests(read)
     ledger.set_resolved(batch, resolved)
-    engine.ledger.park(batch, "resolving", until)
-    tell_wait(batch, str(next(one for one in answers if isinstance(one, Transient))), until)
+    if engine.ledger.park(batch, "resolving", until):
+        tell_wait(batch, reason, until)
     return None
 
 

@@ -14,6 +14,7 @@ from mirror.ledger.sources import AHEAD, Cursor, Entry, Position
 from mirror.pages import portions
 from mirror.plan import cut
 from mirror.spec import EVERYWHERE, MirrorSpec
+from mirror.telling import tell_not_listed
 from mirror.waits import next_attempt
 from registry.errors import RegistryError, Transient, Unreachable, Unsafe
 from registry.reference import MalformedReference, Reference, Wildcard
@@ -143,9 +144,12 @@ class _Walk:
         """Leave a repository behind with the reason."""
         following = replace(self._at.cursor, done=self._at.cursor.done + 1, tag="")
         before = self._go_on(following, is_through=True)
-        return self._engine.ledger.sources.fail_repository(
+        was_first = self._engine.ledger.sources.fail_repository(
             self._run, before, self._at.text, self._spec.of(entry.repository), error, listed=self._at.is_over
         )
+        if was_first:
+            tell_not_listed(self._run, self._spec.name, entry.repository, error)
+        return was_first
 
     def _go_on(self, following: Cursor, *, is_through: bool, names: Sequence[str] = ()) -> str:
         """Know where it goes on, if nobody else is faster; returns the cursor before, as it was written."""

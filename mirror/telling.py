@@ -6,37 +6,63 @@ A process that has set up no logging, as a command that people type, shows none 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from mirror.report import TagReport
+from mirror.ledger.failures import MOST_EXAMPLES, common
+from mirror.report import FOLLOWS, TagReport, TargetReport
 from registry.errors import Transient
+from registry.reference import LAYOUT
 
 logger = logging.getLogger("mirror")
 logger.addHandler(logging.NullHandler())
 
 
 def tell_failed(batch: str, mirror: str, reports: Iterable[TagReport]) -> None:
-    """A line for each tag that failed in a target."""
+    """Tags that failed in a target: a line for each reason of the batch, however many failed for it.
+
+    Those that only follow what failed in another target are left out.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[TagReport, TargetReport]]] = defaultdict(list)
     for report in reports:
         for target in report.targets:
-            if target.state == "failed":
-                fields = {
-                    "batch": batch,
-                    "mirror": mirror,
-                    "tag": report.tag,
-                    "source": report.repository,
-                    "target": target.repository,
-                    "region": target.region,
-                    "registry": _host(target.repository),
-                    "kind": target.kind,
-                }
-                text = "tag %s failed in %s: %s"
-                logger.warning(text, report.tag, target.repository, target.reason, extra=fields)
+            if target.state == "failed" and not target.reason.startswith(FOLLOWS):
+                reason = common(report, target.reason)
+                groups[target.repository, target.kind, reason].append((report, target))
+    for alike in groups.values():
+        _tell_alike(batch, mirror, alike)
+
+
+def _tell_alike(batch: str, mirror: str, alike: Sequence[tuple[TagReport, TargetReport]]) -> None:
+    (first, target), tags = alike[0], [report.tag for report, _ in alike]
+    fields = {
+        "batch": batch,
+        "mirror": mirror,
+        "tag": first.tag,
+        "source": first.repository,
+        "target": target.repository,
+        "region": target.region,
+        "registry": _registry(target.repository),
+        "kind": target.kind,
+    }
+    if len(tags) == 1:
+        logger.warning("tag %s failed in %s: %s", first.tag, target.repository, target.reason, extra=fields)
+        return
+    told = ", ".join(tags[:MOST_EXAMPLES]) + (", …" if len(tags) > MOST_EXAMPLES else "")
+    text = "%d tags (%s) failed in %s, the first of them: %s"
+    logger.warning(text, len(tags), told, target.repository, target.reason, extra=fields)
+
+
+def tell_not_listed(run: str, mirror: str, repository: str, error: Exception) -> None:
+    """One repository of many; the others go on."""
+    fields = {"run": run, "mirror": mirror, "source": repository, "registry": _registry(repository)}
+    text = "%s cannot be listed: %s"
+    logger.warning(text, repository, error, extra={**fields, "kind": type(error).__name__})
 
 
 def tell_run_failed(run: str, mirror: str, source: str, error: Exception) -> None:
-    fields = {"run": run, "mirror": mirror, "source": source, "registry": _host(source)}
+    fields = {"run": run, "mirror": mirror, "source": source, "registry": _registry(source)}
     logger.warning("run failed: %s", error, extra={**fields, "kind": type(error).__name__})
 
 
@@ -56,5 +82,6 @@ def tell_attempt(error: Transient, attempt: int, pause_s: float) -> None:
     )
 
 
-def _host(repository: str) -> str:
-    return repository.partition("/")[0]
+def _registry(repository: str) -> str:
+    """As metrics call it."""
+    return "layout" if repository.startswith(LAYOUT) else repository.partition("/")[0]

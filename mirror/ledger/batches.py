@@ -323,8 +323,12 @@ class Batches:
 
     # -- conclude ----------------------------------------------------------------------------------
 
-    def conclude(self, batch: str, expected: BatchState, spec: MirrorSpec, view: View | None = None) -> bool:
+    def conclude(
+        self, batch: str, expected: BatchState, spec: MirrorSpec, view: View | None = None
+    ) -> list[TagReport] | None:
         """Close the batch and count its tags, once; ends the run with its last batch.
+
+        What was counted; None where the batch is not as expected.
 
         ``view``: the batch as the caller has just read it, if nothing was written since.
         """
@@ -342,7 +346,7 @@ class Batches:
         words += [told(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
         kept = history.flips_of(keys, run, resolved, outcomes, spec, self._flips_kept)
         words += [lasting.rows(kept), len(counts), *pairs, *failed]
-        return bool(self._conclude([*own, *dropped], words))
+        return reports if self._conclude([*own, *dropped], words) else None
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:
         """Every tag of the batch, as far as it is known."""

@@ -68,12 +68,12 @@ def _failure(name: str, value: str) -> FailureReport:
 
 def _field(tag: TagReport) -> str:
     kinds = sorted({target.kind for target in tag.targets if target.state == "failed" and target.kind})
-    return f"{','.join(kinds)}\n{_common(tag)[:LONGEST]}"
+    return f"{','.join(kinds)}\n{common(tag, tag.reason)[:LONGEST]}"
 
 
-def _common(tag: TagReport) -> str:
+def common(tag: TagReport, reason: str) -> str:
     """The reason without what is the tag's alone: ``host/app:…: not found``, ``host/…:…: not found``."""
-    reason = tag.reason.removeprefix(FOLLOWS)
+    reason = reason.removeprefix(FOLLOWS)
     if tag.rest:
         reason = re.sub(rf"/{re.escape(tag.rest)}(?![\w./-])", "/…", reason)
     if tag.tag:
