@@ -20,6 +20,10 @@ class BrokerUnreachable(Exception):
     """Redis does not answer; the text names the place (never the password) and what to do."""
 
 
+class BrokerRefuses(BrokerUnreachable):
+    """Redis answers, and refuses this account, or takes no writes just now: waiting may help, or may not."""
+
+
 class WrongBroker(Exception):
     """Redis answers, and no fleet can run on it; the text says why and what to do."""
 
@@ -31,7 +35,8 @@ def connect(url: str, patience_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
     primary demoted asks again.
 
     Raises:
-        BrokerUnreachable: it does not answer, refuses the account, or is a replica.
+        BrokerUnreachable: it does not answer.
+        BrokerRefuses: it refuses the account, or is a replica.
         WrongBroker: it is a cluster, a Sentinel or too old.
     """
     server = parse_redis_url(url)
@@ -39,7 +44,7 @@ def connect(url: str, patience_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
     try:
         about = _hello(client)
     except redis.AuthenticationError as error:
-        raise BrokerUnreachable(
+        raise BrokerRefuses(
             f"Redis at {server} refuses the account ({redacted(str(error))}); "
             "check the user and the password in SEALIFT_REDIS_URL"
         ) from error
@@ -51,7 +56,7 @@ def connect(url: str, patience_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
     if fault := _fault(about):
         raise WrongBroker(f"Redis at {server} {fault}")
     if about.get("role") in {"replica", "slave"}:
-        raise BrokerUnreachable(
+        raise BrokerRefuses(
             f"Redis at {server} is a replica, which takes no writes; name the primary in SEALIFT_REDIS_URL, "
             "or the Sentinels: sentinel://HOST:26379/0?master_name=NAME"
         )
@@ -76,11 +81,13 @@ def sentinel_options(server: RedisServer) -> dict[str, Any]:
 def check(url: str, patience_s: float, replicas: int = 0) -> list[str]:
     """Look at a Redis before relying on it; its :func:`weaknesses`. WrongBroker.
 
-    One that is away may come back: nothing is said of it.
+    One that is away may come back: nothing is said of it. One that refuses says why, a line like the others.
     """
     try:
         with connect(url, patience_s) as client:
             return weaknesses(client, replicas)
+    except BrokerRefuses as error:
+        return [str(error)]
     except BrokerUnreachable:
         return []
 

@@ -65,7 +65,7 @@ class Ledgers(Collector):
                 self._runtime = self._runtime or _begun(self._compose())
             return scrape(self._runtime)
         except (BrokerUnreachable, LedgerError) as error:
-            logger.warning("Redis does not answer: %s", type(error).__name__)
+            logger.warning("Redis does not answer: %s", error)
             return None
 
 

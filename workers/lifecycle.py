@@ -165,16 +165,24 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
                 admitted = fleet
         except FleetError as error:
             logger.warning("%s; the heartbeat tries again in %s s", error, BEAT_S)
-        except (LedgerError, BrokerUnreachable, WrongBroker):
-            logger.warning("Redis does not answer; the heartbeat tries again in %s s", BEAT_S)
-            if not _heartbeat.is_fresh:
-                _heartbeat.say("waiting")
+        except (BrokerUnreachable, WrongBroker) as error:
+            logger.warning("%s; the heartbeat tries again in %s s", error, BEAT_S)
+            _excuse()
+        except LedgerError as error:
+            logger.warning("Redis does not answer (%s); the heartbeat tries again in %s s", error, BEAT_S)
+            _excuse()
         _news.wait(BEAT_S)
         _news.clear()
     if ledger:
         with suppress(LedgerError):
             for region in regions:
                 ledger.leave(region, worker)
+
+
+def _excuse() -> None:
+    """Redis is away, so the consumer cannot be at work."""
+    if not _heartbeat.is_fresh:
+        _heartbeat.say("waiting")
 
 
 def _on_failure(sender: Any, exception: Exception, args: list[str], **_: Any) -> None:

@@ -116,7 +116,7 @@ def station() -> Iterator[Station]:
         fleet.start("eu")
         fleet.await_ready(["eu"])
         born = last_slot(CRON, time.time())
-        fleet.ledger.schedules.look("app", CRON, born)
+        fleet.ledger.schedules.look("app", CRON, born, born)
         yield Station(fleet, born)
 
 

@@ -157,6 +157,8 @@ def test_an_account_that_is_refused_is_told_apart_from_silence(valkey: ValkeySer
     with pytest.raises(BrokerUnreachable, match="refuses the account") as caught:
         connect(with_account(valkey.url, "nobody"))
     assert SECRET not in str(caught.value)
+    (said,) = check(with_account(valkey.url, "nobody"), 3)
+    assert said == str(caught.value)
 
 
 def test_a_server_that_may_forget_is_warned_of(valkey: ValkeyServer) -> None:
