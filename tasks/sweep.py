@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cached_property
 
 from celery import shared_task
 
@@ -45,11 +46,16 @@ def sweep_task(older_than_s: float | None = None) -> None:
 
 
 class Queues:
-    """What one sweep sees waiting in the queues, each read when first asked about."""
+    """What one sweep sees waiting in the queues, and who is there to take it: read when first asked about."""
 
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._read: dict[str, bytes] = {}
+
+    @cached_property
+    def live_regions(self) -> set[str]:
+        """Regions with a living worker."""
+        return self._rt.ledger.live_regions()
 
     def hold(self, queue: str, mark: str) -> bool:
         """Whether a message waits whose task id begins so."""
@@ -95,15 +101,16 @@ def _end(rt: Runtime, batch: str, state: BatchState) -> None:
 def _is_lost(rt: Runtime, queues: Queues, batch: str, region: str, state: BatchState) -> bool:
     """Whether nobody in the region is at the batch or will come to it by a message that waits there."""
     names = ("mirror", "haul", *([_HEADER[state]] if state in _HEADER else []))
-    return _is_nobodys(rt, batch, region) and not any(
+    return _is_nobodys(rt, queues, batch, region) and not any(
         queues.hold(region, mark(name, batch, region)) for name in names
     )
 
 
-def _is_nobodys(rt: Runtime, batch: str, region: str) -> bool:
+def _is_nobodys(rt: Runtime, queues: Queues, batch: str, region: str) -> bool:
     """Whether a living region has nobody at the batch; without a worker nothing can be lost but time."""
-    at_it = rt.ledger.content.leases.is_held(AT_WORK.format(region), batch)
-    return not at_it and region in rt.ledger.live_regions()
+    if region not in queues.live_regions:
+        return False
+    return not rt.ledger.content.leases.is_held(AT_WORK.format(region), batch)
 
 
 def _regions_to_do(rt: Runtime, batch: str, state: BatchState) -> list[str]:

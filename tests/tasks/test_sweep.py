@@ -88,6 +88,24 @@ def test_a_region_that_has_not_landed_is_sent_its_land_again(sweeper: Sweeper) -
     assert sweeper.sweep() == [("landing", batch, "eu")]
 
 
+def test_who_lives_is_asked_once_for_all_that_a_sweep_sends_on(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        sweeper.batch("landing")
+    asked, live_regions = list[set[str]](), sweeper.ledger.live_regions
+
+    def counted() -> set[str]:
+        asked.append(live_regions())
+        return asked[-1]
+
+    monkeypatch.setattr(sweeper.ledger, "live_regions", counted)
+    sweeper.ledger.beat("eu", "worker")
+
+    assert len(sweeper.sweep()) == 3
+    assert len(asked) == 1
+
+
 def test_a_decision_that_was_lost_is_asked_for_again(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing")
     for region in SPEC.regions:
