@@ -21,20 +21,23 @@ class Terms:
 
     def of(self, run: str) -> tuple[MirrorSpec, Lane]:
         """UnknownRun."""
-        return self._known[run] if run in self._known else self.keep(run, *self.fields(run, "spec", "lane"))
+        known = self._known.get(run)  # at once: another thread may clear what is known
+        return known if known is not None else self.keep(run, *self.fields(run, "spec", "lane"))
 
     def keep(self, run: str, document: str, lane: str) -> tuple[MirrorSpec, Lane]:
         """Know them as they stand in the ledger."""
-        if run not in self._known:
+        known = self._known.get(run)
+        if known is None:
             if len(self._known) >= KNOWN_RUNS:
                 self._known.clear()
             spec = MirrorSpec.parse(json.loads(document))
-            self._known[run] = spec, "backfill" if lane == "backfill" else "release"
-        return self._known[run]
+            known = self._known[run] = spec, "backfill" if lane == "backfill" else "release"
+        return known
 
     def known_mirror(self, run: str) -> str | None:
         """The name of the run's mirror, if this process has read its terms."""
-        return self._known[run][0].name if run in self._known else None
+        known = self._known.get(run)
+        return known[0].name if known else None
 
     def fields(self, run: str, *names: str) -> list[str]:
         """Fields of the run's hash, of which the first is always there; UnknownRun."""
