@@ -200,6 +200,7 @@ def _carry(stage: Stage, works: Iterable[BlobWork], empty: frozenset[str] = froz
     Where that takes long, the tags that need it wait in the ledger instead of in this slot.
     """
     todo, begun = deque((work, 0) for work in works), time.monotonic()
+    stage.progress.expect(sum(len(work.targets) for work, _ in todo))
     carrier = stage.carrier(empty)
 
     def carry() -> None:

@@ -38,7 +38,6 @@ def survey(stage: Stage) -> list[BlobWork]:
         _sort_out(stage, own, wanted)
         _sort_out(stage, _survey_associates(stage, crew), wanted)
     work = blob_work([blob for found in wanted.values() for blob in found])
-    stage.progress.expect(sum(len(one.targets) for one in work))
     stage.progress.add(planned_bytes=sum(one.size for one in work))
     return work
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from mirror.engine import Engine, Limits
-from mirror.land import land
+from mirror.land import haul, land
 from mirror.ledger.batches import BatchState
 from mirror.report import RunReport
 from mirror.resolve import resolve
@@ -168,6 +168,19 @@ def test_large_blobs_are_hauled_and_the_last_of_them_has_the_batch_go_on(worker:
     assert worker.take() == "mirror"
 
     assert worker.report(batch).states == {"updated": 1}
+
+
+def test_a_landing_expects_the_blobs_that_it_brings_itself(worker: Worker) -> None:
+    worker.source.hold("app", image("new", 20_000, 60_000), "1.0")
+    batch = worker.begin()
+    assert resolve(worker.engine, batch)
+    landed, hauled = dict[str, int](), dict[str, int]()
+
+    (digest,) = land(worker.engine, batch, "us", hauls=True, heard=landed.update)
+    haul(worker.engine, batch, "us", digest, heard=hauled.update)
+
+    assert (landed["planned_blobs"], landed["copied_blobs"]) == (3, 3), "two layers and the configuration"
+    assert (hauled["planned_blobs"], hauled["copied_blobs"]) == (1, 1)
 
 
 def test_the_last_haul_moves_no_tag_while_another_is_at_it(worker: Worker) -> None:
