@@ -47,7 +47,7 @@ def say_when_sent(headers: dict[str, Any], **_: Any) -> None:
 
 
 def queues(rt: Runtime, regions: Iterable[str]) -> list[QueueReport]:
-    """The control queue and those of the regions, in one exchange: three commands for each list."""
+    """The control queue and those of the regions, in one exchange."""
     names, prefix = [CONTROL_QUEUE, *regions], rt.settings.redis_prefix
     pipe: Any = rt.client.pipeline(transaction=False)
     for name in names:
@@ -68,8 +68,11 @@ def _reported(name: str, answers: list[int | bytes | None]) -> QueueReport:
 
 
 def _sent_s(message: bytes) -> float | None:
-    """None where it does not say: it was sent by somebody else."""
-    at = json.loads(message).get("headers", {}).get(SENT)
+    """None where it does not say, or cannot be read: it was sent by somebody else."""
+    try:
+        at = json.loads(message)["headers"][SENT]
+    except (ValueError, LookupError, TypeError):
+        return None
     return float(at) if isinstance(at, int | float) else None
 
 

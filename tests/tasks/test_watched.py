@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from config.fleet import parse_fleet
 from tasks.watched import _reported, names_of
 
@@ -33,3 +35,10 @@ def test_a_message_that_does_not_say_when_it_was_sent_has_no_age() -> None:
     assert report.waiting == {"first": 2, "release": 1, "backfill": 0}
     assert report.oldest_s == 100.0
     assert report.unacknowledged is None, "the control queue's are with the regions that took them"
+
+
+@pytest.mark.parametrize("odd", [b"", b"no JSON", b"\xff", b"[]", b"1", b'{"headers": null}'])
+def test_an_entry_that_is_no_message_has_no_age_and_hides_nothing_else(odd: bytes) -> None:
+    report = _reported("eu", [1, 1, odd, 1, b'{"headers": {"sent_s": 100}}', 0, None])
+
+    assert (report.oldest_s, report.unacknowledged) == (100.0, 1)
