@@ -67,7 +67,9 @@ def repeated(phase: Phase) -> dict[str, int]:
         "configurations read": beyond(source["configs"], 1),
         "layers read": beyond(source["layers"], 1),
         "looks at target tags": sum(
-            beyond(one[kind], usual(one[kind])) for one in targets for kind in ("looks", "looks_held")
+            beyond(looks, usual(looks))
+            for one in targets
+            for looks in (one["looks"], one.get("looks_held", {}))  # older results have no second one
         ),
         "tags put": sum(one["again"].get("tag", 0) for one in targets),
         "manifests put": sum(one["again"].get("manifest", 0) for one in targets),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -190,6 +192,13 @@ def test_what_was_counted_more_often_than_usual_was_repeated() -> None:
     assert figures.usual(counts) == 3
     assert figures.beyond(counts, 3) == 10 + 3
     assert figures.usual({}) == 1
+
+
+def test_older_results_are_read_that_tell_less_of_looks() -> None:
+    source: dict[str, Any] = {"looks": {}, "reads": {}, "configs": {}, "layers": {}}
+    phase: Any = SimpleNamespace(counts=[source, {"looks": {"1": 9, "2": 4}, "again": {}}])
+
+    assert figures.repeated(phase) == {"looks at target tags": 4}
 
 
 @pytest.mark.parametrize(
