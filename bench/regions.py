@@ -117,7 +117,7 @@ class Trial:
 
 
 def small(images: int) -> dict[str, Image]:
-    """Tags of three layers of 64 KiB each, all of them new."""
+    """Tags of a few bytes and two layers of 64 KiB each, all of them new."""
     return {
         f"1.{number}": build_image(
             {"app": f"{next(_numbers)}".encode()},

@@ -28,7 +28,10 @@ def progress(totals: Mapping[str, int]) -> str:
 
 
 def ending(ended: View) -> str:
-    """``3 updated, 1 current``, or what failed first and why; counted are tags in targets."""
+    """``3 updated, 1 current``, or what failed first and why.
+
+    Counted are tags in targets; one that could not be resolved counts once.
+    """
     missing = [(one.tag, "", one.reason) for one in ended.resolved if one.descriptor is None]
     bad = [(tag, target, one.reason) for (tag, target), one in ended.outcomes.items() if one.state in _BAD]
     states = Counter(one.state for one in ended.outcomes.values())

@@ -1,9 +1,11 @@
 """The ledger: Sealift's own keys in Redis, the truth about runs; Celery only carries messages.
 
-This package is the only place that knows the keys. Its parts: runs (here), batches and what became of
-their tags (:mod:`mirror.ledger.batches`), content that is known to be somewhere
-(:mod:`mirror.ledger.content`), what registries still allow (:mod:`mirror.ledger.budgets`). A step that
-advances a state is one Lua script (:mod:`.scripts`), so every step may be asked for twice.
+This package is the only place that knows the keys. Its parts: runs (here) and how they begin
+(:mod:`.beginnings`), what they list (:mod:`.sources`), batches and what became of their tags
+(:mod:`.batches`), content that is known to be somewhere (:mod:`.content`, :mod:`.proofs`), whose turn it is
+(:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`), schedules (:mod:`.schedules`),
+what tags were (:mod:`.history`) and what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step
+that advances a state is one Lua script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ class Budgets:
         """Every budget that was heard of in the last month, by host: windows that are open, and pauses.
 
         ``hosts``: only theirs. ``trims``: what is older is forgotten; without it nothing is written.
-        Two exchanges, however many runs and tags there are.
+        Two exchanges, three where it ``trims``, however many runs and tags there are.
         """
         oldest = time.time() - KEEP_S
         if trims:
