@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mirror.engine import Engine, Progress
 from mirror.graph import Graph
-from mirror.ledger.accounts import Account
+from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import (
     Associate,
     Outcomes,
@@ -200,7 +200,7 @@ class Stage:
             empty=empty,
             siblings=self._siblings(),
             reading=self.engine.reading,
-            account=Account(self.batch, self.region),
+            counted_for=RegionBatch(self.batch, self.region),
         )
 
     def _siblings(self) -> Siblings | None:

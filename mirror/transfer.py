@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
-from mirror.ledger.accounts import Account
+from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Placing
 from mirror.ledger.content import Became, Content, Done, Hold, Memory, Noted, Sight
 from mirror.ledger.leases import LEASE_S
@@ -51,8 +51,8 @@ class Carrier:
     siblings: Siblings | None = None
     """Who else may serve a blob; None: it is always read at the source."""
     reading: type[Reading] = Reading
-    account: Account | None = None
-    """On whose account blobs are brought; None: nobody counts them."""
+    counted_for: RegionBatch | None = None
+    """What blobs are brought for; None: nobody counts them."""
 
     def place(self, blob: Descriptor, source: Source, targets: Sequence[Repository]) -> dict[str, Placing]:
         """Make every target hold ``blob``; returns what became of it by target name.
@@ -122,14 +122,14 @@ class Carrier:
         try:
             yield held
         finally:
-            self.content.let_go(held, self.memory, self.account)
+            self.content.let_go(held, self.memory, self.counted_for)
 
     def _saw(self, blob: Descriptor, targets: Iterable[Repository], placed: Mapping[str, Placing]) -> None:
         for target in targets:
             placing = placed[target.name]
             what = target.host, path_of(target), blob.digest
             done = Done(target.name, placing, blob.size)
-            self.content.saw(*what, self.memory, _BECAME[placing.how], self.account, done)
+            self.content.saw(*what, self.memory, _BECAME[placing.how], self.counted_for, done)
 
     def _place_leased(
         self,

@@ -20,7 +20,7 @@ from mirror.engine import Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.content import Memory
 from mirror.retry import Patience
-from tasks.broker import connect
+from tasks.broker import SOCKET_TIMEOUT_S, connect
 from tasks.canvas import PRIORITY
 from tasks.terms import (
     account_entries,
@@ -136,7 +136,7 @@ def known_mirror(run: str) -> str | None:
     return _made[0].ledger.known_mirror(run) if _made else None
 
 
-def compose(settings: Settings, patience_s: float = 30.0) -> Runtime:
+def compose(settings: Settings, patience_s: float = SOCKET_TIMEOUT_S) -> Runtime:
     """Everything one process needs, from its settings; ``patience_s``: how long Redis may take to answer."""
     fleet = fleet_of(settings)
     url = redis_url(settings, fleet)

@@ -1,4 +1,4 @@
-"""On whose account a blob is brought, and what is counted of it."""
+"""What a blob is brought for, and what is counted of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from mirror.ledger.totals import Series, series
 from mirror.ledger.values import Placing
 from registry.reference import LAYOUT
 
-KEEP_S = 7 * 86400
-"""How long it is known what became of a batch's blobs, should it never conclude."""
 _OUTCOMES = {"copied": "copied", "mounted": "mounted", "present": "exists", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class RegionBatch:
     """A batch, and the region whose workers bring its blobs."""
 
     batch: str

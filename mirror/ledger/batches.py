@@ -11,8 +11,7 @@ from mirror.ledger import history, lasting, scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
-from mirror.ledger.totals import counts as told
-from mirror.ledger.totals import lags_of, tags_of
+from mirror.ledger.totals import counts, lags_of, tags_of
 from mirror.ledger.values import (
     BEFORE_FLIP,
     STEP_OF,
@@ -59,7 +58,7 @@ __all__ = [
 ]
 
 KEEP_S = 7 * 86400
-"""How long the tags of a concluded batch can be looked up."""
+"""How long the tags of a concluded batch can be looked up, and its blobs should it never conclude."""
 _VIEWED = 6
 """Answers that make a view."""
 LONGEST_S = 90 * 86400
@@ -335,17 +334,17 @@ class Batches:
         run, keys = self.run_of(batch), self._keys
         resolved, outcomes = (view.resolved, view.outcomes) if view else self.results(batch)
         reports = list(tag_reports(resolved, outcomes, spec))
-        counts = Counter(report.state for report in reports)
-        pairs = [part for pair in counts.items() for part in pair]
+        by_state = Counter(report.state for report in reports)
+        pairs = [part for pair in by_state.items() for part in pair]
         failed = [part for group in grouped(reports) for part in group]
         dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
         dropped += [key(batch, region) for region in spec.regions for key in (keys.due, keys.placed)]
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
-        words += [told(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
+        words += [counts(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
         kept = history.flips_of(keys, run, resolved, outcomes, spec, self._flips_kept)
-        words += [lasting.rows(kept), len(counts), *pairs, *failed]
+        words += [lasting.rows(kept), len(by_state), *pairs, *failed]
         return reports if self._conclude([*own, *dropped], words) else None
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:
@@ -356,7 +355,7 @@ class Batches:
         self,
         batch: str,
         region: str,
-        counts: Mapping[str, int],
+        progress: Mapping[str, int],
         done: RegionStep | None = None,
         *,
         after: Client | None = None,
@@ -368,7 +367,7 @@ class Batches:
         """
         run = self.run_of(batch)
         pipe = after if after is not None else self._redis.pipeline(transaction=False)
-        for name, number in counts.items():
+        for name, number in progress.items():
             pipe.hincrby(self._keys.progress(run), f"{region}\n{name}", number)
         pipe.eval(scripts.TOUCH, 1, self._keys.open, batch)
         if done:

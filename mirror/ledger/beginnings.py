@@ -19,8 +19,6 @@ from mirror.ledger.sources import Staged
 from mirror.plan import cut
 from mirror.spec import Lane, MirrorSpec
 
-KEEP_S = 30 * 86400
-"""How long a run can be looked up (as in :mod:`.scripts`)."""
 KEEP_PLAN_S = 7 * 86400
 """How long a plan can be begun: what it knows of the source's list grows old."""
 PORTION = 1000
@@ -76,7 +74,7 @@ class Beginnings:
             pipe.execute()
         keys = self._keys
         names = [keys.run(run), keys.open, keys.queue(run), keys.repositories(run), self._alike(spec, lane)]
-        begun: bytes = self._begin(names, [run, keys.run_root, KEEP_S])
+        begun: bytes = self._begin(names, [run, keys.run_root, scripts.KEEP_RUN_S])
         return begun.decode()
 
     def drop(self, run: str, *, failed: bool = False) -> None:
@@ -138,5 +136,5 @@ class Beginnings:
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]
         keys = [self._keys.run(run), self._keys.runs, self._keys.open, *lists, *alike]
-        words = [run, self._keys.run_root, KEEP_S, KEEP_PLAN_S if state == _PLANNED else 0, *flat]
+        words = [run, self._keys.run_root, scripts.KEEP_RUN_S, KEEP_PLAN_S if state == _PLANNED else 0, *flat]
         return Proposal(run, keys, words)

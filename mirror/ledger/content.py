@@ -15,7 +15,8 @@ from typing import Literal
 import redis
 
 from mirror.ledger import scripts
-from mirror.ledger.accounts import KEEP_S, Account, totals_of
+from mirror.ledger.accounts import RegionBatch, totals_of
+from mirror.ledger.batches import KEEP_S
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, Lease, Leases
 from mirror.ledger.place_scripts import LEAVE
@@ -97,7 +98,7 @@ class Hold:
     became: Became = "unknown"
     """What is known of it when the lease is given up."""
     done: Done | None = None
-    """What was done about it, where that is on somebody's account."""
+    """What was done about it, where that is counted."""
 
 
 class _Recent:
@@ -237,8 +238,8 @@ class Content:
         known = ((host, value.decode()) for host, value in zip(hosts, values, strict=False) if value)
         return next(known, None)
 
-    def let_go(self, holds: Sequence[Hold], ttl: Memory, account: Account | None = None) -> None:
-        """Give the leases up and remember what was seen, in one exchange; and on whose account it was done.
+    def let_go(self, holds: Sequence[Hold], ttl: Memory, counted_for: RegionBatch | None = None) -> None:
+        """Give the leases up and remember what was seen, in one exchange; and what it was done for.
 
         Raises nothing where Redis is away: a lease lapses by itself, and what is forgotten is looked at
         again.
@@ -252,7 +253,7 @@ class Content:
                 pipe.eval(scripts.RELEASE, 1, key, lease.token)
                 continue
             place = hold.host, hold.repository, lease.what
-            self._leave(pipe, place, ttl, hold.became, (key, lease.token), account, hold.done)
+            self._leave(pipe, place, ttl, hold.became, (key, lease.token), counted_for, hold.done)
         with contextlib.suppress(redis.RedisError):
             pipe.execute()
 
@@ -303,12 +304,12 @@ class Content:
         digest: str,
         ttl: Memory,
         became: Became = "there",
-        account: Account | None = None,
+        counted_for: RegionBatch | None = None,
         done: Done | None = None,
     ) -> None:
         """As :meth:`let_go` where there is no lease: another repository of a registry whose turn it was."""
         nobodys = self._keys.lease(host, digest), ""
-        self._leave(self._redis, (host, repository, digest), ttl, became, nobodys, account, done)
+        self._leave(self._redis, (host, repository, digest), ttl, became, nobodys, counted_for, done)
 
     def saw_manifests(self, seen: Iterable[tuple[str, str, str]], ttl: Memory, on: Client) -> None:
         """Remember manifests, by (host, repository, digest), together with what else is ``on`` its way.
@@ -325,17 +326,18 @@ class Content:
         ttl: Memory,
         became: Became,
         lease: tuple[str, str],
-        account: Account | None,
+        counted_for: RegionBatch | None,
         done: Done | None,
     ) -> None:
         (host, repository, digest), (lease_key, token), keys = place, lease, self._keys
         names = [keys.present(*place), keys.holder(host, digest), keys.known, keys.session(*place), lease_key]
         words: list[str | int] = [token, became, repository, ttl.present_s, ttl.mount_s]
         words += [keys.root, MOST_KNOWN]
-        if account and done:
+        if counted_for and done:
             ((item, row),) = placed_rows({(digest, done.target): done.placing}).items()
-            told = counts(totals_of(account.region, host, done.placing, done.size))
-            names += [keys.batch(account.batch), keys.placed(account.batch, account.region), keys.totals]
+            told = counts(totals_of(counted_for.region, host, done.placing, done.size))
+            batch, region = counted_for.batch, counted_for.region
+            names += [keys.batch(batch), keys.placed(batch, region), keys.totals]
             words += [item, done.placing.how, row, KEEP_S, told]
         on.eval(LEAVE, len(names), *names, *words)
 

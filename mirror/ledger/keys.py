@@ -65,8 +65,8 @@ class Keys:
     def repositories(self, run: str) -> str:
         return f"{self.root}run:{run}:repositories"
 
-    def told(self, process: str) -> str:
-        return f"{self.root}told:{process}"
+    def flushed(self, process: str) -> str:
+        return f"{self.root}flushed:{process}"
 
     def staged(self, token: str) -> str:
         return f"{self.root}staged:{token}"

@@ -48,7 +48,7 @@ LEAVE = (
     _SEE
     + _NOTE
     + """
--- KEYS present, holder, known, session, lease; where it is on a batch's account, batch, placed, totals
+-- KEYS present, holder, known, session, lease; where it is for a batch, batch, placed, totals
 -- ARGV token (empty: the lease is not ours), what the blob became, repository, seconds of present and of
 --   holder, root of these keys, most; then blob and target, how, row, seconds to keep it, totals
 if ARGV[2] ~= 'unknown' then

@@ -9,6 +9,9 @@ from mirror.ledger.failures import COUNT_FAILURE
 from mirror.ledger.lasting import KEEP
 from mirror.ledger.totals import COUNT, COUNT_LAGS
 
+KEEP_RUN_S = 30 * 86400
+"""How long a run can be looked up."""
+
 NOW = """
 local t = redis.call('TIME')
 local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
@@ -97,7 +100,7 @@ for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('HSET', KEYS[1], 'started', tostring(now), 'listed', '0', 'cursor', '',
   'batches', '0', 'concluded', '0', 'tags', '0')
 redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 30 * 86400)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - KEEP_RUN_S)
 if ARGV[4] == '0' then
   redis.call('ZADD', KEYS[3], now, ARGV[1])
   note_begun(KEYS[1], KEYS[3], ARGV[1])
@@ -106,16 +109,16 @@ else
   redis.call('EXPIRE', KEYS[4], ARGV[4])
 end
 return ARGV[1]
-"""
+""".replace("KEEP_RUN_S", str(KEEP_RUN_S))
 )
 
 _KEEP_RUN = """
 local function keep_run(run_key)
   for _, part in ipairs({'', ':progress', ':failures', ':repositories', ':flight', ':behind'}) do
-    redis.call('EXPIRE', run_key .. part, 30 * 86400)
+    redis.call('EXPIRE', run_key .. part, KEEP_RUN_S)
   end
 end
-"""
+""".replace("KEEP_RUN_S", str(KEEP_RUN_S))
 
 # Ends the run when everything is listed and every batch is concluded; it can be looked up for 30 days.
 _END_RUN = (
@@ -334,12 +337,12 @@ if state == 'open' then note_ended(KEYS[1], KEYS[2], ARGV[1], ARGV[2]) end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREM', KEYS[3], ARGV[1])
 for _, id in ipairs(redis.call('LRANGE', KEYS[4], 0, -1)) do
-  redis.call('EXPIRE', ARGV[5] .. id, 30 * 86400)
+  redis.call('EXPIRE', ARGV[5] .. id, KEEP_RUN_S)
 end
 redis.call('DEL', KEYS[4])
 keep_run(KEYS[1])
 return 1
-"""
+""".replace("KEEP_RUN_S", str(KEEP_RUN_S))
 )
 
 SETTLE = """

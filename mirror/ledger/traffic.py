@@ -27,7 +27,7 @@ _TELL = (
     NOW
     + COUNT
     + """
--- KEYS totals, told; ARGV number of the flush, seconds to keep it, counts, (series, how long ago in ms) ...
+-- KEYS totals, flushed; ARGV number of the flush, seconds to keep it, counts, (series, ago in ms) ...
 if tonumber(redis.call('GET', KEYS[2]) or 0) >= tonumber(ARGV[1]) then return 0 end
 redis.call('SET', KEYS[2], ARGV[1], 'EX', ARGV[2])
 count(KEYS[1], ARGV[3])
@@ -103,7 +103,7 @@ class Traffic:
 
     def _send(self) -> None:
         if self._unsure is not None:
-            self._tell([self._keys.totals, self._keys.told(self._process)], self._unsure.words())
+            self._tell([self._keys.totals, self._keys.flushed(self._process)], self._unsure.words())
             self._unsure = None
 
     def _tell_on(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from mirror.ledger import Ledger
 from mirror.ledger import content as content_module
-from mirror.ledger.accounts import Account
+from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Placing
 from mirror.ledger.content import Content, Done, Memory
 from mirror.spec import MirrorSpec, Target
@@ -92,6 +92,6 @@ def test_a_lease_is_given_up_also_where_what_was_done_cannot_be_written(ledger: 
     assert not isinstance(held, str)
     held[0].became, held[0].done = "uploaded", Done(f"{HOST}/{REPOSITORY}", Placing("copied"), 5)
 
-    ledger.content.let_go(held, Memory(), Account(batch, "eu"))
+    ledger.content.let_go(held, Memory(), RegionBatch(batch, "eu"))
 
     assert not ledger.content.leases.is_held(HOST, blob(1))

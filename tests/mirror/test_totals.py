@@ -13,7 +13,7 @@ import redis
 from mirror.flip import flip
 from mirror.land import land
 from mirror.ledger import Ledger, traffic
-from mirror.ledger.accounts import Account
+from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Outcome, Placing, Resolved
 from mirror.ledger.content import Done, Memory
 from mirror.ledger.totals import COUNT, MOST_OTHERS, OTHER, Total, counts, series
@@ -241,7 +241,7 @@ def test_a_worker_that_comes_after_its_batch_has_ended_counts_nothing(drive: Dri
     before = told(ledger, "blobs")
     place = drive.spec.targets[0].repository.partition("/")[0]
     late = Done(drive.spec.targets[0].repository, Placing("copied"), 5)
-    ledger.content.saw(place, "app", digest_of(b"late"), Memory(), "uploaded", Account(batch, "eu"), late)
+    ledger.content.saw(place, "app", digest_of(b"late"), Memory(), "uploaded", RegionBatch(batch, "eu"), late)
 
     assert told(ledger, "blobs") == before
     assert not ledger._redis.exists(ledger.keys.placed(batch, "eu"))
@@ -322,7 +322,7 @@ def test_what_may_have_arrived_is_not_told_again_once_nobody_knows(
     ledger.traffic.met("r.example", "GET", "blob", 200)
     ledger.traffic.flush()
     ledger.traffic._tell = tell
-    ledger._redis.delete(ledger.keys.told(ledger.traffic._process))  # as its end does
+    ledger._redis.delete(ledger.keys.flushed(ledger.traffic._process))  # as its end does
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + traffic.KEEP_S + 1)
     ledger.traffic.flush()

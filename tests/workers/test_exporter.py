@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
 from config.settings import Settings
-from mirror.ledger.accounts import Account
+from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Outcome, Placing, Resolved
 from mirror.ledger.budgets import Answered
 from mirror.ledger.content import Done, Memory
@@ -122,7 +122,7 @@ def busy(rt: Runtime, batches: int = 1) -> str:
         ledger.batches.set_resolved(batch, [Resolved(tag, tag, AT, at=now - 40) for tag in tags])
         ledger.batches.record(batch, {(tag, place): Outcome("updated") for tag in tags for place in (EU, US)})
         done = Done(EU, Placing("copied"), 1000)
-        account = Account(batch, "eu")
+        account = RegionBatch(batch, "eu")
         ledger.content.saw(
             "eu.example", "app", digest_of(batch.encode()), Memory(), "uploaded", account, done
         )
