@@ -148,9 +148,9 @@ def test_no_tag_moves_while_what_it_was_is_on_no_replica(flipping: Flipping, tmp
     flipping.ledger._replicas = 1
     flipping.drive.finalize()
 
+    (batch,) = flipping.drive.batches
     for _ in range(3):
         flipping.drive.flip("us")
-        (batch,) = flipping.drive.batches
         assert flipping.ledger.batches.swept(batch) == 1, "it waits, and has not stopped moving"
     assert flipping.where() == {OLD.digest}
     assert "0 of 1 replicas" in flipping.drive.report.waits
