@@ -35,6 +35,10 @@ from workers import leaving, probe
 OTHER_VARIABLES = {"DOCKER_CONFIG", "FLOWER_BASIC_AUTH"}
 HOLDS_A_SECRET = re.compile(r"URL|PASSWORD|TOKEN|AUTH$|KEY$")
 METRIC = re.compile(r"\bsealift_[a-z0-9_]+")
+LEFT_OUT = {"0.0.0.0/0": {"169.254.0.0/16"}, "::/0": {"fe80::/10", "fd00:ec2::254/128"}}
+"""By range: where clouds have their metadata services in it."""
+TO_ANYWHERE = ({53}, {6379}, {6380}, {6379, 26379})
+"""Ports of resolvers and of a Redis elsewhere, of which no address is known."""
 UNSEEN_FROM_OUTSIDE = {"/metrics", "/healthcheck"}
 """What Flower shows to anybody, whoever it wants to log in."""
 
@@ -279,21 +283,63 @@ def test_pods_are_reached_only_where_they_listen(value_set: str) -> None:
         assert not chart.of("NetworkPolicy")
         return
     for name, template in chart.pods():
-        (policy,) = [
-            policy["spec"]
-            for policy in chart.of("NetworkPolicy")
-            if policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
-        ]
+        policy = policy_of(chart, template)
         assert policy["policyTypes"] == ["Ingress", "Egress"]
         listening = {
             port["containerPort"] for c in template["spec"]["containers"] for port in c.get("ports", ())
         }
         opened = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
         assert opened <= listening, name
-        for rule in policy["egress"]:
-            for peer in rule.get("to", ()):
-                if peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0":
-                    assert "169.254.0.0/16" in peer["ipBlock"]["except"], name
+        assert not all_open(policy, name)
+
+
+def policy_of(chart: Rendered, template: Manifest) -> Manifest:
+    (policy,) = [
+        policy["spec"]
+        for policy in chart.of("NetworkPolicy")
+        if policy["spec"]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
+    ]
+    return dict(policy)
+
+
+def all_open(policy: Manifest, name: str) -> list[Any]:
+    """Rules that let anybody in or out to anything, beside those to resolvers and to a server elsewhere.
+
+    Asserts of each range that stands for every address that the addresses of metadata services are left out.
+    """
+    wide = []
+    for rule in policy["ingress"]:
+        wide += [rule] if not (rule.get("from") and rule.get("ports")) else []
+    for rule in policy["egress"]:
+        assert rule["ports"], name
+        ports = {port["port"] for port in rule["ports"]}
+        wide += [rule] if "to" not in rule and ports not in TO_ANYWHERE else []
+        assert rule.get("to", True), name
+        for peer in rule.get("to", ()):
+            block = peer.get("ipBlock", {})
+            assert LEFT_OUT.get(block.get("cidr"), set()) <= set(block.get("except", ())), name
+    return wide
+
+
+NOBODY: dict[str, tuple[dict[str, Any], str]] = {
+    "no address of registries": ({"registries": {"cidrs": []}}, "worker-eu"),
+    "no port of registries": ({"registries": {"ports": []}}, "worker-eu"),
+    "nobody to the exporter": ({"exporterFrom": []}, "exporter"),
+    "nobody to Flower": ({"flowerFrom": []}, "flower"),
+}
+
+
+@pytest.mark.parametrize(("policy", "part"), NOBODY.values(), ids=NOBODY)
+def test_an_empty_list_lets_nobody_through(policy: dict[str, Any], part: str) -> None:
+    """To Kubernetes one means everybody, so the chart leaves the rule out."""
+    values = with_values({"networkPolicy": {**policy, "extraEgress": []}}, base=value_set_of("production"))
+    chart = render(values)
+    templates = dict(chart.pods())
+    asked = policy_of(chart, templates[f"sealift-{part}"])
+    for name, template in templates.items():
+        assert not all_open(policy_of(chart, template), name)
+    assert asked["ingress"] == []
+    assert not any("to" in rule for rule in asked["egress"])
 
 
 def test_a_fleet_file_reaches_the_workers_as_it_was_written() -> None:

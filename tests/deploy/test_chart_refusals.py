@@ -176,3 +176,22 @@ def test_two_releases_in_one_namespace_share_no_names() -> None:
     ]
     assert not names[0] & names[1]
     assert ("Deployment", "blue-sealift-worker-eu") in names[0]
+
+
+def test_a_release_may_be_called_by_a_number() -> None:
+    """Unquoted, `helm install 2024` would make a number of a label, which is no label."""
+    for manifest in render(
+        with_values({"valkey": {"enabled": True}, "redis": {"existingSecret": ""}}), name="2024"
+    ).manifests:
+        assert manifest["metadata"]["labels"]["app.kubernetes.io/instance"] == "2024"
+        assert all_text(manifest), manifest["metadata"]["name"]
+
+
+def all_text(manifest: Any) -> bool:
+    """Whether each label that is matched anywhere in it is text."""
+    if isinstance(manifest, dict):
+        matched = manifest.get("matchLabels", {})
+        return all(isinstance(text, str) for text in matched.values()) and all(
+            map(all_text, manifest.values())
+        )
+    return all(map(all_text, manifest)) if isinstance(manifest, list) else True

@@ -23,7 +23,7 @@
 {{/* The labels that select the Pods of one part: dict "root" $ "part" NAME ["region" NAME]. */}}
 {{- define "sealift.selector" -}}
 app.kubernetes.io/name: sealift
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .part }}
 {{- with .region }}
 sealift/region: {{ . | quote }}
