@@ -66,7 +66,7 @@ _GAUGES = (
     Family(
         "sealift_oldest_run_started_timestamp_seconds",
         "When the oldest run that has not ended began, in Unix time.",
-        ("mirror", "lane"),
+        ("mirror", "lane", "state"),
     ),
     Family("sealift_parked", "Runs and batches that wait in the ledger for a time that is to come."),
     Family("sealift_queue_messages", "Messages that wait.", ("queue", "lane")),
@@ -226,7 +226,7 @@ def _runs(facts: Facts) -> Values:
     for run in facts.runs:
         mirror = facts.told.shown("mirror", run.mirror)
         count[mirror, run.lane, run.state] = count.get((mirror, run.lane, run.state), 0) + 1
-        oldest.setdefault((mirror, run.lane), run.started_s)
+        oldest.setdefault((mirror, run.lane, run.state), run.started_s)
     if beyond := facts.runs_open - len(facts.runs):
         count[OTHER, OTHER, OTHER] = beyond
     return {"sealift_runs_open": count, "sealift_oldest_run_started_timestamp_seconds": oldest}

@@ -20,7 +20,13 @@ FILES = ROOT / "deploy" / "helm" / "sealift" / "files"
 RULES, DASHBOARD = FILES / "rules.yaml", FILES / "dashboard.json"
 RULE_TESTS = Path(__file__).with_name("rules-tests.yaml")
 NAME = re.compile(r"\bsealift_[a-z0-9_]+")
-VARIABLES = {"$__rate_interval": "5m", "$__interval": "1m", "$__range": "1h"}
+VARIABLES = {
+    "$job": "sealift",
+    "$namespace": "mirror",
+    "$__rate_interval": "5m",
+    "$__interval": "1m",
+    "$__range": "1h",
+}
 
 
 def alerts() -> list[dict[str, Any]]:
@@ -100,6 +106,21 @@ def test_each_alert_says_how_bad_it_is_and_leads_to_its_entry_in_the_handbook() 
         assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{rule['alert'].lower()}"
         entry = page.partition(f"### {rule['alert']}\n")[2].partition("\n#")[0]
         assert all(f"**{part}**" in entry for part in ("What it means.", "Look at", "Do")), rule["alert"]
+
+
+def test_alerts_match_within_one_fleet() -> None:
+    """`on` and `by` would drop the labels by which several fleets in one Prometheus differ."""
+    for rule in alerts():
+        assert not re.search(r"\b(on|by)\s*\(", rule["expr"]), rule["alert"]
+
+
+def test_the_dashboard_shows_the_fleet_that_is_chosen() -> None:
+    chosen = {one["name"] for one in json.loads(DASHBOARD.read_text())["templating"]["list"]}
+    asked = [target["expr"] for panel in panels() for target in panel.get("targets", ())]
+    assert {"job", "namespace"} <= chosen
+    for text in asked:
+        of_the_fleet = re.findall(r'sealift_\w+\{[^}]*job=~"\$job", namespace=~"\$namespace"\}', text)
+        assert len(of_the_fleet) == len(NAME.findall(text)), text
 
 
 def test_panels_do_not_overlap_and_have_ids_of_their_own() -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Outcome, Placing, Resolved
 from mirror.ledger.budgets import Answered
 from mirror.ledger.content import Done, Memory
-from mirror.ledger.gauges import Facts
+from mirror.ledger.gauges import Facts, OpenRun
 from mirror.ledger.keys import Client
 from mirror.ledger.totals import LAG, LAG_MS, Told, Total
 from mirror.spec import MirrorSpec, Target
@@ -185,10 +185,22 @@ def test_what_is_shown_is_what_was_counted(rt: Runtime) -> None:
     assert value(shown, "sealift_runs_started_total", mirror="app", lane="backfill") == 1
     assert value(shown, "sealift_runs_ended_total", mirror="app", lane="release", state="failed") == 1
     assert value(shown, "sealift_runs_open", mirror="app", lane="backfill", state="active") == 1
-    began = value(shown, "sealift_oldest_run_started_timestamp_seconds", mirror="app", lane="backfill")
+    oldest = "sealift_oldest_run_started_timestamp_seconds"
+    began = value(shown, oldest, mirror="app", lane="backfill", state="active")
     assert abs(began - rt.ledger.now()) < 60
     assert value(shown, "sealift_parked") == 1
     assert abs(value(shown, "sealift_beat_last_seen_timestamp_seconds") - rt.ledger.now()) < 60
+
+
+def test_a_paused_run_does_not_make_an_active_one_older() -> None:
+    facts = Facts(1000.0, Told(named={("mirror", "app")}))
+    facts.runs = [OpenRun("app", "backfill", "paused", 10.0), OpenRun("app", "backfill", "active", 900.0)]
+
+    shown = families_of(metrics.Scraped(facts, queues=[], budgets=[], memory=None))
+
+    began = "sealift_oldest_run_started_timestamp_seconds"
+    assert value(shown, began, mirror="app", lane="backfill", state="active") == 900
+    assert value(shown, began, mirror="app", lane="backfill", state="paused") == 10
 
 
 def test_the_lag_of_tags_is_a_histogram(rt: Runtime) -> None:
@@ -373,9 +385,17 @@ def test_the_text_is_as_prometheus_wants_it(rt: Runtime) -> None:
 
 
 def parsed_of(rt: Runtime) -> Shown:
+    return shown_by(collected(rt))
+
+
+def families_of(scraped: metrics.Scraped) -> Shown:
+    return shown_by(metrics.families(scraped, "1.2.3"))
+
+
+def shown_by(families: Iterable[Metric]) -> Shown:
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in collected(rt)
+        for family in families
         for sample in family.samples
     }
 
