@@ -418,8 +418,8 @@ def test_the_notes_name_a_region_that_has_a_worker() -> None:
 
 def test_flower_may_be_given_variables_of_its_own() -> None:
     secret = {
-        "name": "FLOWER_OAUTH2_SECRET",
-        "valueFrom": {"secretKeyRef": {"name": "login", "key": "oauth"}},
+        "name": "FLOWER_COOKIE_SECRET",
+        "valueFrom": {"secretKeyRef": {"name": "login", "key": "cookie"}},
     }
     own = [{"name": "FLOWER_READ_ONLY", "value": "true"}, secret]
     chart = render(with_values({"flower": {"env": own}}, base=value_set_of("production")))
@@ -431,9 +431,15 @@ def test_flower_may_be_given_variables_of_its_own() -> None:
     assert {"SEALIFT_REDIS_URL", "FLOWER_BASIC_AUTH"} <= set(flower)
 
 
-def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody() -> None:
+@pytest.mark.parametrize("prefix", ["", "fleet/flower"])
+def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody(prefix: str) -> None:
     flower = pytest.importorskip("flower.urls")
-    (rule,) = rendered("production").one("Ingress", "sealift-flower")["spec"]["rules"]
+    chart = render(with_values({"flower": {"urlPrefix": prefix}}, base=value_set_of("production")))
+    container, below = dict(chart.containers())["sealift-flower"], f"/{prefix}" if prefix else ""
+    assert environment_of(container).get("FLOWER_URL_PREFIX", "") == prefix
+    assert container["readinessProbe"]["httpGet"]["path"] == f"{below}/healthcheck"
+    assert f"https://flower.example{below}/" in chart.notes
+    (rule,) = chart.one("Ingress", "sealift-flower")["spec"]["rules"]
     ways = [(path["path"], path["pathType"]) for path in rule["http"]["paths"]]
     patterns = [getattr(entry, "regex", None) or entry[0] for entry in flower.handlers]
     asked = {
@@ -443,7 +449,7 @@ def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody() -> Non
 
     def is_led(url: str) -> bool:
         return any(
-            url == path if kind == "Exact" else f"{url.rstrip('/')}/".startswith(f"{path}/")
+            below + url == path if kind == "Exact" else f"{below}{url.rstrip('/')}/".startswith(f"{path}/")
             for path, kind in ways
         )
 

@@ -61,6 +61,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"flower": {"enabled": True, "auth": {"existingSecret": "login"}, "ingress": {"enabled": True}}},
         "flower.ingress.host is not set",
     ),
+    "a path that only Flower knows": (
+        {"flower": {"env": [{"name": "FLOWER_URL_PREFIX", "value": "flower"}]}},
+        "flower.env: FLOWER_URL_PREFIX would leave probe and Ingress behind: use flower.urlPrefix",
+    ),
+    "a path with slashes at its ends": (
+        {"flower": {"urlPrefix": "/flower/"}},
+        "at '/flower/urlPrefix': ",
+    ),
+    "a login by a provider": (
+        {"flower": {"env": [{"name": "FLOWER_AUTH", "value": ".*@example.com"}]}},
+        "flower.env: FLOWER_AUTH: the chart's Flower knows only logins by USER:PASSWORD",
+    ),
+    "a provider's secret": (
+        {"flower": {"env": [{"name": "FLOWER_OAUTH2_SECRET", "value": "x"}]}},
+        "flower.env: FLOWER_OAUTH2_SECRET: the chart's Flower knows only",
+    ),
     "nothing to monitor": (
         {"exporter": {"enabled": False}, "monitoring": {"serviceMonitor": {"enabled": True}}},
         "monitoring.serviceMonitor is enabled and exporter is not",

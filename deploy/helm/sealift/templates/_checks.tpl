@@ -17,6 +17,14 @@
 {{- if and $v.flower.ingress.enabled (not $v.flower.ingress.host) }}
 {{- fail "flower.ingress.host is not set: give the name under which Flower is to be found" }}
 {{- end }}
+{{- range $v.flower.env }}
+{{- if eq .name "FLOWER_URL_PREFIX" }}
+{{- fail "flower.env: FLOWER_URL_PREFIX would leave probe and Ingress behind: use flower.urlPrefix" }}
+{{- end }}
+{{- if or (eq .name "FLOWER_BASIC_AUTH" "FLOWER_AUTH" "FLOWER_AUTH_PROVIDER") (hasPrefix "FLOWER_OAUTH2_" .name) }}
+{{- fail (printf "flower.env: %s: the chart's Flower knows only logins by USER:PASSWORD; name their Secret in flower.auth.existingSecret, or put a proxy that logs in before it" .name) }}
+{{- end }}
+{{- end }}
 {{- range $what := list "serviceMonitor" "prometheusRule" }}
 {{- if and (get $v.monitoring $what).enabled (not $v.exporter.enabled) }}
 {{- fail (printf "monitoring.%s is enabled and exporter is not: set exporter.enabled=true, or monitor the release that has it" $what) }}
