@@ -7,8 +7,10 @@ a million.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from socketserver import ThreadingMixIn
@@ -20,9 +22,10 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from config.fleet import Fleet
+from config.problems import FleetError
 from mirror.ledger import LedgerError
 from mirror.ledger.totals import Total
-from tasks.broker import BrokerUnreachable
+from tasks.broker import BrokerUnreachable, WrongBroker
 from tasks.canvas import CONTROL_QUEUE
 from tasks.runtime import Runtime, regions_of
 from tasks.watched import names_of, queues
@@ -50,6 +53,7 @@ class Ledgers(Collector):
         self._compose, self._version = compose, version
         self._runtime: Runtime | None = None
         self._lock = threading.Lock()
+        self._trouble = ""
 
     def collect(self) -> Iterator[Metric]:
         """All metrics; without Redis those that say so."""
@@ -63,10 +67,21 @@ class Ledgers(Collector):
         try:
             with self._lock:
                 self._runtime = self._runtime or _begun(self._compose())
-            return scrape(self._runtime)
+            scraped = scrape(self._runtime)
         except (BrokerUnreachable, LedgerError) as error:
-            logger.warning("Redis does not answer: %s", error)
+            self._say(f"Redis does not answer: {error}")
             return None
+        except (WrongBroker, FleetError) as error:
+            self._say(str(error))
+            return None
+        self._trouble = ""
+        return scraped
+
+    def _say(self, trouble: str) -> None:
+        """Once, for as long as it lasts: a scrape every few seconds is to fill no log."""
+        if trouble != self._trouble:
+            logger.warning("%s", trouble)
+        self._trouble = trouble
 
 
 def _begun(rt: Runtime) -> Runtime:
@@ -135,13 +150,40 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the base class says which
+        """In the fleet's own form, and redacted, instead of to stderr."""
+        logger.error("a request of %s failed", _named(client_address), exc_info=sys.exception())
+
 
 class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
+def _named(client_address: Any) -> str:
+    return str(client_address[0]) if client_address else "somebody"
+
+
+class _Errors(io.TextIOBase):
+    """What an application that fails would print to stderr, as lines of the log."""
+
+    def __init__(self) -> None:
+        self._text = ""
+
+    def write(self, text: str) -> int:
+        self._text += text
+        return len(text)
+
+    def flush(self) -> None:
+        if text := self._text.strip():
+            logger.error("a scrape failed: %s", text)
+        self._text = ""
+
+
 class _Quiet(WSGIRequestHandler):
     timeout = 30.0
+
+    def get_stderr(self) -> Any:
+        return _Errors()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's word
         """A scrape every few seconds is no news."""

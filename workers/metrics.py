@@ -98,7 +98,11 @@ _GAUGES = (
         "Until when a registry is left alone after a 429, in Unix time.",
         ("registry",),
     ),
-    Family("sealift_budget_limit_pulls", "Pulls that a registry allows in a window.", ("registry",)),
+    Family(
+        "sealift_budget_limit_pulls",
+        "Pulls that a registry allows in a window that is open; of several accounts that with least left.",
+        ("registry",),
+    ),
     Family(
         "sealift_budget_remaining_pulls",
         "Pulls that a registry still allows, as it said last; those under way are taken off.",
@@ -216,7 +220,7 @@ def _values(scraped: Scraped) -> Values:
         | _runs(facts)
         | _queues(scraped.queues, facts.now_s)
         | _met(facts.told)
-        | _budgets(scraped.budgets, facts.told)
+        | _budgets(scraped.budgets, facts.told, facts.now_s)
         | _workers(facts, scraped.regions)
     )
 
@@ -261,21 +265,31 @@ def _met(told: Told) -> Values:
     }
 
 
-def _budgets(budgets: Iterable[BudgetReport], told: Told) -> Values:
-    """Of several accounts at a registry the sum, and the window that ends first."""
+def _budgets(budgets: Iterable[BudgetReport], told: Told, now_s: float) -> Values:
+    """Of several accounts at a registry the one with the least left: where it has none, work waits.
+
+    A window that is over says nothing of what is left.
+    """
     names = ("limit_pulls", "remaining_pulls", "reset_timestamp_seconds")
-    limit, left, reset = (dict[tuple[str, ...], float]() for _ in names)
+    open_windows = dict[tuple[str, ...], tuple[float, ...]]()
     paused: dict[tuple[str, ...], float] = {}
     for one in budgets:
         key = (told.shown("registry", one.host),)
         if one.paused_until_s is not None:
             paused[key] = max(paused.get(key, 0.0), one.paused_until_s)
-        if one.remaining is not None:
-            limit[key] = limit.get(key, 0) + (one.limit or 0)
-            left[key] = left.get(key, 0) + max(0, one.remaining - one.under_way)
-            reset[key] = min(reset.get(key, one.until_s or 0.0), one.until_s or 0.0)
-    values = dict(zip((f"sealift_budget_{name}" for name in names), (limit, left, reset), strict=True))
+        if one.remaining is not None and one.limit and (one.until_s or 0.0) > now_s:
+            window = (one.limit, max(0, one.remaining - one.under_way), one.until_s or 0.0)
+            open_windows[key] = min(open_windows.get(key, window), window, key=_share_left)
+    values: Values = {
+        f"sealift_budget_{name}": {key: window[at] for key, window in open_windows.items()}
+        for at, name in enumerate(names)
+    }
     return {**values, "sealift_registry_paused_until_timestamp_seconds": paused}
+
+
+def _share_left(window: tuple[float, ...]) -> float:
+    limit, left, _ = window
+    return left / limit
 
 
 def _workers(facts: Facts, regions: Iterable[str]) -> Values:

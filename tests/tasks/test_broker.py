@@ -76,8 +76,9 @@ def cluster(tmp_path: Path) -> Iterator[ValkeyServer]:
     [
         [*SEALIFT, "runs"],
         [*SEALIFT, "worker", "--region", "eu"],
+        [*SEALIFT, "exporter", "--host", LOOPBACK, "--port", "0"],
     ],
-    ids=["runs", "worker"],
+    ids=["runs", "worker", "exporter"],
 )
 def test_a_cluster_is_refused_at_once_and_in_one_line(
     cluster: ValkeyServer, command: list[str], tmp_path: Path

@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from config.settings import Settings
 from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Outcome, Placing, Resolved
-from mirror.ledger.budgets import Answered
+from mirror.ledger.budgets import Answered, BudgetReport
 from mirror.ledger.content import Done, Memory
 from mirror.ledger.gauges import Facts, OpenRun
 from mirror.ledger.keys import Client
@@ -35,6 +35,7 @@ from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
 from registry.ratelimits import RateLimits
 from tasks import canvas
+from tasks.broker import WrongBroker
 from tasks.configuration import celery_configuration
 from tasks.runtime import Runtime, compose
 from tasks.watched import say_when_sent
@@ -230,6 +231,25 @@ def test_registries_are_shown_as_workers_met_them(rt: Runtime) -> None:
     assert 7000 < paused - now < 7300
 
 
+def test_a_window_that_is_over_and_an_account_that_has_plenty_hide_no_empty_budget() -> None:
+    facts = Facts(1000.0, Told(named={("registry", "docker.io")}))
+    budgets = [
+        BudgetReport("docker.io", "over", limit=100, remaining=100, until_s=900.0),
+        BudgetReport("docker.io", "plenty", limit=200, remaining=200, until_s=1500.0),
+        BudgetReport("docker.io", "empty", limit=100, remaining=6, under_way=2, until_s=2000.0),
+        BudgetReport("other.example", "over", limit=100, remaining=0, until_s=900.0),
+    ]
+
+    shown = families_of(metrics.Scraped(facts, queues=[], budgets=budgets, memory=None))
+
+    said = {name: number for (name, _), number in shown.items() if name.startswith("sealift_budget_")}
+    assert said == {
+        "sealift_budget_limit_pulls": 100,
+        "sealift_budget_remaining_pulls": 4,
+        "sealift_budget_reset_timestamp_seconds": 2000,
+    }
+
+
 def test_queues_are_shown_by_lane_with_the_age_of_what_waits_longest(
     rt: Runtime, valkey: ValkeyServer
 ) -> None:
@@ -368,6 +388,46 @@ def test_while_redis_is_away_a_scrape_says_so_and_healthz_does_not_mind(
         shown = parsed(get(f"{url}/metrics")[1])
         assert value(shown, "sealift_redis_up") == 1
         assert value(shown, "sealift_blobs_total", region="eu", outcome="copied") == 1
+
+
+def test_a_server_on_which_no_fleet_can_run_is_said_once_and_is_no_fault_of_a_scrape(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def wrong() -> Runtime:
+        raise WrongBroker("Redis at host:6379 is a cluster")
+
+    with served(wrong) as url:
+        answers = [get(f"{url}/metrics") for _ in range(2)]
+
+    assert [status for status, _ in answers] == [200, 200]
+    assert value(parsed(answers[-1][1]), "sealift_redis_up") == 0
+    assert caplog.messages == ["Redis at host:6379 is a cluster"]
+
+
+def test_what_goes_wrong_in_a_scrape_is_logged_and_not_printed(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> Runtime:
+        raise ZeroDivisionError
+
+    with served(broken) as url:
+        assert get(f"{url}/metrics")[0] == 500
+
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_request_that_breaks_off_is_logged_and_not_printed(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving("127.0.0.1", 0, Ledgers(lambda: pytest.fail("asked"), "1.2.3")) as server:
+        try:
+            int("no number")
+        except ValueError:
+            server.handle_error(None, ("192.0.2.1", 1))
+
+    assert "a request of 192.0.2.1 failed" in caplog.text
+    assert not capsys.readouterr().err
 
 
 def test_the_text_is_as_prometheus_wants_it(rt: Runtime) -> None:

@@ -140,7 +140,7 @@ def flower(
     _need_flower()
     _check_flower_access(host, os.environ)
     need_broker(session, "Flower")
-    _refuse_wrong_broker(session)
+    refuse_wrong_broker(session)
     command = processes.flower(port, host)
     os.execv(command[0], command)  # noqa: S606 -- ours
 
@@ -194,7 +194,7 @@ def _check_name(name: str) -> None:
         )
 
 
-def _refuse_wrong_broker(session: Session) -> None:
+def refuse_wrong_broker(session: Session) -> None:
     """WrongBroker; one that is away may come back."""
     from config.settings import Settings
     from tasks.broker import check

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from workers.cli.exits import Exit, Stop
-from workers.cli.serving import need_broker
+from workers.cli.serving import need_broker, refuse_wrong_broker
 from workers.cli.session import Session
 
 
@@ -31,6 +31,7 @@ def exporter(
     session = Session.of(context)
     session.check_fleet()
     need_broker(session, "the exporter")
+    refuse_wrong_broker(session)
     try:
         server = serving(host, port, Ledgers(lambda: compose(session.settings, PATIENCE_S), release()))
     except OSError as error:
