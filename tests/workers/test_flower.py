@@ -7,6 +7,8 @@ import json
 import os
 import re
 import runpy
+import signal
+import socket
 import sys
 import urllib.error
 import urllib.request
@@ -33,7 +35,7 @@ from tests.support.sentinels import FailingOver
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers import flowerconfig
-from workers.cli import serving
+from workers.cli import main, serving
 from workers.cli.exits import Stop
 from workers.flowerconfig import format_task
 
@@ -130,6 +132,24 @@ def test_flower_is_seen_by_this_machine_alone_unless_it_asks_for_a_password(
         serving._check_flower_access(host, environment)
     assert caught.value.code == 3
     assert SECRET not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEALIFT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        assert main(["flower", "--port", str(port)]) == 3
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"sealift: cannot listen on 127.0.0.1:{port}: "), said
+    assert said.count("\n") == 1
 
 
 # -- a fleet with Flower ---------------------------------------------------------------------------

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from workers import heartbeat, probe
+from workers.cli import main, serving
 
 FAST_S = 0.05
 
@@ -63,6 +65,30 @@ def test_the_environment_names_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv(probe.VARIABLE, beaten(tmp_path))
 
     assert probe.main(["ready"]) == 0
+
+
+@pytest.mark.parametrize("command", [["worker", "--region", "eu"], ["beat"]])
+def test_what_an_earlier_process_said_is_gone_before_the_next_one_starts(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Pod's emptyDir outlives its containers: a startup probe would answer for one that is dead."""
+
+    def started(*_: object) -> None:
+        answers.append(probe.main(["started", "--file", file]))
+
+    answers: list[int] = []
+    file = beaten(tmp_path)
+    assert probe.main(["started", "--file", file]) == 0
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEALIFT_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("SEALIFT_HEARTBEAT_FILE", file)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for name in ("execv", "execve"):
+        monkeypatch.setattr(serving.os, name, started)
+
+    main(command)
+
+    assert answers == [1]
 
 
 @pytest.mark.parametrize("arguments", [[], ["well"], ["live", "--file"], ["live", "--path", "x"], ["live"]])

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -64,6 +65,7 @@ def worker(
     need_broker(session, "a worker")
     share = concurrency or session.settings.worker_processes or processes_per_worker(1)
     command = processes.worker(region, share, name)
+    _clear_heartbeat(session)
     os.execve(command[0], command, {**os.environ, **processes.worker_environment(region)})  # noqa: S606 -- ours
 
 
@@ -78,6 +80,7 @@ def beat(context: typer.Context) -> Exit:
     session.check_fleet()
     need_broker(session, "beat")
     command = processes.beat()
+    _clear_heartbeat(session)
     os.execv(command[0], command)  # noqa: S606 -- ours
 
 
@@ -139,6 +142,7 @@ def flower(
     session = Session.of(context)
     _need_flower()
     _check_flower_access(host, os.environ)
+    _check_port(host, port)
     need_broker(session, "Flower")
     refuse_wrong_broker(session)
     command = processes.flower(port, host)
@@ -184,6 +188,23 @@ def need_broker(session: Session, who: str) -> None:
             Exit.CONFIGURATION,
         )
     os.environ["SEALIFT_REDIS_URL"] = card.url
+
+
+def _clear_heartbeat(session: Session) -> None:
+    """What a process before this one said: its file may outlive a container, and nobody has started yet."""
+    if session.settings.heartbeat_file:
+        with suppress(OSError):
+            session.settings.heartbeat_file.unlink(missing_ok=True)
+
+
+def _check_port(host: str, port: int) -> None:
+    """That it is free: Flower would end with a traceback."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Stop(f"cannot listen on {host}:{port}: {error.strerror}", Exit.CONFIGURATION) from error
 
 
 def _check_name(name: str) -> None:
