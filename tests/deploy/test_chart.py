@@ -18,7 +18,6 @@ from tests.support.chart import (
     CHART,
     LEAST,
     ROOT,
-    SETTING_NAMES,
     SETTINGS,
     VALUE_SETS,
     Manifest,
@@ -27,6 +26,7 @@ from tests.support.chart import (
     environment_of,
     render,
     rendered,
+    settings_schema,
     value_set_of,
     with_values,
 )
@@ -172,7 +172,7 @@ def test_every_variable_is_a_setting(value_set: str) -> None:
 
 def test_settings_are_written_as_they_were_given() -> None:
     """YAML's numbers are floats to Helm, and Go writes large ones as 2.592e+06, which is no whole number."""
-    given = {"mount_ttl_s": 2_592_000, "retry_budget_s": 7.5, "haul_mib": 0, "log_level": "DEBUG"}
+    given = {"mount_ttl_s": 2_592_000, "retry_budget_s": 7.5, "haul_mib": 1, "log_level": "DEBUG"}
     text = yaml.safe_dump({**LEAST, "settings": given, "regions": {"eu": {"settings": given}}})
     chart = render(yaml.safe_load(text))
     written = {name: str(value) for name, value in given.items()}
@@ -183,10 +183,13 @@ def test_settings_are_written_as_they_were_given() -> None:
         assert {name: settings[f"SEALIFT_{name.upper()}"] for name in given} == written
 
 
-def test_the_chart_offers_every_setting() -> None:
-    """One that is missing in values.schema.json, under $defs.settings, could not be set in a cluster."""
+def test_the_chart_offers_every_setting_and_takes_what_the_fleet_takes() -> None:
+    """One that is missing in values.schema.json, under $defs.settings, could not be set in a cluster.
+
+    One that takes more than the fleet does would be installed, and no Pod would start.
+    """
     schema = json.loads((CHART / "values.schema.json").read_text())
-    assert set(schema["$defs"]["settings"]["properties"]) == SETTING_NAMES
+    assert schema["$defs"]["settings"]["properties"] == settings_schema(), json.dumps(settings_schema())
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:

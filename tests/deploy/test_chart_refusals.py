@@ -126,6 +126,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"settings": {"copy_thread": 2}},
         "additional properties 'copy_thread' not allowed",
     ),
+    "a level in small letters": (
+        {"settings": {"log_level": "info"}},
+        "at '/settings/log_level': value must be one of 'DEBUG', 'INFO', 'WARNING', 'ERROR'",
+    ),
+    "threads without end": (
+        {"regions": {"eu": {"settings": {"copy_threads": 65}}}},
+        "at '/regions/eu/settings/copy_threads': maximum",
+    ),
     "a grace of no length": (
         {"worker": {"softShutdownSeconds": 0}},
         "at '/worker/softShutdownSeconds': minimum",

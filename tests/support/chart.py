@@ -92,6 +92,17 @@ def with_values(*changes: Values, base: Values | None = None) -> dict[str, Any]:
     return merged
 
 
+def settings_schema() -> dict[str, Any]:
+    """What values.schema.json has to say of settings: what Settings itself takes of each."""
+    kept = ("type", "enum", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum", "pattern")
+    described: dict[str, dict[str, Any]] = Settings.model_json_schema()["properties"]
+    known = {}
+    for name, said in described.items():
+        set_to = said["anyOf"][0] if "anyOf" in said else said
+        known[name] = {key: set_to[key] for key in kept if key in set_to}
+    return known
+
+
 def environment_of(container: Manifest) -> dict[str, Any]:
     """By name: the literal, or the mapping that says where the value is kept."""
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container.get("env", ())}
