@@ -36,7 +36,7 @@ from mirror.ledger.terms import KNOWN_RUNS, Terms
 from mirror.ledger.totals import Totals
 from mirror.ledger.traffic import Traffic
 from mirror.ledger.turns import Turns
-from mirror.ledger.values import UnknownRun, View
+from mirror.ledger.values import UnknownRun, View, done_of, is_taken
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -352,6 +352,26 @@ class Ledger:
         """Regions with a worker that was heard of in the last minute."""
         members = self._redis.zrangebyscore(self.keys.workers, self.now() - HEARTBEAT_S, "+inf")
         return {member.decode().partition("\n")[0] for member in members}
+
+    def regions_left(self, run: str) -> set[str]:
+        """Regions that have a step to take of what is listed so far: now, or with batches not begun.
+
+        Two exchanges; they cost as much as there are batches in flight, however long the list is.
+        """
+        regions, pipe = set(self.spec(run).regions), self._redis.pipeline(transaction=False)
+        pipe.llen(self.keys.queue(run)).smembers(self.keys.flight(run))
+        queued, flight = pipe.execute()
+        if queued or not flight:
+            return regions if queued else set()
+        for batch in flight:
+            pipe.hget(self.keys.batch(batch.decode()), "state").hkeys(self.keys.batch(batch.decode()))
+        answers = pipe.execute()
+        return {
+            region
+            for state, names in zip(answers[::2], answers[1::2], strict=True)
+            for region in regions
+            if state and not is_taken(state.decode(), region, done_of(names))
+        }
 
     # -- reports -----------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeGuard
 
@@ -239,6 +239,11 @@ def done_of(names: Iterable[bytes]) -> frozenset[tuple[RegionStep, str]]:
     """From the fields of a batch's hash."""
     parts = (name.decode().partition(":") for name in names)
     return frozenset((step, region) for step, colon, region in parts if colon and _is_step(step))
+
+
+def is_taken(state: BatchState, region: str, done: Container[tuple[RegionStep, str]]) -> bool:
+    """Whether the region has nothing more to do while a batch is in that state; before it lands all have."""
+    return state == "concluded" or (state in STEP_OF and (STEP_OF[state], region) in done)
 
 
 def tag_reports(resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSpec) -> Iterator[TagReport]:

@@ -91,7 +91,9 @@ def test_the_status_of_a_large_run_is_told_from_its_counters(
         costs.append(commands(ledger) - before - 1)
         said = capsys.readouterr().out
 
-    assert costs[0] == costs[1] <= REFRESH_COMMANDS + 2, "and who lives, by the server's clock"
+    assert costs[0] == costs[1] <= REFRESH_COMMANDS + 4, (
+        "and who lives, by the server's clock, and what is left"
+    )
     assert "50 tags failed, such as 0.0, 1.0, 2.0, 3.0 and 4.0: eu.example/app:…: denied (403 DENIED)" in said
     assert f"`sealift report {run}` prints each" in said
     assert "docker.io (203.0.113.7): 76 of 100 pulls left; the window ends by " in said
@@ -150,6 +152,38 @@ def test_the_status_of_a_run_names_the_regions_whose_work_waits_for_a_worker(
     ledger.beat(region, "worker")
     assert line not in said(report)
     assert json.loads(said(report, as_json=True))["runs"][0]["regions_without_workers"] == []
+
+
+def test_a_region_that_is_done_waits_for_no_worker(ledger: Ledger) -> None:
+    """Most of its tags were current, and its workers are gone: nothing of the run waits for one."""
+    places = {"eu": ("eu.example/app", "eu.example/too"), "us": ("us.example/app",)}
+    targets = tuple(Target(place, region) for region, named in places.items() for place in named)
+    run = ledger.create_run(MirrorSpec("app", "docker.io/library/app", targets), "release")
+    ledger.add_batches(run, "", "", [[("1", "1")], [("2", "2")]], listed=True)
+
+    def absent() -> list[str]:
+        return outlook.absent(ledger, ledger.run_report(run))
+
+    ledger.beat("ap", "worker")
+    ledger.open_window(run, 1)
+    assert absent() == ["eu", "us"], "a batch is not begun"
+    ledger.open_window(run, 2)
+    for index, tag in enumerate(("1", "2")):
+        batch = f"{run}.{index}"
+        ledger.batches.set_resolved(batch, [Resolved(tag, tag, AT)])
+        assert absent() == ["eu", "us"]
+        assert ledger.batches.advance(batch, "resolving", "landing")
+        ledger.batches.region_done(batch, "eu", "landed")
+    assert absent() == ["us"]
+    assert ledger.batches.advance(f"{run}.0", "landing", "flipping")
+    assert absent() == ["eu", "us"]
+    for region in ("eu", "us"):
+        ledger.batches.region_done(f"{run}.0", region, "flipped")
+    assert absent() == ["us"]
+    ledger.batches.region_done(f"{run}.1", "us", "landed")
+    assert absent() == []
+    ledger._redis.delete(ledger.keys.workers)
+    assert absent() == ["eu", "us"], "whoever it is, somebody has to decide"
 
 
 OPEN = RunReport(

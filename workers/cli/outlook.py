@@ -5,7 +5,7 @@ All of it is read off counters: it costs the same for a run of ten tags and of a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -76,17 +76,21 @@ def pulls_left(one: BudgetReport) -> str:
     return f"{one.remaining} of {one.limit} pulls left"
 
 
-def absent(report: RunReport, alive: Collection[str]) -> list[str]:
+def absent(ledger: Ledger, report: RunReport) -> list[str]:
     """Regions in which the run has something left to do, and which none of the living workers serves."""
     if report.ended or report.rests:
         return []
-    left = (one for one in report.regions if not report.listed or one.tags_flipped < report.tags)
-    return [one.region for one in left if one.region not in alive]
+    alive = ledger.live_regions()
+    missing = [one.region for one in report.regions if one.region not in alive]
+    if not missing or not alive or not report.listed:
+        return missing  # without any worker the steps between regions wait, too
+    left = ledger.regions_left(report.run)
+    return [region for region in missing if region in left]
 
 
-def absent_line(report: RunReport, alive: Collection[str]) -> str:
+def absent_line(missing: Sequence[str]) -> str:
     """Which regions' work waits for a worker; empty where there are some."""
-    if not (missing := absent(report, alive)):
+    if not missing:
         return ""
     return (
         f"No worker of {listed(missing)} was heard of in the last minute: what is to be done there "
@@ -95,7 +99,7 @@ def absent_line(report: RunReport, alive: Collection[str]) -> str:
 
 
 def document(
-    report: RunReport, budgets: Sequence[BudgetReport], alive: Collection[str] = ()
+    report: RunReport, budgets: Sequence[BudgetReport], missing: Sequence[str] = ()
 ) -> dict[str, Any]:
     """As JSON values."""
     per_s = tags_per_s(report)
@@ -103,5 +107,5 @@ def document(
         "tags_per_s": round(per_s, 3),
         "left_s": None if (rest := left_s(report, per_s)) is None else round(rest, 1),
         "budgets": [one.document() for one in budgets],
-        "regions_without_workers": absent(report, alive),
+        "regions_without_workers": list(missing),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror.report import FOLLOWS, Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
-from workers.cli.outlook import absent_line, budget_lines, document, hosts_of, pace_line
+from workers.cli.outlook import absent, absent_line, budget_lines, document, hosts_of, pace_line
 from workers.cli.progress import listed_states
 from workers.cli.text import counted, duration, listed, moment, size
 
@@ -175,7 +175,7 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
         console.result(line)
     if not report.ended:
         ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report))
-        for line in filter(None, (*ahead, absent_line(report, ledger.live_regions()))):
+        for line in filter(None, (*ahead, absent_line(absent(ledger, report)))):
             console.result(line)
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
@@ -278,9 +278,8 @@ def _run_document(ledger: Ledger, report: RunReport, *, everything: bool) -> dic
     """One run with its tags, or null for those of a large one; they are held together, a run at a time."""
     is_read = everything or report.tags <= MOST_READ
     budgets = [] if report.ended else budgets_of(ledger, report)
-    alive = () if report.ended else ledger.live_regions()
     return {
         **report.document(),
-        **document(report, budgets, alive),
+        **document(report, budgets, absent(ledger, report)),
         "tag_reports": [asdict(tag) for tag in ledger.tag_reports(report.run)] if is_read else None,
     }
