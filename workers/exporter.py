@@ -40,11 +40,6 @@ _BLOB_OUTCOMES = ("copied", "mounted", "exists", "failed")
 logger = logging.getLogger(__name__)
 
 
-def metric_names() -> frozenset[str]:
-    """Every name that a scrape can show, as alert rules and dashboards use it."""
-    return metrics.names()
-
-
 class Ledgers(Collector):
     """The fleet as its ledger knows it, read when asked. Thread-safe."""
 

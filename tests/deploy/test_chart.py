@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -30,11 +31,10 @@ from tests.support.chart import (
     value_set_of,
     with_values,
 )
-from workers import leaving, probe
+from workers import leaving, metrics, probe
 
 OTHER_VARIABLES = {"DOCKER_CONFIG", "FLOWER_BASIC_AUTH"}
 HOLDS_A_SECRET = re.compile(r"URL|PASSWORD|TOKEN|AUTH$|KEY$")
-METRIC = re.compile(r"\bsealift_[a-z0-9_]+")
 LEFT_OUT = {"0.0.0.0/0": {"169.254.0.0/16"}, "::/0": {"fe80::/10", "fd00:ec2::254/128"}}
 """By range: where clouds have their metadata services in it."""
 TO_ANYWHERE = ({53}, {6379}, {6380}, {6379, 26379})
@@ -78,7 +78,9 @@ def test_each_region_has_workers_a_scaler_and_a_budget(value_set: str) -> None:
         name, scale = f"sealift-worker-{region}", terms["autoscaling"]
         spec = chart.one("Deployment", name)["spec"]
         assert spec["template"]["spec"]["containers"][0]["args"] == ["worker", "--region", region]
-        assert chart.one("PodDisruptionBudget", name)["spec"]["maxUnavailable"] == 1
+        budget = chart.one("PodDisruptionBudget", name)["spec"]
+        assert budget["maxUnavailable"] == 1
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow", "without Redis no Pod is ready"
         assert spec.get("replicas") == (scale["replicas"] if scale["mode"] == "fixed" else None)
         kind = {"keda": "ScaledObject", "hpa": "HorizontalPodAutoscaler"}.get(scale["mode"])
         if kind:
@@ -366,6 +368,13 @@ def test_another_configuration_starts_workers_anew() -> None:
     assert len(stamps) == 3
 
 
+def test_another_configuration_starts_the_trial_server_anew() -> None:
+    stateful = rendered("trial").one("StatefulSet", "sealift-valkey")
+    conf = rendered("trial").one("ConfigMap", "sealift-valkey")["data"]["valkey.conf"]
+    stamp = stateful["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+    assert stamp == sha256(conf.strip().encode()).hexdigest()
+
+
 def test_logins_are_mounted_as_a_folder_so_that_a_change_is_seen() -> None:
     for region, secret in (("eu", "registry-logins-eu"), ("us", "registry-logins")):
         pod = rendered("production").one("Deployment", f"sealift-worker-{region}")["spec"]["template"]["spec"]
@@ -460,19 +469,9 @@ def test_an_ingress_leads_to_all_of_flower_but_what_it_shows_to_anybody(prefix: 
     assert {url for url in asked if not is_led(url)} == UNSEEN_FROM_OUTSIDE
 
 
-def test_every_metric_named_is_exposed() -> None:
-    module = pytest.importorskip("workers.exporter", reason="there is no exporter yet")
-    texts = [(CHART / "files" / name).read_text() for name in ("rules.yaml", "dashboard.json")]
-    named = set(METRIC.findall("".join(texts)))
+def test_the_metric_that_an_hpa_asks_for_is_exposed() -> None:
     (hpa,) = rendered("region").of("HorizontalPodAutoscaler")
-    named |= {metric["external"]["metric"]["name"] for metric in hpa["spec"]["metrics"]}
-    assert named
-    assert named <= exposed(module.metric_names())
-
-
-def exposed(names: frozenset[str]) -> set[str]:
-    """With what a histogram adds to its name."""
-    return {f"{name}{suffix}" for name in names for suffix in ("", "_bucket", "_sum", "_count")}
+    assert {metric["external"]["metric"]["name"] for metric in hpa["spec"]["metrics"]} <= metrics.names()
 
 
 def test_rules_reach_prometheus_as_they_are_tested() -> None:

@@ -16,6 +16,21 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"valkey": {"enabled": True}},
         "redis.existingSecret and valkey.enabled exclude each other",
     ),
+    "Sentinels of a trial server": (
+        {
+            "valkey": {"enabled": True},
+            "redis": {"existingSecret": "", "keda": {"sentinelMaster": "fleet"}},
+        },
+        "redis.keda.sentinelMaster: the server of valkey.enabled has no Sentinels",
+    ),
+    "a user of a trial server": (
+        {
+            "valkey": {"enabled": True},
+            "redis": {"existingSecret": ""},
+            "exporter": {"redisKey": "exporter-url"},
+        },
+        "exporter.redisKey: the server of valkey.enabled has one account",
+    ),
     "a region in capitals": ({"regions": {"EU": {}}}, 'regions: "EU" cannot name a Deployment; use small'),
     "a region with a dash at its end": ({"regions": {"eu-": {}}}, 'regions: "eu-" cannot name a Deployment'),
     "our own queue": ({"regions": {"control": {}}}, '"control" is a name of Sealift\'s own queues'),

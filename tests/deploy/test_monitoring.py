@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from workers.exporter import metric_names
+from workers import metrics
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "deploy" / "helm" / "sealift" / "files"
@@ -88,13 +88,13 @@ def test_every_metric_that_is_asked_for_is_one_of_the_exporters() -> None:
     asked = {name for rule in alerts() for name in NAME.findall(rule["expr"])}
     shown = {name for _, text in expressions() for name in NAME.findall(text)}
     assert asked
-    assert not (asked | shown) - metric_names()
+    assert not (asked | shown) - metrics.names()
 
 
 def test_the_dashboard_shows_every_metric() -> None:
     shown = {name for _, text in expressions() for name in NAME.findall(text)}
     parts = {f"sealift_registry_last_{how}_timestamp_seconds" for how in ("success", "failure")}
-    assert metric_names() - shown <= parts
+    assert metrics.names() - shown <= parts
 
 
 def test_each_alert_says_how_bad_it_is_and_leads_to_its_entry_in_the_handbook() -> None:

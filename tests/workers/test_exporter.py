@@ -44,7 +44,7 @@ from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers import exporter, metrics
 from workers.cli import main
-from workers.exporter import Ledgers, metric_names, serving
+from workers.exporter import Ledgers, serving
 
 FLEET = """\
 registries:
@@ -164,7 +164,7 @@ def test_everything_that_is_named_is_shown_and_nothing_else(rt: Runtime) -> None
         status, text = get(f"{url}/metrics")
 
     assert status == 200
-    assert {name for name, _ in parsed(text)} == metric_names()
+    assert {name for name, _ in parsed(text)} == metrics.names()
     helps = {line.split()[2] for line in text.splitlines() if line.startswith("# HELP")}
     types = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert helps == types

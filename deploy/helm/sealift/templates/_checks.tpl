@@ -37,6 +37,12 @@
 {{- if and $v.valkey.enabled $v.redis.existingSecret }}
 {{- fail "redis.existingSecret and valkey.enabled exclude each other: a fleet has one server" }}
 {{- end }}
+{{- if and $v.valkey.enabled $v.redis.keda.sentinelMaster }}
+{{- fail "redis.keda.sentinelMaster: the server of valkey.enabled has no Sentinels; leave it out" }}
+{{- end }}
+{{- if and $v.valkey.enabled $v.exporter.redisKey }}
+{{- fail "exporter.redisKey: the server of valkey.enabled has one account; leave it out" }}
+{{- end }}
 {{- if not (or $v.valkey.enabled $v.redis.existingSecret) }}
 {{- fail "no Redis: name the Secret that holds its URL in redis.existingSecret, or set valkey.enabled=true for a trial" }}
 {{- end }}
