@@ -424,7 +424,8 @@ def test_a_request_that_breaks_off_is_logged_and_not_printed(
         try:
             int("no number")
         except ValueError:
-            server.handle_error(None, ("192.0.2.1", 1))
+            with socket.socket() as request:
+                server.handle_error(request, ("192.0.2.1", 1))
 
     assert "a request of 192.0.2.1 failed" in caplog.text
     assert not capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from workers import heartbeat, probe
-from workers.cli import main, serving
+from workers.cli import main
 
 FAST_S = 0.05
 
@@ -84,7 +84,7 @@ def test_what_an_earlier_process_said_is_gone_before_the_next_one_starts(
     monkeypatch.setenv("SEALIFT_HEARTBEAT_FILE", file)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     for name in ("execv", "execve"):
-        monkeypatch.setattr(serving.os, name, started)
+        monkeypatch.setattr(os, name, started)
 
     main(command)
 

@@ -93,7 +93,7 @@ def absent_line(missing: Sequence[str]) -> str:
     if not missing:
         return ""
     return (
-        f"No worker of {listed(missing)} was heard of in the last minute: what is to be done there "
+        f"No worker of {listed(list(missing))} was heard of in the last minute: what is to be done there "
         f"waits for one (`sealift worker --region {missing[0]}`)."
     )
 
