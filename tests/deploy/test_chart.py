@@ -479,6 +479,27 @@ def test_rules_reach_prometheus_as_they_are_tested() -> None:
     assert rendered("production").one("PrometheusRule", "sealift")["spec"]["groups"] == groups
 
 
+def test_alerts_lead_to_the_handbook_where_it_is_shown() -> None:
+    base = "https://wiki.example/sealift/operations"
+    own = {"monitoring": {"prometheusRule": {"runbookBase": base}}}
+    rule = render(with_values(own, base=value_set_of("production"))).one("PrometheusRule", "sealift")
+    for group in rule["spec"]["groups"]:
+        for alert in group["rules"]:
+            assert alert["annotations"]["runbook_url"] == f"{base}#{alert['alert'].lower()}"
+
+
+def test_what_the_readme_says_of_an_installation_in_earnest_is_all_that_it_takes() -> None:
+    section = (CHART / "README.md").read_text().partition("## In earnest\n")[2].partition("\n## ")[0]
+    secrets = set(re.findall(r"kubectl create secret \S+ (\S+)", section))
+    values = json.dumps(example_of_the_readme())
+    assert "kubectl create namespace mirror" in section
+    assert re.search(
+        r"^helm upgrade --install .* --namespace mirror .*--set-file fleetFile=", section, re.MULTILINE
+    )
+    assert secrets
+    assert not [name for name in secrets if f'"{name}"' not in values]
+
+
 def test_the_charts_version_is_the_products() -> None:
     version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert version

@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError
 from config.settings import Settings
 from tasks.canvas import PRIORITY
 from tasks.configuration import celery_configuration
-from tests.support.chart import CHART, rendered
+from tests.support.chart import ROOT, rendered
 from tests.support.valkey import ValkeyServer
 
 REGION = "eu"
@@ -35,9 +35,9 @@ def counted(client: Redis) -> dict[str, int]:
 
 
 def counting_user(server: ValkeyServer) -> Redis:
-    """Logged in as the user that the chart's README shows for KEDA."""
-    readme = (CHART / "README.md").read_text()
-    line = re.search(r"^user (keda .*)$", readme, re.MULTILINE)
+    """Logged in as the user that the handbook shows for KEDA."""
+    handbook = (ROOT / "docs" / "operations.md").read_text()
+    line = re.search(r"^user (keda .*)$", handbook, re.MULTILINE)
     assert line
     name, *rules = line[1].split()
     with server.client() as admin:
