@@ -17,7 +17,6 @@ import config
 import mirror
 import registry
 import tasks
-from workers.processes import CONTROL_QUEUE
 
 PINNED = (config, mirror, registry, tasks)
 
@@ -32,6 +31,7 @@ def worker(arguments: list[str]) -> int:
     from celery.utils.nodenames import host_format
 
     from config.settings import Settings
+    from tasks.canvas import CONTROL_QUEUE
     from workers.app import app
 
     # It warns of pickle, which a fleet never speaks: one may be root in a container.

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-CONTROL_QUEUE = "control"
 REGION_VARIABLE = "SEALIFT_REGION"
 """Set by ``sealift worker --region``; whoever starts a worker by plain Celery sets it beside ``-Q``."""
 _SERVERS = ("valkey-server", "redis-server")

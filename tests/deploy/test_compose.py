@@ -15,6 +15,7 @@ from config.fleet import load_fleet
 from tasks.terms import check_fleet
 from tests.conftest import RegistryFactory
 from tests.support.chart import ROOT, SETTINGS, check_command
+from tests.support.composition import seconds
 from tests.support.process import surroundings
 from tests.support.skopeo import needs_skopeo, skopeo
 from workers import leaving, processes
@@ -88,10 +89,9 @@ def test_a_worker_has_more_time_to_leave_than_it_takes() -> None:
             assert seconds(service["stop_grace_period"]) > longest_s
 
 
-def seconds(span: str) -> float:
-    """Of Compose's own way to write it: ``1m0s``."""
-    minutes, _, rest = span.rpartition("m")
-    return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
+@pytest.mark.parametrize(("span", "meant"), [("1m", 60), ("1m0s", 60), ("45s", 45), ("2m3.5s", 123.5)])
+def test_spans_are_read_as_compose_writes_them(span: str, meant: float) -> None:
+    assert seconds(span) == meant
 
 
 def test_nothing_is_open_to_other_machines() -> None:

@@ -39,12 +39,7 @@ def test_the_file_is_understood_as_compose_understands_it() -> None:
         assert list(service.folders) == [one["target"] for one in other.get("volumes", ())], name
         assert set(service.needs) == set(other.get("depends_on") or ()), name
         assert service.is_asked_for == ("profiles" in other), name
-        assert service.grace_s == _seconds(other.get("stop_grace_period", "10s")), name
-
-
-def _seconds(span: str) -> float:
-    minutes, _, rest = span.rpartition("m")
-    return 60 * float(minutes or 0) + float(rest.removesuffix("s") or 0)
+        assert service.grace_s == composition.seconds(other.get("stop_grace_period", "10s")), name
 
 
 def test_every_service_that_compose_starts_is_a_process(fleet: Topology) -> None:

@@ -22,6 +22,7 @@ _UNDERSTOOD = {
 }
 _ONLY_CONTAINERS = {"build", "read_only", "tmpfs", "cap_drop", "security_opt"}
 """A process runs without what these say, or has it anyway."""
+_SPAN = re.compile(r"(?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+(?:\.\d+)?)s)?")
 _LINE_END = re.compile(r"\\\n\s*")
 
 
@@ -92,8 +93,16 @@ def _service(name: str, entry: Mapping[str, Any], sources: Mapping[str, Path]) -
         is_asked_for="profiles" in entry,
         restarts=entry.get("restart", "no") != "no",
         probe=tuple(probe[1:]),
-        grace_s=float(entry.get("stop_grace_period", "10s").removesuffix("s")),
+        grace_s=seconds(entry.get("stop_grace_period", "10s")),
     )
+
+
+def seconds(span: str) -> float:
+    """Of Compose's own way to write it: ``1m30s``, ``45s``, ``1m``."""
+    found = _SPAN.fullmatch(span)
+    if not found or not span:
+        raise ValueError(f"{span!r} is no span of time that is understood here")
+    return 60 * float(found["minutes"] or 0) + float(found["seconds"] or 0)
 
 
 def _ports(entry: Mapping[str, Any]) -> Iterator[tuple[int, int]]:
