@@ -17,10 +17,15 @@ REGION_NAME = r"[a-z0-9][a-z0-9-]{0,62}"
 MIRROR_NAME = r"[a-z0-9][a-z0-9._-]{0,99}"
 PLATFORM = r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9.]+)?"
 SPAN = r"[1-9][0-9]{0,6}[smhd]"
+SIZE = r"[1-9][0-9]{0,5}(?:kB|MB|GB|TB|KiB|MiB|GiB|TiB)"
 RESERVED = frozenset({"control", "unacked"})
 """The queue of tasks of no region, and the hash of messages taken by workers that name no region."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES: dict[str, int] = {
+    **{unit: 1000**power for power, unit in enumerate(("kB", "MB", "GB", "TB"), 1)},
+    **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), 1)},
+}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -39,6 +44,12 @@ def matching(grammar: str, expected: str) -> Callable[[str], str]:
 def seconds_of(span: str) -> int:
     """``90s``, ``15m``, ``1h`` or ``2d``, checked by SPAN, in seconds."""
     return int(span[:-1]) * _SECONDS[span[-1]]
+
+
+def bytes_of(size: str) -> int:
+    """``500MB``, ``20GB`` or ``64MiB``, checked by SIZE, in bytes."""
+    number = size.rstrip("kKMGTiB")
+    return int(number) * _BYTES[size.removeprefix(number)]
 
 
 def not_reserved(region: str) -> str:

@@ -40,6 +40,7 @@ from config.checks import (
 from config.cron import check_cron
 from config.lines import Lines, YamlProblem, read_yaml
 from config.problems import FleetError, Problem, explain
+from config.verification import VerifyRules
 
 DEFAULT_REGION = "local"
 
@@ -251,6 +252,9 @@ class Mirror(_Model):
     )
     lane: Literal["release", "backfill"] = Field(
         default="release", description="The lane of its scheduled runs: backfill gives way to release."
+    )
+    verify: VerifyRules = Field(
+        default_factory=VerifyRules, description="How and when its targets are verified."
     )
 
 

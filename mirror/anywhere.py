@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
@@ -21,23 +21,32 @@ class Anywhere:
     could not be asked, that one's error is raised instead, since it may be the one that has it.
     """
 
-    def __init__(self, places: Sequence[Source]) -> None:
+    def __init__(self, places: Sequence[Source], named: Source | None = None) -> None:
+        """``named``: whose tags and referrers count, and whose name this has, where there is such a one."""
         self._places = tuple(places)
         self._first = self._places[0]
+        self._named = named
 
     @property
     def name(self) -> str:
-        return self._first.name
+        return (self._named or self._first).name
 
     @property
     def host(self) -> str:
-        return self._first.host
+        return (self._named or self._first).host
+
+    def without(self, names: Collection[str]) -> Anywhere:
+        """The same but for those, unless there are no others."""
+        left = [one for one in self._places if one.name not in names]
+        return Anywhere(left or self._places, self._named)
 
     def tags(self, last: str | None = None) -> Iterator[list[str]]:
         """Each has its own; nobody asks for those of all."""
         raise NotImplementedError
 
     def resolve(self, tag_or_digest: str) -> Descriptor:
+        if self._named is not None and not is_digest(tag_or_digest):
+            return self._named.resolve(tag_or_digest)
         return self._ask(lambda one: one.resolve(_digest(tag_or_digest)))
 
     def manifest(self, tag_or_digest: str) -> Manifest:
@@ -47,7 +56,9 @@ class Anywhere:
         return self._ask(lambda one: one.blob_size(digest))
 
     def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
-        """What any of them knows to be about the digest."""
+        """What any of them knows to be about the digest; or the one whose referrers count."""
+        if self._named is not None:
+            return self._named.referrers(digest, has_tag=has_tag)
         found: dict[str, Descriptor] = {}
         for place in self._places:
             found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}

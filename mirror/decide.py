@@ -244,7 +244,7 @@ def _because(target: str, outcome: Outcome) -> str:
 
 def _held_back(one: _Batch) -> Outcomes:
     """With ``finalize: all``: tags that must not move because another target will never hold them."""
-    if one.spec.finalize != "all":
+    if one.spec.finalize != "all" or one.spec.verifies:
         return {}
     broken: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
     for (tag, target), outcome in one.in_state("failed", "held", "cancelled").items():

@@ -181,7 +181,8 @@ def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
     """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
     newer = stage.engine.ledger.turns.end(turn, stage.spec.trust_s)
     if newer is None:
-        return replace(outcome, state="updated", reason="", kind="", at=0.0)
+        why = outcome.reason if stage.spec.kind == "repair" else ""  # what was wrong before
+        return replace(outcome, state="updated", reason=why, kind="", at=0.0)
     target = stage.targets[turn.repository]
     manifest = stage.engine.patience.attempt(lambda: target.manifest(newer))
     _put_tag(stage, target, turn.one.tag, manifest)

@@ -11,7 +11,10 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 
+from mirror.anywhere import Anywhere
+from mirror.damage import Part
 from mirror.engine import Cancelled, Engine, Progress
 from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, View
 from mirror.plan import BlobWork, split_hauls
@@ -19,6 +22,7 @@ from mirror.seal import seal
 from mirror.stage import Stage
 from mirror.survey import survey
 from mirror.transfer import LONGEST_BUSY_S, Busy, Carrier
+from mirror.verify import mark_damage, still_wrong, verify
 from mirror.waits import failure
 from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError, Throttled
@@ -53,6 +57,9 @@ def land(
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region, heard), view)
     if stage.view.is_through(region, "landing"):
         return []  # this message came late
+    if stage.spec.verifies and not stage.view.is_cancelled:
+        verify(stage)
+        return []
     if hauls:
         engine.ledger.batches.due(batch, region, LAND)
     else:
@@ -78,12 +85,17 @@ def _bring(stage: Stage, *, hauls: bool) -> list[str]:
     sent: list[str] = []
     due = stage.engine.ledger.batches.due
     with contextlib.suppress(Cancelled):
-        _look(stage)
+        if stage.spec.kind == "repair":
+            mark_damage(stage)
+        else:
+            _look(stage)
         own, far = survey(stage), list[BlobWork]()
         if hauls:
             own, far = split_hauls(own, stage.engine.limits.haul_bytes)
         sent += [
-            one.blob.digest for one in far if due(stage.batch, stage.region, one.blob.digest, _note(one))
+            one.blob.digest
+            for one in far
+            if due(stage.batch, stage.region, one.blob.digest, _note(stage, one))
         ]
         _carry(stage, own, _empty(stage, own))
     return sent
@@ -95,6 +107,8 @@ def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard |
     note = engine.ledger.batches.due_document(batch, region, digest)
     if note is None:
         return
+    for name, part in note["again"].items():
+        stage.again[digest, name] = Part(**part)
     with contextlib.suppress(Cancelled):
         _carry(stage, [BlobWork(Descriptor.parse(note["blob"]), tuple(note["targets"]))])
     if stage.progress.cancelled:
@@ -158,8 +172,9 @@ def _look_at(stage: Stage, tag: str, wanted: Descriptor, target: Repository) -> 
     return Outcome("missing", previous=held.digest)
 
 
-def _note(work: BlobWork) -> dict[str, object]:
-    return {"blob": work.blob.document(), "targets": work.targets}
+def _note(stage: Stage, work: BlobWork) -> dict[str, object]:
+    again = {name: asdict(part) for (digest, name), part in stage.again.items() if digest == work.blob.digest}
+    return {"blob": work.blob.document(), "targets": work.targets, "again": again}
 
 
 def _empty(stage: Stage, works: Sequence[BlobWork]) -> frozenset[str]:
@@ -230,7 +245,13 @@ def _left_to(busy: Busy, work: BlobWork) -> Placed:
 
 def _place(stage: Stage, carrier: Carrier, work: BlobWork) -> Placed:
     stage.progress.check()
-    placed = carrier.place(work.blob, stage.source, [stage.targets[name] for name in work.targets])
+    source, damaged = stage.source, [name for name in work.targets if (work.blob.digest, name) in stage.again]
+    if damaged and isinstance(source, Anywhere):
+        source = source.without(damaged)
+    placed = carrier.place(work.blob, source, [stage.targets[name] for name in work.targets])
+    for name in damaged:
+        if placed[name].how != "failed" and (kept := still_wrong(stage, name, work.blob.digest)):
+            placed[name] = kept
     result = {(work.blob.digest, name): placing for name, placing in placed.items()}
     stage.progress.add(**_counts(work.blob, result.values()))
     return result

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil
 
 from mirror.engine import Engine
-from mirror.pages import portions
+from mirror.pages import COMPARED, portions
 from mirror.plan import cut
 from mirror.sources import enumerate_repositories
 from mirror.telling import tell_run_failed, tell_wait
@@ -57,6 +57,8 @@ def _enumerate(
         return
     for following, pairs, over in portions(engine, run, spec, cursor):
         batches = list(cut(pairs, _batch_size(len(pairs), batch_tags)))
+        if over and spec.looks_for_extra:
+            batches.append(COMPARED)
         if not engine.ledger.add_batches(run, cursor, following, batches, listed=over):
             return  # another enumeration of this run was faster, or the run has ended
         cursor = following

@@ -90,6 +90,35 @@ class FailureReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtraReport:
+    """Tags of one target repository that are none of the mirror's."""
+
+    repository: str
+    count: int = 0
+    tags: tuple[str, ...] = ()
+    """The first of them."""
+    error: str = ""
+    """Why it is not known; empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundReport:
+    """What a verifying run found in one target of the mirror, in tags."""
+
+    repository: str
+    """As the mirror has it: of many repositories the wildcard."""
+    verified: int = 0
+    missing: int = 0
+    different: int = 0
+    damaged: int = 0
+    unchecked: int = 0
+    """Nothing can be said of them: a registry could not be asked, or only by pulls that count."""
+    extra: int = 0
+    """Not the mirror's; what its source has lost, perhaps. Nothing wrong by itself."""
+    extras: tuple[ExtraReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """One run, without its tags (they may be many: see :meth:`mirror.ledger.Ledger.tag_reports`)."""
 
@@ -114,6 +143,10 @@ class RunReport:
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
     error_kind: str = ""
+    kind: str = "mirror"
+    """As :data:`mirror.spec.Kind`."""
+    found: tuple[FoundReport, ...] = ()
+    """What a verifying run has found so far, by target."""
     is_paused: bool = False
     """Nothing further of an open run is begun until it is resumed."""
     waits: str = ""

@@ -36,7 +36,8 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     spec = engine.spec_of(batch, view)
     source = engine.open_source(ledger.run_of(batch), spec)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
-    targets = [target.repository for target in spec.targets if source.host not in RATIONED]
+    reads = source.host not in RATIONED and not spec.verifies  # who only looks needs no manifest yet
+    targets = [target.repository for target in spec.targets] if reads else []
     generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
     asked = [replace(one, generation=generation, at=now) for one in todo]
     read: list[Manifest] = []

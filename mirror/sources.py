@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mirror.engine import Engine, Lister
 from mirror.ledger.sources import AHEAD, Cursor, Entry, Position
-from mirror.pages import portions
+from mirror.pages import COMPARED, portions
 from mirror.plan import cut
 from mirror.spec import EVERYWHERE, MirrorSpec
 from mirror.telling import tell_not_listed
@@ -128,12 +128,15 @@ class _Walk:
         names: Sequence[str] = (),
     ) -> bool:
         """Write what was found and go on behind it; False where another has."""
+        batches = list(cut(pairs, self._batch_tags))
+        if is_through and self._spec.looks_for_extra and not self._at.entries[0].refs:
+            batches.append(COMPARED)
         before = self._go_on(following, is_through=is_through, names=names)
         return self._engine.ledger.add_batches(
             self._run,
             before,
             self._at.text,
-            list(cut(pairs, self._batch_tags)),
+            batches,
             listed=self._at.is_over,
             repository=repository,
             is_through=is_through,

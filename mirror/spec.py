@@ -20,6 +20,22 @@ Kind = Literal["mirror", "two_way", "rollback", "verify", "repair"]
 
 
 @dataclass(frozen=True, slots=True)
+class Verification:
+    """How a run of the kind ``verify`` looks, and what follows from it."""
+
+    sample: int = 0
+    """Only so many tags of each repository, others in each run; 0: all."""
+    deep: bool = False
+    """Bytes are read and hashed, too."""
+    most_bytes: int = 0
+    """... so many of them in the whole run at most; 0: all."""
+    bytes_per_s: int = 0
+    """... so fast in the whole fleet at most; 0: as fast as they come."""
+    repairs: bool = False
+    """When it has ended, a run begins that mends what it found."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One repository to write, and the region whose workers write it."""
 
@@ -63,12 +79,25 @@ class MirrorSpec:
     given: str = ""
     """The digest of a list of references that is in the ledger: then no repositories are listed."""
     kind: Kind = "mirror"
+    verification: Verification | None = None
+    """Of the kinds ``verify`` and ``repair``."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 
     @property
     def is_wildcard(self) -> bool:
         return self.source == EVERYWHERE or self.source.endswith(f"/{ANY}")
+
+    @property
+    def verifies(self) -> bool:
+        """Whether a run only looks: nothing of it moves, and nothing is written to a registry."""
+        return self.kind == "verify"
+
+    @property
+    def looks_for_extra(self) -> bool:
+        """Whether a run compares lists of tags, too: where it is about all that the mirror has."""
+        exact = self.refs or (self.verification and self.verification.sample)
+        return self.verifies and not exact
 
     @property
     def mirror(self) -> str:
@@ -125,5 +154,7 @@ class MirrorSpec:
         """The inverse of :meth:`document`."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
         values["targets"] = tuple(Target(**target) for target in document["targets"])
+        if values.get("verification"):
+            values["verification"] = Verification(**document["verification"])
         values["refs"] = tuple((tag, ref) for tag, ref in document.get("refs") or ())
         return cls(**values)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mirror.damage import Part
 from mirror.engine import Engine, Progress
 from mirror.graph import Graph
 from mirror.ledger.accounts import RegionBatch
@@ -24,6 +25,7 @@ from mirror.ledger.batches import (
 from mirror.ledger.keys import Client
 from mirror.ledger.proofs import Seen
 from mirror.manifests import Manifests
+from mirror.places import everywhere
 from mirror.siblings import Siblings
 from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier, path_of
@@ -54,6 +56,8 @@ class Stage:
     """By the tag they travel with; a tag without any is left out."""
     placed: Placed = field(default_factory=dict)
     """What the step knows of blobs in its targets."""
+    again: dict[tuple[str, str], Part] = field(default_factory=dict)
+    """By (digest, target): blobs that the target has and that are not what they should be."""
     _told: Outcomes = field(default_factory=dict)
     """Those outcomes that the ledger has."""
     _read_s: float = field(default_factory=time.monotonic)
@@ -70,12 +74,13 @@ class Stage:
         """``view``: the batch as the step before has left it, if nobody can have written to it since."""
         view = view or engine.ledger.batches.view(batch)
         spec = engine.spec_of(batch, view)
+        source = engine.open_source(engine.ledger.batches.run_of(batch), spec, region)
         return cls(
             engine=engine,
             batch=batch,
             region=region,
             spec=spec,
-            source=engine.open_source(engine.ledger.batches.run_of(batch), spec, region),
+            source=everywhere(engine, spec, region, source) if spec.kind == "repair" else source,
             targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
             tags=[one for one in view.resolved if one.descriptor],
             progress=progress,
@@ -198,6 +203,7 @@ class Stage:
             tee_bytes=self.engine.limits.tee_bytes,
             moved=lambda count: self.progress.add(copied_bytes=count),
             empty=empty,
+            again=frozenset(self.again),
             siblings=self._siblings(),
             reading=self.engine.reading,
             counted_for=RegionBatch(self.batch, self.region),

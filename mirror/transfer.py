@@ -48,6 +48,8 @@ class Carrier:
     terms: PieceTerms = field(default_factory=PieceTerms)
     empty: frozenset[str] = frozenset()
     """Targets, by name, that held nothing when the work began: there is no use in asking them for blobs."""
+    again: frozenset[tuple[str, str]] = frozenset()
+    """(digest, target) of blobs that are sent although the target says that it has them."""
     siblings: Siblings | None = None
     """Who else may serve a blob; None: it is always read at the source."""
     reading: type[Reading] = Reading
@@ -194,6 +196,8 @@ class Carrier:
 
     def _found(self, blob: Descriptor, target: Repository, sight: Sight) -> Placing | Upload | None:
         """Mounted or present; else the session that a registry opens instead of mounting, or nothing."""
+        if (blob.digest, target.name) in self.again:
+            return None
         if sight.holder:
             return target.start_upload(blob, mount_from=sight.holder) or Placing("mounted")
         if target.name in self.empty and not sight.was_here and blob.size <= UNASKED_BYTES:

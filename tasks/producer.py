@@ -8,6 +8,7 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from mirror.ledger.sources import Entry, Staged
+from mirror.ledger.verified import WRONG
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 from tasks import canvas
@@ -84,8 +85,42 @@ def retry(rt: Runtime, run: str, *, failed_only: bool = False) -> str:
     failed = {one.tag for one in rt.ledger.tag_reports(run) if one.state in wanted}
     if not failed:
         raise NothingFailed(_NOTHING_FAILED.format(run))
+    return start(rt, _of_tags(spec, failed), lane)
+
+
+def _of_tags(spec: MirrorSpec, tags: Iterable[str]) -> MirrorSpec:
     refs = dict(spec.refs)
-    return start(rt, replace(spec, refs=tuple((tag, refs.get(tag, tag)) for tag in sorted(failed))), lane)
+    return replace(spec, refs=tuple((tag, refs.get(tag, tag)) for tag in sorted(tags)))
+
+
+def repair(rt: Runtime, run: str) -> str:
+    """A run that mends what a verifying run has found wrong, in the same lane; asked twice, the same one.
+
+    Raises:
+        UnknownRun: no such run.
+        NothingFailed: nothing that a repair would mend.
+    """
+    spec, lane = replace(rt.ledger.spec(run), kind="repair"), rt.ledger.lane(run)
+    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in WRONG for t in one.targets))
+    first = next(wrong, None)
+    if first is None:
+        raise NothingFailed(f"run {run} has found nothing wrong")
+    found = chain((first,), wrong)
+    if spec.has_many:
+        spec, staged = _given(rt, replace(spec, given=""), _entries(found))
+    else:
+        spec, staged = _of_tags(spec, (one.tag for one in found)), None
+    begun, _ = rt.ledger.create_or_join_run(spec, lane, staged)
+    canvas.send_enumerate(rt.ledger, begun)
+    return begun
+
+
+def verify_again(rt: Runtime, run: str) -> str:
+    """A run that verifies the tags of a run that repaired them."""
+    spec, lane = replace(rt.ledger.spec(run), kind="verify"), rt.ledger.lane(run)
+    if not spec.has_many:
+        return start(rt, spec, lane)
+    return start(rt, replace(spec, given=""), lane, _entries(rt.ledger.tag_reports(run)))
 
 
 def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, states: set[str]) -> str:
@@ -103,8 +138,11 @@ def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, st
 
 def _in(states: set[str], tags: Iterable[TagReport]) -> Iterator[Entry]:
     """What ended so by its repository; of one that could not be listed all of it."""
-    failed = (one for one in tags if one.state in states)
-    for repository, group in groupby(failed, key=lambda one: one.repository):
+    return _entries(one for one in tags if one.state in states)
+
+
+def _entries(tags: Iterable[TagReport]) -> Iterator[Entry]:
+    for repository, group in groupby(tags, key=lambda one: one.repository):
         refs = tuple((one.tag, one.ref) for one in group)
         yield Entry(repository, refs if all(tag for tag, _ in refs) else ())
 

@@ -11,13 +11,14 @@ from pathlib import Path
 from kombu.exceptions import OperationalError
 
 from config.cron import last_slot, next_slot, slots_between
-from config.fleet import Fleet, Mirror
+from config.fleet import Fleet
 from config.problems import FleetError
 from config.settings import Settings
 from mirror.ledger.schedules import ScheduleRefused
 from tasks import canvas
 from tasks.runtime import Runtime, fleet_of
-from tasks.terms import check_fleet, spec_of
+from tasks.scheduled import Scheduled, scheduled
+from tasks.terms import check_fleet
 from tasks.watched import names_of
 
 MOST_COUNTED = 10_000
@@ -79,13 +80,13 @@ class Schedules:
         fleet, began = self._file.latest(), time.monotonic()
         if fleet is not self._fleet:
             self._know(fleet)
-        for mirror in fleet.mirrors:
-            if mirror.schedule and self._next.get(mirror.name, 0) <= now_s:
+        for one in scheduled(fleet):
+            if self._next.get(one.name, 0) <= now_s:
                 try:
-                    self._see_to(fleet, mirror, mirror.schedule, now_s)
+                    self._see_to(fleet, one, now_s)
                 except ScheduleRefused as error:  # the others, and the sweeper, go on
-                    self._next[mirror.name] = int(now_s) + REFUSED_S
-                    logger.error("its schedule cannot be seen to: %s", error, extra={"mirror": mirror.name})  # noqa: TRY400 - where it is from says the text
+                    self._next[one.name] = int(now_s) + REFUSED_S
+                    logger.error("its schedule cannot be seen to: %s", error, extra={"mirror": one.name})  # noqa: TRY400 - where it is from says the text
                 if time.monotonic() - began > LONGEST_S:
                     return 0.0
         return max(0.0, min(self._next.values(), default=math.inf) - now_s)
@@ -93,30 +94,30 @@ class Schedules:
     def _know(self, fleet: Fleet) -> None:
         self.forget()
         self._rt.ledger.totals.admit(names_of(fleet))
-        self._rt.ledger.schedules.keep_only(mirror.name for mirror in fleet.mirrors if mirror.schedule)
+        self._rt.ledger.schedules.keep_only(one.name for one in scheduled(fleet))
         self._fleet = fleet
 
-    def _see_to(self, fleet: Fleet, mirror: Mirror, cron: str, now_s: float) -> None:
-        slot = last_slot(cron, now_s)
-        before = self._rt.ledger.schedules.look(mirror.name, cron, slot, now_s)
+    def _see_to(self, fleet: Fleet, one: Scheduled, now_s: float) -> None:
+        slot = last_slot(one.cron, now_s)
+        before = self._rt.ledger.schedules.look(one.name, one.cron, slot, now_s)
         if before < slot:
-            self._take(fleet, mirror, cron, before, slot)
-        self._next[mirror.name] = next_slot(cron, now_s)
+            self._take(fleet, one, before, slot)
+        self._next[one.name] = next_slot(one.cron, now_s)
 
-    def _take(self, fleet: Fleet, mirror: Mirror, cron: str, before: int, slot: int) -> None:
-        spec = spec_of(mirror, fleet)
-        between = slots_between(cron, before, slot, MOST_COUNTED)
-        taken = self._rt.ledger.schedules.take(spec, mirror.lane, cron, before, slot, between)
+    def _take(self, fleet: Fleet, one: Scheduled, before: int, slot: int) -> None:
+        between = slots_between(one.cron, before, slot, MOST_COUNTED)
+        spec, ledger = one.spec(fleet), self._rt.ledger
+        taken = ledger.schedules.take(spec, one.lane, one.cron, before, slot, between, one.name)
         if taken is None:
             return
-        about = {"mirror": mirror.name, "run": taken.run}
+        about = {"mirror": one.name, "run": taken.run}
         at = f"{datetime.fromtimestamp(slot, UTC):%Y-%m-%d %H:%M} UTC"
         if missed := between[2]:
             logger.warning("slots were missed, as no beat was at work: %d", missed, extra=about)
         if not taken.is_started:
             logger.warning("the slot of %s is missed: run %s is under way", at, taken.run, extra=about)
             return
-        logger.info("run %s of mirror %s begins, by its slot of %s", taken.run, mirror.name, at, extra=about)
+        logger.info("run %s of mirror %s begins, by its slot of %s", taken.run, one.name, at, extra=about)
         try:
             canvas.send_enumerate(self._rt.ledger, taken.run)
         except OperationalError:

@@ -17,7 +17,7 @@ from mirror.ledger import LedgerError
 from mirror.ledger.batches import BatchState, View
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
-from tasks import canvas, told
+from tasks import canvas, producer, told
 from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def resolve_task(batch: str) -> str:
     view = resolve(rt.engine, batch)
     if view is None:
         return ""  # parked, or resolved before: whatever was lost since then is the sweeper's
-    if view.has_any:
+    if view.has_any or not view.resolved:  # a batch without tags compares lists of them
         canvas.land_everywhere(rt.ledger, batch)
         return ""
     for region in rt.ledger.spec(rt.ledger.batches.run_of(batch)).regions:
@@ -185,8 +185,19 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> str:
     elif decision.step == "return":
         canvas.unflip_everywhere(rt.ledger, batch)
     elif decision.step == "concluded":
-        open_window(rt, rt.ledger.batches.run_of(batch))
+        _go_on(rt, rt.ledger.batches.run_of(batch))
     return told.ending(decision.ended) if decision.ended else ""
+
+
+def _go_on(rt: Runtime, run: str) -> None:
+    """A batch was concluded: the next ones begin, or what follows when there are none."""
+    open_window(rt, run)
+    how = rt.ledger.spec(run).verification
+    if how is not None and how.repairs and rt.ledger.spec(run).verifies:
+        report = rt.ledger.run_report(run)
+        if report.ended:
+            with contextlib.suppress(producer.NothingFailed):
+                producer.repair(rt, run)
 
 
 def open_window(rt: Runtime, run: str) -> None:
@@ -245,7 +256,7 @@ class _Shortcut:
         decision = decide_on(rt.engine, batch)
         if decision.ended:
             self._told = told.ending(decision.ended)
-            open_window(rt, rt.ledger.batches.run_of(batch))
+            _go_on(rt, rt.ledger.batches.run_of(batch))
         return _FOLLOWING.get(decision.step)
 
     def _land(self, view: View | None, *, hauls: bool) -> _Step | None:

@@ -12,14 +12,15 @@ from functools import partial
 from hashlib import sha256
 from typing import Literal
 
-from config.checks import seconds_of
+from config.checks import bytes_of, seconds_of
 from config.environment import looked_up
 from config.fleet import Fleet, Mirror, RegistryConfig
 from config.problems import FleetError, Problem
 from config.settings import Settings
+from config.verification import VerifyRules
 from mirror.budget import Allowance
 from mirror.select import Selection
-from mirror.spec import MirrorSpec, Target
+from mirror.spec import MirrorSpec, Target, Verification
 from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
@@ -40,6 +41,22 @@ def spec_of(mirror: Mirror, fleet: Fleet) -> MirrorSpec:
     if spec is None:
         raise FleetError(_ordered(problems))
     return spec
+
+
+def verifying(spec: MirrorSpec, how: Verification) -> MirrorSpec:
+    """A run that verifies what a run of ``spec`` brings."""
+    return replace(spec, kind="verify", verification=how)
+
+
+def verification_of(rules: VerifyRules) -> Verification:
+    """How the fleet file has a mirror verified."""
+    return Verification(
+        sample=rules.sample or 0,
+        deep=rules.deep,
+        most_bytes=bytes_of(rules.bytes) if rules.bytes else 0,
+        bytes_per_s=bytes_of(rules.rate) if rules.rate else 0,
+        repairs=rules.repair,
+    )
 
 
 def check_fleet(fleet: Fleet) -> None:

@@ -37,6 +37,7 @@ from mirror.ledger.totals import Totals
 from mirror.ledger.traffic import Traffic
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import UnknownRun, View, done_of, is_taken
+from mirror.ledger.verified import Verified
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -81,10 +82,9 @@ class Ledger:
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)
-        self.gauges = Gauges(client, self.keys)
-        self.proofs = Proofs(client, self.keys)
+        self.gauges, self.proofs = Gauges(client, self.keys), Proofs(client, self.keys)
         self.schedules = Schedules(client, self.keys, self.beginnings)
-        self.sources = Sources(client, self.keys)
+        self.sources, self.verified = Sources(client, self.keys), Verified(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._add = script(scripts.ADD_BATCHES)
@@ -378,14 +378,14 @@ class Ledger:
     def run_report(self, run: str) -> RunReport:
         """The run as a value, without its tags; UnknownRun."""
         pipe = self._redis.pipeline(transaction=False)
-        for key in (self.keys.run, self.keys.progress, self.keys.failures):
+        for key in (self.keys.run, self.keys.progress, self.keys.failures, self.keys.extra_tags):
             pipe.hgetall(key(run))
-        fields, progress, failures = pipe.execute()
+        fields, *rest = pipe.execute()
         row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
         spec = self._terms.keep(run, row["spec"], row["lane"])[0]
-        return report_of(run, row, progress, failures, spec)
+        return report_of(run, row, spec, *rest)
 
     def runs(self, limit: int = 20) -> list[RunReport]:
         """The last runs, newest first."""

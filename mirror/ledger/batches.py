@@ -11,7 +11,7 @@ from mirror.ledger import history, lasting, scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
-from mirror.ledger.totals import counts, lags_of, tags_of
+from mirror.ledger.totals import counts, lags_of
 from mirror.ledger.values import (
     BEFORE_FLIP,
     STEP_OF,
@@ -38,6 +38,7 @@ from mirror.ledger.values import (
     tag_reports,
     unpacked,
 )
+from mirror.ledger.verified import found_of, totals_of
 from mirror.report import TagReport
 from mirror.spec import MirrorSpec
 
@@ -334,7 +335,7 @@ class Batches:
         run, keys = self.run_of(batch), self._keys
         resolved, outcomes = (view.resolved, view.outcomes) if view else self.results(batch)
         reports = list(tag_reports(resolved, outcomes, spec))
-        by_state = Counter(report.state for report in reports)
+        by_state = Counter(f"n:{report.state}" for report in reports) + found_of(spec, reports)
         pairs = [part for pair in by_state.items() for part in pair]
         failed = [part for group in grouped(reports) for part in group]
         dropped = [key(batch) for key in (keys.tags, keys.outcomes, keys.associates)]
@@ -342,7 +343,7 @@ class Batches:
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
-        words += [counts(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
+        words += [counts(totals_of(spec, reports)), spec.mirror, lags_of(resolved, reports)]
         kept = history.flips_of(keys, run, resolved, outcomes, spec, self._flips_kept)
         words += [lasting.rows(kept), len(by_state), *pairs, *failed]
         return reports if self._conclude([*own, *dropped], words) else None

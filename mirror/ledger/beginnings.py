@@ -132,6 +132,8 @@ class Beginnings:
             "source": spec.source,
             "state": state,
         }
+        if spec.verifies and not spec.refs and not spec.given:
+            fields["verifies"] = "all" if spec.looks_for_extra else "some"
         flat = [part for pair in fields.items() for part in pair]
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]

@@ -75,7 +75,9 @@ def flips_of(
     key, named = keys.history(spec.name), set[str]()
     for one in resolved:
         held = {t.repository: outcomes.get((one.tag, t.repository)) for t in spec.targets}
-        before = {name: o.previous for name, o in held.items() if o is not None and o.state == "updated"}
+        moved = {name: o for name, o in held.items() if o is not None and o.state == "updated"}
+        to = one.descriptor.digest if one.descriptor else None
+        before = {name: o.previous for name, o in moved.items() if o.previous != to}  # else it was repaired
         if not before or one.descriptor is None:
             continue
         targets = json.dumps(list(before))

@@ -26,6 +26,7 @@ class Keys:
         self.scheduled = f"{self.root}scheduled"
         self.totals = f"{self.root}totals"
         self.underway = f"{self.root}underway"
+        self.read = f"{self.root}read"
         self.confirmed = f"{self.root}confirmed"
 
     @property
@@ -55,6 +56,15 @@ class Keys:
 
     def failures(self, run: str) -> str:
         return f"{self.root}run:{run}:failures"
+
+    def extra_tags(self, run: str) -> str:
+        return f"{self.root}run:{run}:extra"
+
+    def deep_pass(self, mirror: str) -> str:
+        return f"{self.root}deep-pass:{mirror}"
+
+    def deep_pace(self, run: str) -> str:
+        return f"{self.root}run:{run}:deep-pace"
 
     def empty(self, run: str) -> str:
         return f"{self.root}run:{run}:empty"

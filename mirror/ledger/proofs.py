@@ -37,6 +37,11 @@ class Proofs:
             names = self._keys.newest(repository), self._keys.proved(repository)
             on.eval(scripts.PROVE, len(names), *names, seconds, *words)
 
+    def drop(self, repository: str, tags: Iterable[str]) -> None:
+        """They were seen to be otherwise."""
+        if names := list(tags):
+            self._redis.hdel(self._keys.proved(repository), *names)
+
 
 def _is_fresh(row: str, digest: str, since: float) -> bool:
     held, _, at = row.partition(" ")

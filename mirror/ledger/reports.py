@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mirror.ledger.failures import failures_of
+from mirror.ledger.verified import founds_of
 from mirror.report import Moved, RegionReport, RunReport
 from mirror.spec import MirrorSpec
 
@@ -25,11 +26,12 @@ PROGRESS_FIELDS = (
 def report_of(
     run: str,
     row: Mapping[str, Any],
+    spec: MirrorSpec,
     progress: Mapping[bytes, bytes],
     failures: Mapping[bytes, bytes],
-    spec: MirrorSpec,
+    extra: Mapping[bytes, bytes],
 ) -> RunReport:
-    """From the fields of the run's hash, of its progress and of its failures."""
+    """From the fields of the run's hash, of its progress, its failures and its extra tags."""
     states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
     tags, is_open = int(row["tags"]), row["state"] == "open"
     if pending := tags - sum(states.values()):
@@ -48,6 +50,8 @@ def report_of(
         repositories=int(row.get("repositories", "0")) if spec.is_wildcard and not spec.given else None,
         regions=_regions(progress, spec),
         failures=failures_of(failures),
+        kind=spec.kind,
+        found=founds_of(row, extra, spec),
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),
         is_paused=is_open and "paused" in row,

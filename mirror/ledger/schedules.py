@@ -213,13 +213,16 @@ class Schedules:
         before_s: int,
         slot_s: int,
         between: tuple[int, int, int] = (0, 0, 0),
+        name: str = "",
     ) -> Taken | None:
-        """Deal with a slot, once: create its run, unless the mirror's last one is still under way.
+        """Deal with a slot, once: create its run, unless the last one is still under way.
+
+        ``name``: what the schedule is looked after by, where that is not the mirror's name.
 
         ``before_s`` is the slot that :meth:`look` gave, ``between`` the first, the last and the number of
         those that nobody dealt with: they are noted as missed. None where another beat has done all this.
         """
-        own = [self._keys.schedule(spec.name), self._keys.misses(spec.name)]
+        own = [key(name or spec.name) for key in (self._keys.schedule, self._keys.misses)]
         words = [cron, before_s, slot_s, *between, KEPT_MISSES, KEEP_S]
         while True:
             proposal = self._beginnings.propose(spec, lane, joins=lane == "backfill")

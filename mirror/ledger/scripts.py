@@ -112,9 +112,21 @@ return ARGV[1]
 """.replace("KEEP_RUN_S", str(KEEP_RUN_S))
 )
 
+# Only of a run about what the mirror has, all or a sample, which its beginning says. A pass over all bytes
+# ends with a run that read some, and was not stopped by how many it may read.
+_NOTE_VERIFIED = """
+local function note_verified(run_key, open_key)
+  local r = redis.call('HMGET', run_key, 'verifies', 'mirror', 'error', 'read_bytes', 'read_short')
+  if not r[1] or (r[3] and r[3] ~= '') then return end
+  local totals = beside(open_key, 'totals')
+  redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. r[2]), math.floor(now))
+  if r[1] == 'all' and r[4] and not r[5] then redis.call('DEL', beside(open_key, 'deep-pass:' .. r[2])) end
+end
+"""
+
 _KEEP_RUN = """
 local function keep_run(run_key)
-  for _, part in ipairs({'', ':progress', ':failures', ':repositories', ':flight', ':behind'}) do
+  for _, part in ipairs({'', ':progress', ':failures', ':repositories', ':flight', ':behind', ':extra'}) do
     redis.call('EXPIRE', run_key .. part, KEEP_RUN_S)
   end
 end
@@ -124,6 +136,7 @@ end
 _END_RUN = (
     _KEEP_RUN
     + _WATCH_RUNS
+    + _NOTE_VERIFIED
     + """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error')
@@ -133,6 +146,7 @@ local function end_run(run_key, open_key, run_id)
   redis.call('HSET', run_key, 'state', state, 'finished', tostring(now))
   redis.call('ZREM', open_key, run_id)
   note_ended(run_key, open_key, run_id, state)
+  note_verified(run_key, open_key)
   keep_run(run_key)
   return 1
 end
@@ -297,7 +311,7 @@ CONCLUDE = (
 -- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
 --   of all others, most examples of one, totals, the mirror's name, when tags that moved were seen,
---   what is kept for good, number of states, (state, count) ..., (failure, count, examples) ...
+--   what is kept for good, number of counts, (field of the run, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -309,7 +323,7 @@ local lane = redis.call('HGET', KEYS[2], 'lane') or ''
 count_lags(beside(KEYS[4], 'totals'), 'mirror=' .. ARGV[10] .. '\\nlane=' .. lane, ARGV[11])
 keep(ARGV[12])
 local states_end = 13 + 2 * tonumber(ARGV[13])
-for i = 14, states_end, 2 do redis.call('HINCRBY', KEYS[2], 'n:' .. ARGV[i], ARGV[i + 1]) end
+for i = 14, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
   count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
 end

@@ -17,8 +17,9 @@ from mirror.ledger import scripts
 from mirror.ledger.batches import KEEP_S as KEEP_BATCH_S
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.totals import counts, tags_of
+from mirror.ledger.totals import counts
 from mirror.ledger.values import Resolved, packed, tag_reports
+from mirror.ledger.verified import totals_of
 from mirror.plan import cut
 from mirror.spec import MirrorSpec
 
@@ -160,7 +161,7 @@ class Sources:
         ended, failed = packed(nameless, {}), grouped(reports)[0]
         keys = [self._keys.run(run), self._keys.open, self._keys.repositories(run), self._keys.failures(run)]
         words = [run, cursor, following, int(listed), self._keys.batch_root, spec.source, ended, KEEP_BATCH_S]
-        words += [MOST_REASONS, OTHER, MOST_EXAMPLES, *failed, counts(tags_of(spec.mirror, reports))]
+        words += [MOST_REASONS, OTHER, MOST_EXAMPLES, *failed, counts(totals_of(spec, reports))]
         return bool(self._fail(keys, words))
 
     def add_digest_tags(

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from config.fleet import Fleet, Mirror, RegistryConfig, RepositoryRules, TagRules, TargetConfig, parse_fleet
 from config.settings import Settings
+from config.verification import VerifyRules
 from mirror.select import Selection
 from tasks.terms import check_fleet, spec_of
 
@@ -63,6 +64,7 @@ def test_every_variable_is_on_the_page_with_its_default_and_meaning() -> None:
         ("The fleet file", Fleet),
         ("Registries", RegistryConfig),
         ("Mirrors", Mirror),
+        ("Verification", VerifyRules),
         ("Targets", TargetConfig),
         ("Many repositories", RepositoryRules),
         ("Which tags", TagRules),

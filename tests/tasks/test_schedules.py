@@ -253,3 +253,20 @@ def test_a_message_that_cannot_be_sent_loses_no_slot(beat: Beat, monkeypatch: py
     (report,) = beat.ledger.runs()
     assert report.state == "open"
     assert beat.ledger.take_due(0) == [report.run]  # the sweeper's
+
+
+def test_a_mirror_is_verified_by_a_schedule_of_its_own(beat: Beat) -> None:
+    beat.file.write_text(
+        "mirrors:\n  - name: app\n    source: src.example/app\n    targets: [eu.example/app]\n"
+        '    schedule: "0 * * * *"\n    verify: {schedule: "30 * * * *", sample: 3}\n'
+    )
+    assert beat.runs_at("11:31") == []
+
+    runs = beat.runs_at("12:31")
+
+    specs = [beat.ledger.spec(run) for run in runs]
+    assert [spec.kind for spec in specs] == ["mirror", "verify"]
+    assert specs[1].verification is not None
+    assert specs[1].verification.sample == 3
+    assert beat.ledger.lane(runs[1]) == "backfill"
+    assert beat.ledger.schedules.report("app/verify").run == runs[1]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from config.fleet import Fleet, parse_fleet
 from config.problems import FleetError
 from config.settings import Settings
 from mirror.budget import Allowance
-from mirror.spec import MirrorSpec, Target
+from mirror.spec import MirrorSpec, Target, Verification
 from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from tasks.terms import (
@@ -20,6 +21,8 @@ from tasks.terms import (
     listing_of,
     listing_tokens,
     spec_of,
+    verification_of,
+    verifying,
 )
 
 FILE = Path("/etc/sealift/sealift.yaml")
@@ -70,6 +73,17 @@ mirrors:
         finalize="each",
         trust_s=5400,
     )
+
+
+def test_how_a_mirror_is_verified_is_the_files_to_say() -> None:
+    verify = "    verify: {deep: true, bytes: 20GB, rate: 64MiB, sample: 5, repair: true}\n"
+
+    how = verification_of(fleet(mirror() + verify).mirrors[0].verify)
+
+    assert how == Verification(5, deep=True, most_bytes=20 * 10**9, bytes_per_s=64 * 2**20, repairs=True)
+    spec = verifying(MirrorSpec("a", "b", ()), how)
+    assert spec.verifies
+    assert MirrorSpec.parse(json.loads(json.dumps(spec.document()))) == spec
 
 
 def test_the_defaults_of_file_and_engine_are_the_same() -> None:

@@ -102,6 +102,9 @@ def source() -> Iterator[MemoryRegistry]:
         (["mirror", "localhost:1/a:1.0", "--to", "localhost:1/a:1.0"], "localhost:1/a:1.0 is the source"),
         (["mirror", "localhost:1/a:1.0", "--to", "E U=localhost:2/a"], "'E U' is not a region's name"),
         (["mirror", "localhost:1/a:1.0"], "Missing option '--to'"),
+        (["verify", "--deep", "--bytes", "lots"], "--bytes lots: write a number and its unit"),
+        (["verify", "a", "--to", "localhost:2/a", "--rate", "5MB"], "give --deep too"),
+        (["verify", "app", "--tags", "v*"], "--tags goes with SOURCE and --to"),
         (["worker", "--region", "eu", "--name", "a b"], "--name 'a b' is not a worker's name"),
     ],
 )
@@ -128,6 +131,7 @@ MIRROR = """\
     [
         (MIRROR.format(name="app").replace("tags", "tgas"), "5: mirrors[0].tgas: unknown key; did you mean"),
         (MIRROR.format(name="app").replace('["1.0"]', "1.0"), "5: mirrors[0].tags: must be a list"),
+        (MIRROR.format(name="app") + "    verify: {bytes: 3}\n", "6: mirrors[0].verify.bytes"),
         (MIRROR.format(name="app").replace(":2/b", ":1/a"), "4: mirrors[0].targets[0]: localhost:1/a/app is"),
         (
             MIRROR.format(name="app") + MIRROR.format(name="twin"),

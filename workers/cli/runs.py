@@ -209,7 +209,7 @@ def _show_runs(session: Session, found: list[RunReport]) -> None:
         state = "paused" if report.is_paused else report.state
         table.add_row(
             report.run,
-            Text(report.mirror),
+            Text(report.mirror if report.kind == "mirror" else f"{report.mirror} ({report.kind})"),
             Text(state, style=colours.get(state, "yellow")),
             _tags(report),
             f"{duration(time.time() - report.started_s)} ago",

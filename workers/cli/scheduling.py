@@ -16,9 +16,9 @@ from workers.cli.session import Session
 from workers.cli.text import counted, duration, moment
 
 if TYPE_CHECKING:
-    from config.fleet import Mirror
     from mirror.ledger import Ledger
     from mirror.ledger.schedules import ScheduleReport
+    from tasks.scheduled import Scheduled
 
 BEAT_PATIENCE_S = 30.0
 """A beat that was not seen for so long does not run: another would have taken its place."""
@@ -28,15 +28,14 @@ BEAT_PATIENCE_S = 30.0
 class _Row:
     """One mirror's schedule: by the fleet file, and by the ledger."""
 
-    mirror: Mirror
-    cron: str
+    one: Scheduled
     report: ScheduleReport
     run_state: str
     """Of the run that was started last; empty where there is none, or none is remembered."""
     next_s: int
 
     def document(self) -> dict[str, Any]:
-        own = {"cron": self.cron, "lane": self.mirror.lane, "run_state": self.run_state or None}
+        own = {"cron": self.one.cron, "lane": self.one.lane, "run_state": self.run_state or None}
         return {**self.report.document(), **own, "next_s": self.next_s}
 
 
@@ -50,7 +49,7 @@ def schedules(context: typer.Context, *, json: options.Json = False) -> Exit:
     rows: list[_Row] = []
     seen_ago_s: float | None = None
     if session.is_fresh:
-        rows = [_row(mirror, cron, ScheduleReport(mirror.name), "") for mirror, cron in _scheduled(session)]
+        rows = [_row(one, ScheduleReport(one.name), "") for one in _scheduled(session)]
     elif any(_scheduled(session)):
         with engine(session, workers=False) as fleet:
             rows, seen_ago_s = _look(session, fleet.rt.ledger)
@@ -65,25 +64,25 @@ def schedules(context: typer.Context, *, json: options.Json = False) -> Exit:
     return Exit.DONE
 
 
-def _scheduled(session: Session) -> Iterator[tuple[Mirror, str]]:
-    return ((mirror, mirror.schedule) for mirror in session.fleet.mirrors if mirror.schedule)
+def _scheduled(session: Session) -> Iterator[Scheduled]:
+    from tasks.scheduled import scheduled
+
+    return scheduled(session.fleet)
 
 
 def _look(session: Session, ledger: Ledger) -> tuple[list[_Row], float | None]:
     now_s, seen_s = ledger.now(), ledger.schedules.beat_seen_s()
     rows = []
-    for mirror, cron in _scheduled(session):
-        report = ledger.schedules.report(mirror.name)
-        rows.append(_row(mirror, cron, report, _state_of(ledger, report.run), now_s))
+    for one in _scheduled(session):
+        report = ledger.schedules.report(one.name)
+        rows.append(_row(one, report, _state_of(ledger, report.run), now_s))
     return rows, None if seen_s is None else max(0.0, now_s - seen_s)
 
 
-def _row(
-    mirror: Mirror, cron: str, report: ScheduleReport, run_state: str, now_s: float | None = None
-) -> _Row:
+def _row(one: Scheduled, report: ScheduleReport, run_state: str, now_s: float | None = None) -> _Row:
     from config.cron import next_slot
 
-    return _Row(mirror, cron, report, run_state, next_slot(cron, time.time() if now_s is None else now_s))
+    return _Row(one, report, run_state, next_slot(one.cron, time.time() if now_s is None else now_s))
 
 
 def _state_of(ledger: Ledger, run: str) -> str:
@@ -107,7 +106,7 @@ def _show(session: Session, rows: list[_Row]) -> None:
         report = row.report
         table.add_row(
             Text(report.mirror),
-            Text(row.cron),
+            Text(row.one.cron),
             "-" if report.slot_s is None else moment(report.slot_s),
             Text(_last_run(row)),
             moment(row.next_s),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror.report import FOLLOWS, Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
+from workers.cli.found import show_found
 from workers.cli.outlook import absent, absent_line, budget_lines, document, hosts_of, pace_line
 from workers.cli.progress import listed_states
 from workers.cli.text import counted, duration, listed, moment, size
@@ -48,9 +49,16 @@ Row = tuple[TagReport, TargetReport]
 _COLOURS = {"updated": "green", "current": "dim", "failed": "red", "pending": "cyan"}
 
 
-def show(console: Console, ledger: Ledger, reports: Sequence[RunReport], *, everything: bool) -> Exit:
-    """Print how the runs stand; returns the exit code that says the same."""
-    code = exit_code(reports)
+def show(
+    console: Console,
+    ledger: Ledger,
+    reports: Sequence[RunReport],
+    *,
+    everything: bool,
+    code: Exit | None = None,
+) -> Exit:
+    """Print how the runs stand; returns the exit code that says the same, or ``code``."""
+    code = exit_code(reports) if code is None else code
     if console.json:
         document = {"exit_code": int(code)}
         runs = (_run_document(ledger, report, everything=everything) for report in reports)
@@ -60,6 +68,10 @@ def show(console: Console, ledger: Ledger, reports: Sequence[RunReport], *, ever
         if number:
             console.result()
         named = f"{report.mirror}: " if len(reports) > 1 else ""
+        if report.kind == "verify" and report.ended and not report.error:
+            is_last = all(one.kind != "repair" for one in reports)
+            show_found(console, ledger, report, named, is_last=is_last, everything=everything)
+            continue
         _show_run(console, ledger, report, named, everything=everything)
     return code
 

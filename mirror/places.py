@@ -1,0 +1,37 @@
+"""Who content is read from, by digest, when it matters what reading costs or who may have lost it."""
+
+from __future__ import annotations
+
+from mirror.anywhere import Anywhere
+from mirror.budget import COUNTING_HOSTS
+from mirror.engine import Engine
+from mirror.spec import MirrorSpec
+from registry.repository import Source
+
+
+def counts(engine: Engine, host: str) -> bool:
+    """Whether reading a manifest there is known to be a pull that counts, or not known to be none."""
+    return host in COUNTING_HOSTS or engine.counts_pulls(host) is not False
+
+
+def uncounted(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Anywhere | None:
+    """The source and the targets, as far as reading there is no pull that counts; None: none of them.
+
+    What tags are, and what refers to what, is the source's to say all the same.
+    """
+    places = [source, *_targets(engine, spec, region)]
+    free = [one for one in places if not counts(engine, one.host)]
+    return Anywhere(free, named=source) if free else None
+
+
+def everywhere(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Anywhere:
+    """The source, then the targets: what it has lost is in one of them. A source that counts comes last."""
+    targets = _targets(engine, spec, region)
+    places = [*targets, source] if counts(engine, source.host) else [source, *targets]
+    return Anywhere(places, named=source)
+
+
+def _targets(engine: Engine, spec: MirrorSpec, region: str) -> list[Source]:
+    """Those of the region first."""
+    near_first = sorted(spec.targets, key=lambda target: target.region != region)
+    return [engine.open_repository(target.repository) for target in near_first]
