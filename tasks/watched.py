@@ -76,12 +76,18 @@ def _sent_s(message: bytes) -> float | None:
     return float(at) if isinstance(at, int | float) else None
 
 
-def names_of(fleet: Fleet) -> dict[Kind, set[str]]:
-    """Every mirror, region and registry that the fleet file names; places that are none are left out."""
+def specs_of(fleet: Fleet) -> list[MirrorSpec]:
+    """The fleet file's mirrors, but for those that are wrong: whoever begins a run of one says so."""
     specs = list[MirrorSpec]()
     for mirror in fleet.mirrors:
-        with contextlib.suppress(FleetError):  # whoever begins a run of it says so
+        with contextlib.suppress(FleetError):
             specs.append(spec_of(mirror, fleet))
+    return specs
+
+
+def names_of(fleet: Fleet) -> dict[Kind, set[str]]:
+    """Every mirror, region and registry that the fleet file names; places that are none are left out."""
+    specs = specs_of(fleet)
     places = [place for spec in specs for place in (spec.source, *(one.repository for one in spec.targets))]
     hosts = {place.partition("/")[0] for place in places if not place.startswith(LAYOUT)}
     return {

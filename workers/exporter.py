@@ -25,10 +25,11 @@ from config.fleet import Fleet
 from config.problems import FleetError
 from mirror.ledger import LedgerError
 from mirror.ledger.totals import Total
+from mirror.ledger.verified import WRONG, host_of
 from tasks.broker import BrokerUnreachable, WrongBroker
 from tasks.canvas import CONTROL_QUEUE
 from tasks.runtime import Runtime, regions_of
-from tasks.watched import names_of, queues
+from tasks.watched import names_of, queues, specs_of
 from workers import metrics
 
 if TYPE_CHECKING:
@@ -116,10 +117,25 @@ def zeros(fleet: Fleet) -> list[Total]:
         for mirror, region in pairs
         for state in _TAG_STATES
     ]
-    return tags + [
-        Total("blobs", {"region": region, "outcome": outcome}, 0)
-        for region in regions_of(fleet)
-        for outcome in _BLOB_OUTCOMES
+    return (
+        tags
+        + _verify_zeros(fleet)
+        + [
+            Total("blobs", {"region": region, "outcome": outcome}, 0)
+            for region in regions_of(fleet)
+            for outcome in _BLOB_OUTCOMES
+        ]
+    )
+
+
+def _verify_zeros(fleet: Fleet) -> list[Total]:
+    places = dict.fromkeys(
+        (spec.name, host_of(target.repository)) for spec in specs_of(fleet) for target in spec.targets
+    )
+    return [
+        Total("verify", {"mirror": mirror, "registry": registry, "result": result}, 0)
+        for mirror, registry in places
+        for result in sorted(kind.lower() for kind in WRONG)
     ]
 
 

@@ -52,6 +52,11 @@ COUNTERS = {
         "Requests to registries by the class of their answer (none: there was none), tokens left out.",
         ("registry", "method", "kind", "status"),
     ),
+    "verify": Family(
+        "sealift_verify_tags",
+        "Tags in targets by what verifying runs found: verified, missing, different, damaged, unchecked.",
+        ("mirror", "registry", "result"),
+    ),
 }
 """By the name of the ledger's total."""
 TAG_LAG = Family(
@@ -122,6 +127,11 @@ _GAUGES = (
     Family(
         "sealift_beat_last_seen_timestamp_seconds",
         "When a beat last was the one that sends, in Unix time; nothing: there was never one.",
+    ),
+    Family(
+        "sealift_verify_last_timestamp_seconds",
+        "When a run that verified a mirror, all or a sample of it, last came to its end, in Unix time.",
+        ("mirror",),
     ),
     Family("sealift_redis_memory_used_bytes", "Memory that Redis holds."),
     Family("sealift_redis_memory_max_bytes", "Memory that Redis may hold; 0: no limit is set."),
@@ -209,6 +219,9 @@ def _key(one: Total) -> tuple[str, ...]:
 def _values(scraped: Scraped) -> Values:
     facts, values = scraped.facts, Values()
     values["sealift_parked"] = {(): facts.parked}
+    values["sealift_verify_last_timestamp_seconds"] = {
+        (one.labels["mirror"],): one.value for one in facts.told.of("verified")
+    }
     if scraped.beat_seen_s is not None:
         values["sealift_beat_last_seen_timestamp_seconds"] = {(): scraped.beat_seen_s}
     if scraped.memory is not None:

@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,8 @@ def enqueue(rt: Runtime, url: str, run: str, region: str) -> None:
 
 def test_everything_that_is_named_is_shown_and_nothing_else(rt: Runtime) -> None:
     busy(rt)
+    verify = rt.ledger.create_run(replace(SPEC, kind="verify"), "backfill")
+    rt.ledger.add_batches(verify, "", "", [], listed=True)
 
     with served(lambda: rt) as url:
         status, text = get(f"{url}/metrics")
