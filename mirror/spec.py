@@ -127,3 +127,11 @@ class MirrorSpec:
         values["targets"] = tuple(Target(**target) for target in document["targets"])
         values["refs"] = tuple((tag, ref) for tag, ref in document.get("refs") or ())
         return cls(**values)
+
+
+def one_of(spec: MirrorSpec, rest: str) -> MirrorSpec:
+    """The mirror of one of a wildcard's repositories, by what it stands for there; else ``spec`` itself."""
+    if not spec.is_wildcard:
+        return spec
+    prefix = "any/" if spec.source == EVERYWHERE else spec.source.removesuffix(ANY)
+    return spec.of(f"{prefix}{rest}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from typing import Any
 
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
@@ -31,6 +32,10 @@ class Flip:
     previous: Mapping[str, str | None]
     """By the targets that were moved: the digest that the tag had there, None if it was new."""
 
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
 
 class History:
     """One hash for each mirror (of a wildcard for each repository), and in it the last flips of each tag."""
@@ -44,6 +49,10 @@ class History:
         rows = zip(tags, self._redis.hmget(key, list(tags)) if tags else (), strict=True)
         known = {tag: row.decode() for tag, row in rows if row}
         return {tag: self._flips(key, tag, row) for tag, row in known.items()}
+
+    def last(self, mirror: str, tag: str) -> Flip | None:
+        """What we put there last, and where; None where we never moved the tag, or it is forgotten."""
+        return next(iter(self.of(mirror, [tag]).get(tag, ())), None)
 
     def all(self, mirror: str) -> Iterator[Flip]:
         """Of every tag, in no order of tags; of each the newest first."""
