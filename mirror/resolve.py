@@ -6,11 +6,15 @@ where reading is not rationed, its one GET says which digest it is too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
+from mirror.ledger.pins import Pin
+from mirror.ledger.values import HELD
+from mirror.spec import MirrorSpec
 from mirror.telling import tell_wait
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor
@@ -37,7 +41,10 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     source = engine.open_source(ledger.run_of(batch), spec)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     targets = [target.repository for target in spec.targets if source.host not in RATIONED]
-    generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
+    if spec.pin:
+        engine.ledger.pins.put(spec.name, ledger.run_of(batch), {one.tag: one.ref for one in todo})
+    tags = [one.tag for one in todo]
+    generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
     asked = [replace(one, generation=generation, at=now) for one in todo]
     read: list[Manifest] = []
     answers: list[Resolved | RegistryError] = []
@@ -51,7 +58,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
     until, reason = max(((at, why) for at, why in waits if at is not None), default=(None, ""))
     resolved = [
-        _unresolved(one, answer) if isinstance(answer, RegistryError) else answer
+        _unresolved(one, answer) if isinstance(answer, RegistryError) else _unless_pinned(spec, answer, pins)
         for one, answer in zip(todo, answers, strict=True)
         if until is None or not isinstance(answer, Transient)
     ]
@@ -81,6 +88,16 @@ def _resolve(
     else:
         read.append(manifest)
     return replace(one, descriptor=Descriptor(manifest.media_type, manifest.digest, manifest.size))
+
+
+def _unless_pinned(spec: MirrorSpec, one: Resolved, pins: Mapping[str, Pin]) -> Resolved:
+    """Held, where a rollback has pinned the tag to another digest; other rollbacks are free to move it."""
+    pin = pins.get(one.tag)
+    if pin is None or spec.kind not in {"mirror", "two_way"} or one.descriptor is None:
+        return one
+    if one.descriptor.digest == pin.digest:
+        return one
+    return Resolved(one.tag, one.ref, None, pin.reason, HELD)
 
 
 def _unresolved(one: Resolved, error: RegistryError) -> Resolved:

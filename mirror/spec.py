@@ -63,6 +63,8 @@ class MirrorSpec:
     given: str = ""
     """The digest of a list of references that is in the ledger: then no repositories are listed."""
     kind: Kind = "mirror"
+    pin: bool = False
+    """Of a rollback: runs of the mirror leave its tags where it puts them."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 

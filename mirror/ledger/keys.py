@@ -24,6 +24,7 @@ class Keys:
         self.beat = f"{self.root}beat"
         self.beat_seen = f"{self.root}beat-seen"
         self.scheduled = f"{self.root}scheduled"
+        self.pins = f"{self.root}pins"
         self.totals = f"{self.root}totals"
         self.underway = f"{self.root}underway"
         self.confirmed = f"{self.root}confirmed"

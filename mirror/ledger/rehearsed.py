@@ -16,6 +16,7 @@ from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
 from mirror.ledger.content import Content, Hold, Sight
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
+from mirror.ledger.pins import Pin, Pins
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.sources import Listed, Sources
 from mirror.ledger.turns import Turns
@@ -116,9 +117,12 @@ class RehearsalLedger(Ledger):
 
     # -- what the fleet's ledger knows as well ------------------------------------------------------
 
-    def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
-        generation, now, new = super().begin_question(targets, tags)
-        return generation, now, self._known_ledger.batches.unclaimed(targets, new)
+    def begin_question(
+        self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = ""
+    ) -> tuple[int, float, set[str], dict[str, Pin]]:
+        generation, now, new, _ = super().begin_question(targets, tags)
+        unclaimed = self._known_ledger.batches.unclaimed(targets, new)
+        return generation, now, unclaimed, self._known_ledger.pins.of(pinned_of, tags)
 
     def confirm(self, on: Client | None = None) -> list[Any]:
         """Nothing here is promised to anybody."""
@@ -199,7 +203,7 @@ class _RehearsedProofs(Proofs):
 
 class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
-        super().__init__(client, keys, flips_kept=0)
+        super().__init__(client, keys, 0, Pins(client, keys))
         self._known = known
 
     def record(

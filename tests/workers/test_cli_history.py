@@ -1,4 +1,4 @@
-"""``sealift history``: what a person is told of the moves that the ledger remembers."""
+"""``sealift history``, ``rollback`` and ``pins``: what a person is told, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from mirror.engine import Engine
 from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_image
 from registry.memory import MemoryRegistry
@@ -26,6 +27,7 @@ class World:
     """Two moves of v1 and one of v2, from one source to two registries that were not alike at first."""
 
     folder: Path
+    engine: Engine
     us: str
     eu: str
     runs: list[str]
@@ -60,7 +62,7 @@ def world(valkey: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             f"  - {{name: app, source: {source.host}/app, targets: [{names[0]}]}}\n"
             f'  - {{name: many, source: "{source.host}/x/*", targets: ["{us.host}/y/*"]}}\n'
         )
-        yield World(tmp_path, *names, runs)
+        yield World(tmp_path, engine, *names, runs)
 
 
 def test_moves_are_shown_newest_first_each_with_where_it_was_and_from_what(
@@ -102,6 +104,45 @@ def test_a_mirror_that_only_the_ledger_knows_is_shown_too(world: World) -> None:
     (world.folder / "sealift.yaml").write_text("mirrors: []\n")
 
     assert main(["history", "app"]) == 0
+
+
+def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.engine.ledger.pins.put("app", "abc", {"v1": ONE.digest})
+
+    assert [main(["pins"]), main(["pins", "other"]), main(["pins", "app", "--json"])] == [0, 0, 0]
+    head, row, none, document = capsys.readouterr().out.splitlines()
+    assert head.split() == ["MIRROR", "TAG", "PINNED", "AT", "SINCE", "BY"]
+    assert row.split()[:3] == ["app", "v1", ONE.digest[:19]]
+    assert row.endswith("rollback abc")
+    assert none == "No tag is pinned."
+    (pin,) = json.loads(document)["pins"]
+    assert (pin["mirror"], pin["tag"], pin["digest"], pin["run"]) == ("app", "v1", ONE.digest, "abc")
+
+    assert [main(["unpin", "app", "v1"]), main(["unpin", "app", "v1"])] == [0, 0]
+    assert capsys.readouterr().out.splitlines() == [
+        "v1 of app may move again, from the next run on.",
+        "Nothing to do: v1 of app is not pinned.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["app"], 2, "say which TAG, or --run RUN for all that it moved"),
+        (["app", "v1", "--to", "sha256:1", "--run", "x"], 2, "give one of them"),
+        (["app", "v2", "v9"], 1, "v2: it was new with run"),
+        (["app", "v2", "v9"], 1, "; v9: no move of it is remembered"),
+        (["app", "v1", "--to", "sha256:zz"], 1, "no digest of its history begins with 'sha256:zz'"),
+        (["app", "--run", "nosuch"], 2, "no move by run nosuch is remembered in the history of app"),
+        (["apq", "v1"], 2, 'no mirror "apq"; did you mean "app"?'),
+    ],
+)
+@pytest.mark.usefixtures("world")
+def test_a_rollback_that_cannot_be_starts_nothing(
+    words: list[str], code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rollback", *words, "--no-wait"]) == code
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
