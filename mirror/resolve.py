@@ -6,7 +6,7 @@ where reading is not rationed, its one GET says which digest it is too.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mirror.budget import COUNTING_HOSTS
@@ -14,11 +14,11 @@ from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
 from mirror.ledger.pins import Pin
 from mirror.ledger.values import HELD
-from mirror.spec import MirrorSpec
+from mirror.spec import TARGETS, MirrorSpec
 from mirror.telling import tell_wait
 from mirror.waits import next_attempt
-from registry.descriptor import Descriptor
-from registry.errors import RegistryError, Transient
+from registry.descriptor import Descriptor, is_digest
+from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
 from registry.reference import LAYOUT
 from registry.repository import Source
@@ -41,6 +41,8 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     source = engine.open_source(ledger.run_of(batch), spec)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     targets = [target.repository for target in spec.targets if source.host not in RATIONED]
+    if spec.source == TARGETS:
+        _recall(engine, todo)
     if spec.pin:
         engine.ledger.pins.put(spec.name, ledger.run_of(batch), {one.tag: one.ref for one in todo})
     tags = [one.tag for one in todo]
@@ -73,6 +75,13 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     return None
 
 
+def _recall(engine: Engine, todo: Sequence[Resolved]) -> None:
+    """What is kept of the digests is in the fleet's cache: registries may have lost the manifests."""
+    for one in todo:
+        if is_digest(one.ref):
+            engine.ledger.content.keep_manifests(engine.ledger.keeps.manifests(one.ref))
+
+
 def _resolve(
     engine: Engine, source: Source, one: Resolved, read: list[Manifest] | None
 ) -> Resolved | RegistryError:
@@ -81,13 +90,20 @@ def _resolve(
         if read is None:
             return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
         manifest = engine.patience.attempt(lambda: source.manifest(one.ref))
+    except NotFound as error:
+        kept = engine.ledger.content.manifest(one.ref) if is_digest(one.ref) else None
+        return error if kept is None else replace(one, descriptor=_named(kept))
     except RegistryError as error:
         return error
     if manifest.size > KEPT_TOGETHER_BYTES:
         engine.ledger.content.keep_manifest(manifest)
     else:
         read.append(manifest)
-    return replace(one, descriptor=Descriptor(manifest.media_type, manifest.digest, manifest.size))
+    return replace(one, descriptor=_named(manifest))
+
+
+def _named(manifest: Manifest) -> Descriptor:
+    return Descriptor(manifest.media_type, manifest.digest, manifest.size)
 
 
 def _unless_pinned(spec: MirrorSpec, one: Resolved, pins: Mapping[str, Pin]) -> Resolved:

@@ -56,6 +56,8 @@ class MirrorSpec:
     """How long the ledger is believed about what a tag is in a target; 0: it is asked in every run."""
     refs: tuple[tuple[str, str], ...] = ()
     """Exact (target tag, source tag or digest) pairs; where given, nothing is listed or selected."""
+    keep: int = 0
+    """How many of the digests that a tag had stay safe from the targets' garbage collection."""
     repositories: tuple[str, ...] = (ANY,)
     """Of a wildcard: globs about what it stands for, one of which must match."""
     not_repositories: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.history import History
+from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.pins import Pin, Pins
@@ -79,7 +80,7 @@ class Ledger:
         self.beginnings = Beginnings(client, self.keys)
         self.pins = Pins(client, self.keys)
         self.batches = Batches(client, self.keys, flips_kept, self.pins)
-        self.history = History(client, self.keys)
+        self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)

@@ -139,6 +139,15 @@ class Keys:
     def pauses(self, host: str, account: str) -> str:
         return f"{self.root}pauses:{host}:{account}"
 
+    def kept(self, repository: str) -> str:
+        return f"{self.root}kept:{repository}"
+
+    def kept_manifests(self, digest: str) -> str:
+        return f"{self.root}kept-manifests:{digest}"
+
+    def kept_for(self, digest: str) -> str:
+        return f"{self.root}kept-for:{digest}"
+
     def history(self, mirror: str) -> str:
         return f"{self.root}history:{mirror}"
 

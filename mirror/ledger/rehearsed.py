@@ -14,6 +14,7 @@ from typing import Any
 from mirror.ledger import Ledger
 from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
 from mirror.ledger.content import Content, Hold, Sight
+from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
 from mirror.ledger.pins import Pin, Pins
@@ -65,6 +66,7 @@ class RehearsalLedger(Ledger):
         self.batches = _RehearsedBatches(client, self.keys, known.batches)
         self.proofs = _RehearsedProofs(client, self.keys, known.proofs)
         self.sources = self._sources = _RehearsedSources(client, self.keys, known.sources)
+        self.keeps = _RehearsedKeeps(client, known.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         self._begin_for_a_time()
 
@@ -199,6 +201,20 @@ class _RehearsedProofs(Proofs):
 
     def known(self, repository: str, wanted: Mapping[str, str], since: float) -> set[str]:
         return super().known(repository, wanted, since) | self._known.known(repository, wanted, since)
+
+
+class _RehearsedKeeps(Keeps):
+    """What the fleet keeps; a rehearsal adds nothing."""
+
+    def take(
+        self,
+        repository: str,  # noqa: ARG002 - as Keeps has it
+        tag: str,  # noqa: ARG002
+        wanted: str,  # noqa: ARG002
+        most: int,  # noqa: ARG002
+        manifests: Sequence[Manifest],  # noqa: ARG002
+    ) -> int:
+        return 0
 
 
 class _RehearsedBatches(Batches):
