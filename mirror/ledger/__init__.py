@@ -31,6 +31,7 @@ from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.pins import Pin, Pins
 from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.remembered import Remembered
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
 from mirror.ledger.sources import Sources, Staged
@@ -79,7 +80,7 @@ class Ledger:
         self._terms = Terms(client, self.keys)
         self.beginnings = Beginnings(client, self.keys)
         self.pins = Pins(client, self.keys)
-        self.batches = Batches(client, self.keys, flips_kept, self.pins)
+        self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
         self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)

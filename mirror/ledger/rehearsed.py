@@ -19,6 +19,7 @@ from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
 from mirror.ledger.pins import Pin, Pins
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.remembered import Remembered
 from mirror.ledger.sources import Listed, Sources
 from mirror.ledger.turns import Turns
 from registry.manifest import Manifest
@@ -219,7 +220,7 @@ class _RehearsedKeeps(Keeps):
 
 class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
-        super().__init__(client, keys, 0, Pins(client, keys))
+        super().__init__(client, keys, Remembered(keys, Pins(client, keys), 0))
         self._known = known
 
     def record(
