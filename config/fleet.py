@@ -243,6 +243,12 @@ class Mirror(_Model):
         description="targets: those that hold a blob serve it to the others, and the source is read once; "
         "source: each region reads it there; unset: targets, where the source gives only so much.",
     )
+    keep: NonNegativeInt = Field(
+        default=0,
+        le=100,
+        description="How many of the images that a tag was stay safe from the targets' garbage collection, "
+        "for `rollback`; 0: none are.",
+    )
     trust_ledger_for: Span | None = Field(
         default=None,
         description="How long a target is not asked again what a tag is there; unset: every run asks.",

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         description="Redis replicas that must have written down what tags were before they move; "
         "unset: 1 with Sentinels, else 0.",
     )
+    history_flips: NonNegativeInt = Field(
+        default=10,
+        le=1000,
+        description="Moves of each tag that are remembered, for `history` and `rollback`; 0: none.",
+    )
     connect_timeout_s: PositiveFloat = Field(default=10.0, description="Longest wait for a connection.")
     read_timeout_s: PositiveFloat = Field(default=60.0, description="Longest silence while reading.")
     commit_timeout_s: PositiveFloat = Field(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TypeVar
 
+from mirror.select import is_digest_tag
 from registry.descriptor import Descriptor, is_digest
 from registry.errors import NotFound, RegistryError
 from registry.manifest import Manifest
@@ -17,8 +18,9 @@ T = TypeVar("T")
 class Anywhere:
     """A Source over several, in this order but for who served last: that one is asked first.
 
-    By digest alone: what a tag is depends on whom one asks. What none of them has is NotFound; where one
-    could not be asked, that one's error is raised instead, since it may be the one that has it.
+    By digest, and by tags that name one (``sha256-….sig``): what any other tag is depends on whom one asks.
+    What none of them has is NotFound; where one could not be asked, that one's error is raised instead, since
+    it may be the one that has it.
     """
 
     def __init__(self, places: Sequence[Source], named: Source | None = None) -> None:
@@ -107,10 +109,15 @@ class Anywhere:
 
 
 def _digest(text: str) -> str:
-    if not is_digest(text):
+    if not is_digest(text) and not is_digest_tag(text):
         raise ValueError(f"{text} is a tag, and which of several repositories is meant is not said")
     return text
 
 
 def _worst(errors: Sequence[RegistryError]) -> RegistryError:
-    return next((error for error in errors if not isinstance(error, NotFound)), errors[0])
+    first = next((error for error in errors if not isinstance(error, NotFound)), errors[0])
+    others = [end for end in dict.fromkeys(error.end for error in errors) if end != first.end]
+    if isinstance(first, NotFound) and others:
+        reason = f"{first.reason}, and none in {', '.join(others)} either"
+        return NotFound(first.end, first.what, reason, first.status, first.code)
+    return first

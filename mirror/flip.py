@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
+from mirror.keepers import keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
@@ -60,18 +61,20 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
     with engine.crew() as crew:
-        journal = going if stage.is_alone else _journalled(stage, crew, going)
+        is_journalled = not stage.is_alone or stage.spec.keep
+        journal = _journalled(stage, crew, going) if is_journalled else going
         if journal and not stage.is_alone:
             try:
                 _promise(stage, journal)
             except NotConfirmed as error:  # nothing has moved, and what is ready stays so
                 wait_for_promise(engine, stage.batch, stage.view.state, error)
                 return
-        failed = _flip_companions(stage, {**known, **journal})
+        failed = _kept(stage, crew, journal)
+        failed |= _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
-    stage.outcomes.update({**failed, **moved})
+    stage.outcomes.update({**journal, **failed, **moved})
     stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
 
 
@@ -131,8 +134,8 @@ def _each(crew: Crew, outcomes: Outcomes, step: Callable[[Pair, Outcome], Outcom
 def _journalled(stage: Stage, crew: Crew, going: Outcomes) -> Outcomes:
     """All tags are claimed in one exchange, then each is looked at.
 
-    Not for a target that is alone: nothing is ever taken back there, and what the tag was when it was
-    landed will do.
+    Not for a target that is alone and keeps nothing: nothing is ever taken back there, and what the tag was
+    when it was landed will do.
     """
     wanted = [(name, _resolved(stage, tag)) for tag, name in going]
     claims = dict(zip(going, stage.engine.ledger.turns.claim_all(wanted), strict=True))
@@ -153,6 +156,20 @@ def _journal(stage: Stage, pair: Pair, outcome: Outcome, claim: Claim) -> Outcom
     if held.digest == _wanted(stage, tag):
         return outcome  # a repeated flip: the journal already says what was there before the first
     return replace(outcome, previous=held.digest)
+
+
+def _kept(stage: Stage, crew: Crew, journal: Outcomes) -> Outcomes:
+    """What the tags were is made safe before the first moves, where the mirror wants it; whose could not."""
+
+    def keep(pair: Pair, outcome: Outcome) -> Outcome:
+        try:
+            keep_previous(stage, *pair, outcome, _wanted(stage, pair[0]))
+        except RegistryError as error:
+            return _undone(stage, outcome, error)
+        return outcome
+
+    ready = {pair: one for pair, one in journal.items() if one.state == "ready"} if stage.spec.keep else {}
+    return {pair: one for pair, one in _each(crew, ready, keep).items() if one is not ready[pair]}
 
 
 def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:

@@ -12,8 +12,9 @@ from mirror.ledger.budgets import BudgetReport
 from mirror.report import Moved, RunReport
 from mirror.tally import Tally
 
-State = Literal["current", "move", "new", "missing", "error"]
-"""``move``: the target has another digest under the tag; ``missing``: the source has no such tag."""
+State = Literal["current", "move", "new", "held", "missing", "error"]
+"""``move``: the target has another digest under the tag; ``held``: it would be left alone on purpose;
+``missing``: the source has no such tag."""
 MOST_TAGS = 10_000
 """Tags that a plan names one by one; the others are counted."""
 MOST_RUNS = 5

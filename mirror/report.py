@@ -54,7 +54,7 @@ class TagReport:
     reason: str
     targets: tuple[TargetReport, ...]
     repository: str = ""
-    """Where it was taken from, ``host/repository`` or ``oci:DIR``."""
+    """Where it was taken from, ``host/repository`` or ``oci:DIR``; empty: from any target."""
     ref: str = ""
     """What it was taken from there: a tag or a digest."""
     rest: str = ""

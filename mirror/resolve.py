@@ -6,15 +6,19 @@ where reading is not rationed, its one GET says which digest it is too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
+from mirror.ledger.pins import Pin
+from mirror.ledger.values import HELD
+from mirror.spec import TARGETS, MirrorSpec
 from mirror.telling import tell_wait
 from mirror.waits import next_attempt
-from registry.descriptor import Descriptor
-from registry.errors import RegistryError, Transient
+from registry.descriptor import Descriptor, is_digest
+from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
 from registry.reference import LAYOUT
 from registry.repository import Source
@@ -38,7 +42,12 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     reads = source.host not in RATIONED and not spec.verifies  # who only looks needs no manifest yet
     targets = [target.repository for target in spec.targets] if reads else []
-    generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
+    if spec.source == TARGETS:
+        _recall(engine, todo)
+    if spec.pin:
+        engine.ledger.pins.put(spec.name, ledger.run_of(batch), {one.tag: one.ref for one in todo})
+    tags = [one.tag for one in todo]
+    generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
     asked = [replace(one, generation=generation, at=now) for one in todo]
     read: list[Manifest] = []
     answers: list[Resolved | RegistryError] = []
@@ -52,7 +61,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
     until, reason = max(((at, why) for at, why in waits if at is not None), default=(None, ""))
     resolved = [
-        _unresolved(one, answer) if isinstance(answer, RegistryError) else answer
+        _unresolved(one, answer) if isinstance(answer, RegistryError) else _unless_pinned(spec, answer, pins)
         for one, answer in zip(todo, answers, strict=True)
         if until is None or not isinstance(answer, Transient)
     ]
@@ -67,6 +76,13 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     return None
 
 
+def _recall(engine: Engine, todo: Sequence[Resolved]) -> None:
+    """What is kept of the digests is in the fleet's cache: registries may have lost the manifests."""
+    for one in todo:
+        if is_digest(one.ref):
+            engine.ledger.content.keep_manifests(engine.ledger.keeps.manifests(one.ref))
+
+
 def _resolve(
     engine: Engine, source: Source, one: Resolved, read: list[Manifest] | None
 ) -> Resolved | RegistryError:
@@ -75,13 +91,33 @@ def _resolve(
         if read is None:
             return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
         manifest = engine.patience.attempt(lambda: source.manifest(one.ref))
+    except NotFound as error:
+        kept = engine.ledger.content.manifest(one.ref) if is_digest(one.ref) else None
+        return error if kept is None else replace(one, descriptor=_named(kept))
     except RegistryError as error:
         return error
     if manifest.size > KEPT_TOGETHER_BYTES:
         engine.ledger.content.keep_manifest(manifest)
     else:
         read.append(manifest)
-    return replace(one, descriptor=Descriptor(manifest.media_type, manifest.digest, manifest.size))
+    return replace(one, descriptor=_named(manifest))
+
+
+def _named(manifest: Manifest) -> Descriptor:
+    return Descriptor(manifest.media_type, manifest.digest, manifest.size)
+
+
+def _unless_pinned(spec: MirrorSpec, one: Resolved, pins: Mapping[str, Pin]) -> Resolved:
+    """Held, where a rollback has pinned the tag to another digest; other rollbacks are free to move it.
+
+    Nor is it verified or repaired: what it is to be is not what the source has.
+    """
+    pin = pins.get(one.tag)
+    if pin is None or spec.kind == "rollback" or one.descriptor is None:
+        return one
+    if one.descriptor.digest == pin.digest:
+        return one
+    return Resolved(one.tag, one.ref, None, pin.reason, HELD)
 
 
 def _unresolved(one: Resolved, error: RegistryError) -> Resolved:

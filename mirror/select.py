@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import translate
+from hashlib import sha256
 from typing import Literal, Protocol
 
 from mirror.semver import Range, Version, version_of
@@ -21,8 +22,13 @@ Created = Callable[[str], datetime | float]
 """When a tag's image was made; a float is Unix time in seconds."""
 
 _DIGEST_TAG = re.compile(r"sha(?:256|512)-[0-9a-f]{64}(?:\.(?:sig|att|sbom))?")
+_KEEPER = "sealift-keep."
+_KEEPER_TAG = re.compile(r"sealift-keep\.\d+(?:-\d+)?\..+")
+MAX_TAG = 128
+"""Characters (distribution-spec 1.1)."""
 _GLOB = re.compile(r"[A-Za-z0-9._*?\[\]!-]+")
 _WILDCARDS = frozenset("*?[")
+_KEEPS = "a keeper tag of a former image: stays where it is"
 _TRAVELS = "a signature, attestation or referrers tag: travels with its image"
 
 
@@ -35,6 +41,18 @@ class Mapper(Protocol):
 def is_digest_tag(tag: str) -> bool:
     """Whether ``tag`` belongs to another image by its digest: cosign's tags and the referrers tag schema."""
     return _DIGEST_TAG.fullmatch(tag) is not None
+
+
+def is_keeper_tag(tag: str) -> bool:
+    """Whether ``tag`` is one of ours that keeps what another tag was: not to be mirrored or deleted."""
+    return _KEEPER_TAG.fullmatch(tag) is not None
+
+
+def keeper_tag(tag: str, slot: int, child: int | None = None) -> str:
+    """The tag that keeps what ``tag`` was; ``child``: one of the manifests below it."""
+    prefix = f"{_KEEPER}{slot}{'' if child is None else f'-{child}'}."
+    name = f"{prefix}{tag}"
+    return name if len(name) <= MAX_TAG else f"{prefix}{sha256(tag.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +174,8 @@ class Selection:
 
     def _judge(self, tag: str, version: Version | None) -> tuple[str | None, str]:
         """The pattern that selects ``tag`` and, if it is dropped, the rule."""
+        if is_keeper_tag(tag):
+            return None, _KEEPS
         if tag not in self._include.exact and is_digest_tag(tag):
             return None, _TRAVELS
         pattern = self._include.first(tag, version)
@@ -211,6 +231,8 @@ def _compiled_name(text: str) -> tuple[Kind, Callable[[str, Version | None], boo
                 f"pattern {text!r}: neither a tag nor a glob; a version range starts with 'semver:', "
                 "a regular expression with 'regex:'"
             ) from error
+        if is_keeper_tag(text):
+            raise ValueError(f"pattern {text!r}: {_KEEPS}; name the tag that it keeps")
         return "exact", lambda tag, _: tag == text
     if not _GLOB.fullmatch(text) or not _is_closed(text):
         raise ValueError(

@@ -72,6 +72,8 @@ class MirrorSpec:
     """How long the ledger is believed about what a tag is in a target; 0: it is asked in every run."""
     refs: tuple[tuple[str, str], ...] = ()
     """Exact (target tag, source tag or digest) pairs; where given, nothing is listed or selected."""
+    keep: int = 0
+    """How many of the digests that a tag had stay safe from the targets' garbage collection."""
     repositories: tuple[str, ...] = (ANY,)
     """Of a wildcard: globs about what it stands for, one of which must match."""
     not_repositories: tuple[str, ...] = ()
@@ -81,6 +83,8 @@ class MirrorSpec:
     kind: Kind = "mirror"
     verification: Verification | None = None
     """Of the kinds ``verify`` and ``repair``."""
+    pin: bool = False
+    """Of a rollback: runs of the mirror leave its tags where it puts them."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 
@@ -158,3 +162,11 @@ class MirrorSpec:
             values["verification"] = Verification(**document["verification"])
         values["refs"] = tuple((tag, ref) for tag, ref in document.get("refs") or ())
         return cls(**values)
+
+
+def one_of(spec: MirrorSpec, rest: str) -> MirrorSpec:
+    """The mirror of one of a wildcard's repositories, by what it stands for there; else ``spec`` itself."""
+    if not spec.is_wildcard:
+        return spec
+    prefix = "any/" if spec.source == EVERYWHERE else spec.source.removesuffix(ANY)
+    return spec.of(f"{prefix}{rest}")

@@ -143,7 +143,8 @@ def compose(settings: Settings, patience_s: float = SOCKET_TIMEOUT_S) -> Runtime
     client = connect(url, patience_s)
     # As long as a message stays with its worker: then another has it, and must be able to do the work.
     longest_s = float(settings.visibility_timeout_s)
-    ledger = Ledger(client, settings.redis_prefix, replicas_of(settings, url), longest_s)
+    replicas = replicas_of(settings, url)
+    ledger = Ledger(client, settings.redis_prefix, replicas, longest_s, settings.history_flips)
     return Runtime(settings, fleet, ledger, client)
 
 

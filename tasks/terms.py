@@ -173,6 +173,7 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         repositories=mirror.repositories.include,
         not_repositories=mirror.repositories.exclude,
         read_from=mirror.read_from,
+        keep=mirror.keep,
         trust_s=seconds_of(mirror.trust_ledger_for) if mirror.trust_ledger_for else 0,
     )
     problems += _repository_problems(spec, fleet, at)

@@ -10,6 +10,8 @@ from typing import Any
 from bench.scale.keyspace import Kind
 from bench.scale.trial import Outcome, Phase
 
+LASTING = ("history",)
+"""What is kept for good on purpose."""
 CONCLUDED = ("batch", "batch: ended", "newest", "run", "run: progress")
 """Kinds of keys that say what became of tags; all others are caches, or of work that is under way."""
 WORKING = ("batch: tags", "batch: outcomes", "batch: associates", "batch: due", "batch: placed")

@@ -15,6 +15,7 @@ from bench.scale.trial import Outcome, Phase
 PAGE = "scale.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 MOST_CONCLUDED_BYTES = 600
+MOST_HISTORY_BYTES = 300
 MOST_REPEATED = 0.01
 MOST_GROWTH = 1.1
 DAY_S = 86400
@@ -59,7 +60,13 @@ def write(folder: Path, outcomes: Sequence[Outcome]) -> None:
 
 def bars(outcome: Outcome) -> list[Bar]:
     """What is asked of a backfill of this size, as far as it was measured."""
-    judged = [_concluded_bar(outcome), _ends_bar(outcome), _flat_bar(outcome), _window_bar(outcome)]
+    judged = [
+        _concluded_bar(outcome),
+        _ends_bar(outcome),
+        _history_bar(outcome),
+        _flat_bar(outcome),
+        _window_bar(outcome),
+    ]
     judged += [_budget_bar(outcome), *_repeated_bars(outcome), *_again_bars(outcome)]
     return judged
 
@@ -71,10 +78,16 @@ def _concluded_bar(outcome: Outcome) -> Bar:
 
 
 def _ends_bar(outcome: Outcome) -> Bar:
-    endless = [kind for kind in outcome.kinds if kind.longest_s < 0]
+    endless = [kind for kind in outcome.kinds if kind.longest_s < 0 and kind.name not in figures.LASTING]
     named = ", ".join(f"{kind.name} {kind.bytes / outcome.tags:.0f} bytes a tag" for kind in endless)
     small = all(kind.bytes < outcome.tags for kind in endless)
     return _verdict(small), "and all of it has an end", f"without one: {named or 'nothing'}"
+
+
+def _history_bar(outcome: Outcome) -> Bar:
+    each = figures.bytes_of(outcome.kinds, figures.LASTING) / outcome.tags
+    asked = f"but its history: ≤ {MOST_HISTORY_BYTES} bytes of a tag that moved once"
+    return _verdict(each <= MOST_HISTORY_BYTES), asked, f"{each:.0f} bytes a tag"
 
 
 def _flat_bar(outcome: Outcome) -> Bar:

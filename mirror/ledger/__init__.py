@@ -25,10 +25,13 @@ from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.history import History
+from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
+from mirror.ledger.pins import Pin, Pins
 from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.remembered import Remembered
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
 from mirror.ledger.sources import Sources, Staged
@@ -77,8 +80,9 @@ class Ledger:
         self.keys = Keys(prefix)
         self._terms = Terms(client, self.keys)
         self.beginnings = Beginnings(client, self.keys)
-        self.batches = Batches(client, self.keys, flips_kept)
-        self.history = History(client, self.keys)
+        self.pins = Pins(client, self.keys)
+        self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
+        self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)
@@ -145,21 +149,26 @@ class Ledger:
     def lane(self, run: str) -> Lane:
         return self._terms.of(run)[1]
 
-    def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
-        """To be called just before the source is asked: (generation, time, tags new to all ``targets``).
+    def begin_question(
+        self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = ""
+    ) -> tuple[int, float, set[str], dict[str, Pin]]:
+        """To be called just before the source is asked: generation, time, tags new to ``targets``, pins.
 
         A generation is higher than all before it. What was asked later is newer: the highest one wins at
-        the flip (G5). New is a tag that no run ever moved in any target; without targets, none is.
+        the flip (G5). New is a tag that no run ever moved in any target; without targets, none is. Pins are
+        those of ``pinned_of``, a mirror's name; they were there when the generation was taken.
         """
         pipe = self._redis.pipeline(transaction=False)
         pipe.incr(self.keys.generation).time()
+        self.pins.ask(pinned_of, tags or ("",), pipe)
         for repository in targets if tags else ():
             newest = self.keys.newest(repository)
             pipe.hmget(newest, list(tags)).expire(newest, claim_scripts.CLAIM_KEEP_S)
-        generation, (seconds, micros), *found = pipe.execute()
+        generation, (seconds, micros), rows, *found = pipe.execute()
         claims = zip(*found[::2], strict=True)
         new = {tag for tag, claimed in zip(tags, claims, strict=False) if not any(claimed)}
-        return int(generation), seconds + micros / 1e6, new
+        pins = self.pins.read(pinned_of, tags, rows) if tags else {}
+        return int(generation), seconds + micros / 1e6, new, pins
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""

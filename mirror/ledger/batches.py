@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mirror.ledger import history, lasting, scripts, wait_scripts
+from mirror.ledger import lasting, scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
+from mirror.ledger.remembered import Remembered
 from mirror.ledger.totals import counts, lags_of
 from mirror.ledger.values import (
     BEFORE_FLIP,
@@ -69,9 +70,9 @@ LONGEST_S = 90 * 86400
 class Batches:
     """The ledger's batches. A step that was already taken is refused, not repeated."""
 
-    def __init__(self, client: Client, keys: Keys, flips_kept: int) -> None:
-        """``flips_kept``: how many moves of each tag stay in the history."""
-        self._redis, self._keys, self._flips_kept = client, keys, flips_kept
+    def __init__(self, client: Client, keys: Keys, remembered: Remembered) -> None:
+        """``remembered``: what concluded batches leave for good."""
+        self._redis, self._keys, self._remembered = client, keys, remembered
         script = client.register_script
         self._touch = script(scripts.TOUCH)
         self._conclude = script(scripts.CONCLUDE)
@@ -344,8 +345,8 @@ class Batches:
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
         words += [counts(totals_of(spec, reports)), spec.mirror, lags_of(resolved, reports)]
-        kept = history.flips_of(keys, run, resolved, outcomes, spec, self._flips_kept)
-        words += [lasting.rows(kept), len(by_state), *pairs, *failed]
+        kept = lasting.rows(self._remembered.of(run, resolved, outcomes, spec))
+        words += [kept, len(by_state), *pairs, *failed]
         return reports if self._conclude([*own, *dropped], words) else None
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

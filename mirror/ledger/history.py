@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
+from typing import Any
 
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
@@ -31,6 +32,10 @@ class Flip:
     previous: Mapping[str, str | None]
     """By the targets that were moved: the digest that the tag had there, None if it was new."""
 
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
 
 class History:
     """One hash for each mirror (of a wildcard for each repository), and in it the last flips of each tag."""
@@ -43,22 +48,30 @@ class History:
         key = self._keys.history(mirror)
         rows = zip(tags, self._redis.hmget(key, list(tags)) if tags else (), strict=True)
         known = {tag: row.decode() for tag, row in rows if row}
-        return {tag: self._flips(key, tag, row) for tag, row in known.items()}
+        named: dict[str, list[str]] = {}
+        return {tag: self._flips(key, tag, row, named) for tag, row in known.items()}
+
+    def last(self, mirror: str, tag: str) -> Flip | None:
+        """What we put there last, and where; None where we never moved the tag, or it is forgotten."""
+        return next(iter(self.of(mirror, [tag]).get(tag, ())), None)
 
     def all(self, mirror: str) -> Iterator[Flip]:
         """Of every tag, in no order of tags; of each the newest first."""
-        key = self._keys.history(mirror)
+        key, named = self._keys.history(mirror), dict[str, list[str]]()
         for field, row in self._redis.hscan_iter(key, count=PAGE):
             if not field.startswith(_TARGETS.encode()):
-                yield from self._flips(key, field.decode(), row.decode())
+                yield from self._flips(key, field.decode(), row.decode(), named)
 
-    def _flips(self, key: str, tag: str, row: str) -> list[Flip]:
+    def _flips(self, key: str, tag: str, row: str, named: dict[str, list[str]]) -> list[Flip]:
+        """``named``: lists of targets that were read already, by the name under which lines have them."""
         lines = [line.partition(" ") for line in reversed(row.split("\n"))]
         values = [(float(at), *json.loads(value)) for at, _, value in lines]
-        names = {name for _, _, _, _, name in values}
-        targets = dict(zip(names, self._redis.hmget(key, [_TARGETS + name for name in names]), strict=True))
+        names = list({name for *_, name in values} - named.keys())
+        if names:
+            lists = self._redis.hmget(key, [_TARGETS + name for name in names])
+            named |= {name: json.loads(found or "[]") for name, found in zip(names, lists, strict=True)}
         return [
-            Flip(tag, at, run, _full(to), _previous(before, json.loads(targets[name] or "[]")))
+            Flip(tag, at, run, _full(to), _previous(before, named[name]))
             for at, run, to, before, name in values
         ]
 

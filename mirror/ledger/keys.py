@@ -24,6 +24,7 @@ class Keys:
         self.beat = f"{self.root}beat"
         self.beat_seen = f"{self.root}beat-seen"
         self.scheduled = f"{self.root}scheduled"
+        self.pins = f"{self.root}pins"
         self.totals = f"{self.root}totals"
         self.underway = f"{self.root}underway"
         self.read = f"{self.root}read"
@@ -147,6 +148,15 @@ class Keys:
 
     def pauses(self, host: str, account: str) -> str:
         return f"{self.root}pauses:{host}:{account}"
+
+    def kept(self, repository: str) -> str:
+        return f"{self.root}kept:{repository}"
+
+    def kept_manifests(self, digest: str) -> str:
+        return f"{self.root}kept-manifests:{digest}"
+
+    def kept_for(self, digest: str) -> str:
+        return f"{self.root}kept-for:{digest}"
 
     def history(self, mirror: str) -> str:
         return f"{self.root}history:{mirror}"

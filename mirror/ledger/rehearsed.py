@@ -14,9 +14,12 @@ from typing import Any
 from mirror.ledger import Ledger
 from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
 from mirror.ledger.content import Content, Hold, Sight
+from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
+from mirror.ledger.pins import Pin, Pins
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.remembered import Remembered
 from mirror.ledger.sources import Listed, Sources
 from mirror.ledger.turns import Turns
 from registry.manifest import Manifest
@@ -64,6 +67,7 @@ class RehearsalLedger(Ledger):
         self.batches = _RehearsedBatches(client, self.keys, known.batches)
         self.proofs = _RehearsedProofs(client, self.keys, known.proofs)
         self.sources = self._sources = _RehearsedSources(client, self.keys, known.sources)
+        self.keeps = _RehearsedKeeps(client, known.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         self._begin_for_a_time()
 
@@ -116,9 +120,12 @@ class RehearsalLedger(Ledger):
 
     # -- what the fleet's ledger knows as well ------------------------------------------------------
 
-    def begin_question(self, targets: Sequence[str], tags: Sequence[str]) -> tuple[int, float, set[str]]:
-        generation, now, new = super().begin_question(targets, tags)
-        return generation, now, self._known_ledger.batches.unclaimed(targets, new)
+    def begin_question(
+        self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = ""
+    ) -> tuple[int, float, set[str], dict[str, Pin]]:
+        generation, now, new, _ = super().begin_question(targets, tags)
+        unclaimed = self._known_ledger.batches.unclaimed(targets, new)
+        return generation, now, unclaimed, self._known_ledger.pins.of(pinned_of, tags)
 
     def confirm(self, on: Client | None = None) -> list[Any]:
         """Nothing here is promised to anybody."""
@@ -197,9 +204,23 @@ class _RehearsedProofs(Proofs):
         return super().known(repository, wanted, since) | self._known.known(repository, wanted, since)
 
 
+class _RehearsedKeeps(Keeps):
+    """What the fleet keeps; a rehearsal adds nothing."""
+
+    def take(
+        self,
+        repository: str,  # noqa: ARG002 - as Keeps has it
+        tag: str,  # noqa: ARG002
+        wanted: str,  # noqa: ARG002
+        most: int,  # noqa: ARG002
+        manifests: Sequence[Manifest],  # noqa: ARG002
+    ) -> int:
+        return 0
+
+
 class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
-        super().__init__(client, keys, flips_kept=0)
+        super().__init__(client, keys, Remembered(keys, Pins(client, keys), 0))
         self._known = known
 
     def record(

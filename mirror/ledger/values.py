@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeGuard
 
 from mirror.report import Moved, TagReport, TagState, TargetReport
-from mirror.spec import MirrorSpec, Target
+from mirror.spec import TARGETS, MirrorSpec, Target
 from registry.descriptor import Descriptor
 from registry.errors import Throttled
 
@@ -254,7 +254,8 @@ def tag_reports(resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSp
         state = min(states, key=_WORST.index)
         reason = next((t.reason for t in targets if t.state == state and t.reason), "")
         digest = one.descriptor.digest if one.descriptor else None
-        yield TagReport(one.tag, digest, state, reason, targets, spec.source, one.ref, spec.rest)
+        source = "" if spec.source == TARGETS else spec.source
+        yield TagReport(one.tag, digest, state, reason, targets, source, one.ref, spec.rest)
 
 
 def pair_of(key: bytes) -> tuple[str, str]:

@@ -209,6 +209,7 @@ def test_older_results_are_read_that_tell_less_of_looks() -> None:
         (b"sealift:ledger:run:7c1", "run"),
         (b"sealift:ledger:run:7c1:progress", "run: progress"),
         (b"sealift:ledger:newest:127.0.0.1:5000/library/app", "newest"),
+        (b"sealift:ledger:history:everything/library/app", "history"),
         (b"celery-task-meta-1", "other"),
     ],
 )

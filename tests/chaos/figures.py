@@ -23,6 +23,7 @@ KINDS: dict[str, tuple[str, str]] = {
     "ledger: runs": (r"sealift:ledger:run:.*", "30 days after the run"),
     "ledger: batches": (r"sealift:ledger:batch:.*", "7 days after the batch"),
     "ledger: newest": (r"sealift:ledger:newest:.*", "one for each target repository"),
+    "ledger: history": (r"sealift:ledger:history:.*", "one for each mirror"),
     "ledger: derived": (r"sealift:ledger:.*", "expire within hours or days"),
     "chords": (r"sealift:celery-taskset-meta-.*", "7 days: left by chords that were killed"),
     "results": (r"sealift:celery-task-meta-.*", "7 days: failures of tasks"),
@@ -33,7 +34,15 @@ KINDS: dict[str, tuple[str, str]] = {
 }
 """Every kind of key by its pattern, the first that fits, and what bounds its number."""
 MAY_STAY = frozenset(
-    {"ledger: one of each", "ledger: newest", "bindings", "messages at work", "queues", "control messages"}
+    {
+        "ledger: one of each",
+        "ledger: newest",
+        "ledger: history",
+        "bindings",
+        "messages at work",
+        "queues",
+        "control messages",
+    }
 )
 """Kinds whose keys need no end of their own."""
 
@@ -75,6 +84,7 @@ class Result:
     lost: list[str]
     stuck: list[str]
     leftover: list[str]
+    rollbacks: int
     went_back: int
     longest_heal_s: float
     longest_heal_of: list[str]
@@ -121,6 +131,7 @@ class Result:
             ("**runs stuck**", f"**{len(self.stuck)}**"),
             ("messages and open batches left over", f"{len(self.leftover)}"),
             ("Redis keys that nothing bounds", f"{len(self.unexplained_keys)}"),
+            ("rollbacks of up to three tags, asked for", f"{self.rollbacks}"),
             ("tags taken back after a move that failed elsewhere", f"{self.went_back}"),
             ("longest time from a fault to the next step of a release run", f"{self.longest_heal_s:.1f} s"),
             ("window in which targets differ about a tag, median", f"{self.window_median_s:.2f} s"),

@@ -38,7 +38,7 @@ def judge(
     violations += early_flips(puts)
     violations += left_behind(puts, told, seen)
     violations += never_put(puts, told)
-    went_back, unexplained_backs = regressions(seen, world, returned(told))
+    went_back, unexplained_backs = regressions(seen, world, returned(told), rolled_back(told))
     violations += unexplained_backs
     lost = differing(world)
     leftover = _leftovers(storm)
@@ -59,6 +59,7 @@ def judge(
         lost=lost,
         stuck=[] if settled else sorted(storm.progress.open) or ["a run that was asked for never began"],
         leftover=leftover,
+        rollbacks=storm.rollbacks,
         went_back=went_back,
         longest_heal_s=heal.seconds,
         longest_heal_of=[f"{heal.run} at {heal.at:.1f} s", *dict.fromkeys(heal.faults)],
@@ -182,7 +183,14 @@ def returned(told: Iterable[Told]) -> Returned:
     }
 
 
-def regressions(seen: list[dict[str, Any]], world: World, taken_back: Returned) -> tuple[int, list[str]]:
+def rolled_back(told: Iterable[Told]) -> set[tuple[Where, str]]:
+    """Tags and the digests that rollbacks were to move them to, whatever became of that."""
+    return {(where, one.digest) for one in told if one.is_rollback for where in one.outcomes}
+
+
+def regressions(
+    seen: list[dict[str, Any]], world: World, taken_back: Returned, rolled: set[tuple[Where, str]]
+) -> tuple[int, list[str]]:
     """How often a tag was seen to go back to an older digest, and those that no run owns up to (G5)."""
     orders = {at: {digest: n for n, digest in enumerate(digests)} for at, digests in world.truth.items()}
     count, faults = 0, []
@@ -197,7 +205,8 @@ def regressions(seen: list[dict[str, Any]], world: World, taken_back: Returned) 
             )
         elif order[one["now"]] < order[one["was"]]:
             count += 1
-            if (Where(one["target"], repository, tag), one["was"], one["now"]) not in taken_back:
+            where = Where(one["target"], repository, tag)
+            if (where, one["was"], one["now"]) not in taken_back and (where, one["now"]) not in rolled:
                 faults.append(
                     f"G5: {one['target']} {repository}:{tag} went back from version {order[one['was']]} "
                     f"to {order[one['now']]} at {one['at']:.3f} and no run took it back"

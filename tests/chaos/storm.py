@@ -15,7 +15,8 @@ from typing import Literal
 
 from redis import RedisError
 
-from mirror.spec import Lane
+from mirror.rollback import rollback_of
+from mirror.spec import Lane, MirrorSpec
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.killpoints import KILL_POINTS
 from tests.chaos.progress import Progress
@@ -33,6 +34,9 @@ BURSTS = (0.5, 0.3, 0.2)
 """How often a fault comes alone, in twos and in threes."""
 STEP_S = 1.5
 """About how long it takes the fleet to get up again."""
+ROLLBACKS = 0.15
+"""The share of the runs that are rollbacks."""
+MOST_ROLLED_BACK = 3
 PATIENCE_S = 12.0
 """The next blow comes once the fleet has worked, or after this long."""
 
@@ -80,6 +84,7 @@ class Storm:
         self.plan, self.world, self.fleet, self.fabric, self._say = plan, world, fleet, fabric, say
         self.random = Random(plan.seed)
         self.faults: Counter[str] = Counter()
+        self.rollbacks = 0
         self.progress = Progress(fleet.ledger.keys, fleet.client, fleet.folder / "progress.jsonl")
         self._deck = [one for one in (*MACHINE_FAULTS, *KILL_POINTS) for _ in range(plan.each)]
         self.random.shuffle(self._deck)
@@ -209,7 +214,20 @@ class Storm:
             # Now and then the same mirror twice at once: the newest must win.
             spec = self.random.choice(self._specs) if self.random.random() < 0.3 else next(self._turn)
             lane: Lane = "backfill" if self.random.random() < 0.3 else "release"
-            producer.ask(spec, lane)
+            producer.ask(self._rollback(spec) or spec, lane)
+
+    def _rollback(self, spec: MirrorSpec) -> MirrorSpec | None:
+        """Now and then some of the mirror's tags go back together; its next run takes them on again."""
+        if self.random.random() >= ROLLBACKS:
+            return None
+        before = {
+            at.tag: digests[-2]
+            for at, digests in self.world.truth.items()
+            if len(digests) > 1 and spec.source.endswith(f"/{at.repository}")
+        }
+        tags = self.random.sample(sorted(before), min(len(before), MOST_ROLLED_BACK))
+        self.rollbacks += bool(tags)
+        return rollback_of(spec, {tag: before[tag] for tag in tags}, pin=False) if tags else None
 
     def _tell(self) -> None:
         kills, weather = self.fleet.armoury.kills(), self.fabric.weather.counts

@@ -15,7 +15,7 @@ from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor
 from registry.images import build_image
 from tests.chaos.figures import KINDS, QUEUE_STEPS, kind_of
-from tests.chaos.judge import left_behind, never_put, returned
+from tests.chaos.judge import left_behind, never_put, returned, rolled_back
 from tests.chaos.proxy import Put
 from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS
@@ -129,6 +129,13 @@ def test_a_move_that_is_called_failed_and_went_back_is_owned_up_to() -> None:
     one = Told("run.0", NEW, 1, 0.0, 1.0, {BEHIND: outcome})
 
     assert returned([one]) == {(BEHIND, NEW, OLD)}
+
+
+def test_where_a_rollback_goes_is_owned_up_to_whatever_became_of_it() -> None:
+    outcome = Outcome("failed", "no answer", previous=NEW)
+    rollback = Told("run.0", OLD, 1, 0.0, 1.0, {BEHIND: outcome}, is_rollback=True)
+
+    assert rolled_back([rollback, replace(rollback, digest=NEW, is_rollback=False)]) == {(BEHIND, OLD)}
 
 
 def test_every_list_of_a_queue_is_of_a_known_kind() -> None:

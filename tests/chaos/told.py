@@ -34,6 +34,7 @@ class Told:
     ended: float
     """When its run did, which is no earlier; never, where the run was failed or cancelled as a whole."""
     outcomes: dict[Where, Outcome]
+    is_rollback: bool = False
 
 
 TOLD_BY = (":outcomes", ":ended")
@@ -45,7 +46,8 @@ def tell(ledger: Ledger, client: Client, names: Mapping[str, str]) -> Iterator[T
     root = ledger.keys.batch_root
     keys = (key.decode() for key in client.scan_iter(match=f"{root}*", count=1000))
     for batch in sorted({key.removeprefix(root).rpartition(":")[0] for key in keys if key.endswith(TOLD_BY)}):
-        ended = _ended(client, ledger.keys.run(ledger.batches.run_of(batch)))
+        run = ledger.batches.run_of(batch)
+        ended, is_rollback = _ended(client, ledger.keys.run(run)), ledger.spec(run).kind == "rollback"
         outcomes = ledger.batches.outcomes(batch)
         for one in ledger.batches.resolved(batch):
             if one.descriptor:
@@ -54,7 +56,7 @@ def tell(ledger: Ledger, client: Client, names: Mapping[str, str]) -> Iterator[T
                     for (tag, target), outcome in outcomes.items()
                     if tag == one.tag
                 }
-                yield Told(batch, one.descriptor.digest, one.generation, one.at, ended, found)
+                yield Told(batch, one.descriptor.digest, one.generation, one.at, ended, found, is_rollback)
 
 
 def _ended(client: Client, run: str) -> float:

@@ -118,7 +118,7 @@ def test_what_the_file_leaves_out_has_the_line_of_what_is_around_it() -> None:
     ("line", "said"),
     [
         ("    finalise: all", "finalise: unknown key; did you mean 'finalize'?"),
-        ("    zzz: 1", "zzz: unknown key; the keys here are: finalize, lane, name,"),
+        ("    zzz: 1", "zzz: unknown key; the keys here are: finalize, keep, lane, name,"),
         ("    finalize: some", "finalize: must be 'all' or 'each'"),
         ("    lane: fast", "lane: must be 'release' or 'backfill'"),
         ("    referrers: maybe", "referrers: must be true or false"),

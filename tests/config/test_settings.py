@@ -11,7 +11,7 @@ from config.settings import Settings
 from tests.support.process import surroundings
 
 MALFORMED = "redis://:hunter2@redis.example:port/0"
-UNITS = ("_s", "_mib", "_kib", "_tags", "_batches", "_threads", "_processes")
+UNITS = ("_s", "_mib", "_kib", "_tags", "_batches", "_threads", "_flips", "_processes")
 
 
 @pytest.fixture(autouse=True)

@@ -265,7 +265,7 @@ def test_claims_are_kept_for_as_long_as_somebody_asks_about_them(ledger: Ledger)
     assert 89 * 86400 < redis.ttl(key) <= 90 * 86400
 
     redis.expire(key, 60)
-    _, _, new = ledger.begin_question(["eu.example/app", "us.example/app"], ["latest", "other"])
+    _, _, new, _ = ledger.begin_question(["eu.example/app", "us.example/app"], ["latest", "other"])
     assert new == {"other"}
     assert redis.ttl(key) > 89 * 86400
 

@@ -230,6 +230,30 @@ def test_what_is_known_of_targets_is_not_asked_for_in_the_plan_either(scene: Sce
     assert forecast.tally.requests[scene.targets[0].host]["HEAD", "manifest"] == 2 * 3
 
 
+def test_a_pinned_tag_is_said_to_be_held_and_what_moves_is_kept_first(scene: Scene) -> None:
+    spec = scene.spec(2, keep=1)
+    for number in range(2):
+        for tag in ("pinned", "moves"):
+            scene.source.hold("app", small(number), tag)
+        if not number:
+            scene.run(spec)
+    with scene.valkey.client() as client:
+        ledger = Ledger(client, "test:")
+        ledger.pins.put("app", "abc", {"pinned": small(0).digest})
+        before = keys(client)
+
+        forecast = scene.plan(spec)
+
+        assert {name for name in keys(client) if "kept" in name} == set()
+        assert [pin.run for pin in ledger.pins.all()] == ["abc"]
+        assert set(before) <= set(keys(client))
+    assert forecast.counts == {"held": 2, "move": 2}
+    (reason,) = {one.reason for tag in forecast.tags for one in tag.targets if one.state == "held"}
+    assert reason.startswith(f"pinned at {small(0).digest}")
+    assert scene.run(spec).states == {"held": 1, "updated": 1}
+    scene.holds_what_was_planned(forecast)
+
+
 def test_targets_that_move_on_their_own(scene: Scene) -> None:
     held(scene.source, 6)
     scene.source.hold("app", build_signature(small(1)), signature_tag(small(1).digest))

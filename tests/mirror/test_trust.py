@@ -188,7 +188,7 @@ def test_a_signature_that_could_not_be_put_is_tried_again(world: World) -> None:
 def claim(world: World, digest: str) -> None:
     """As a run does that is about to move 1.1 in ``us``."""
     ledger, at = world.engine.ledger, Descriptor(OCI_MANIFEST, digest, 1)
-    generation, now, _ = ledger.begin_question((), ())
+    generation, now, *_ = ledger.begin_question((), ())
     one = Resolved("1.1", "1.1", at, generation=generation, at=now)
     assert ledger.turns.claim(f"{world.us.host}/app", one) == "ours"
 

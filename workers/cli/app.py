@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
@@ -10,15 +11,18 @@ import typer
 from workers.cli import (
     configuring,
     demo,
+    history,
     mirroring,
     options,
     reporting,
+    rollback,
     runs,
     scheduling,
     serving,
     verifying,
     watching,
 )
+from workers.cli.exits import Exit
 from workers.cli.session import Session, take_options
 
 app = typer.Typer(
@@ -29,8 +33,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_PANELS = {
+_PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
     "Mirror": (mirroring.mirror, mirroring.sync, mirroring.backfill, mirroring.plan, verifying.verify),
+    "Tags": (history.history, rollback.rollback, rollback.pins, rollback.unpin),
     "Runs": (
         runs.runs,
         runs.status,

@@ -243,7 +243,7 @@ def named_specs(session: Session, names: Sequence[str]) -> list[MirrorSpec]:
         raise Stop(f"{session.settings.fleet_file} has no mirrors", Exit.CONFIGURATION)
     for name in names:
         if name not in known:
-            raise Stop(_unknown(name, list(known)), Exit.USAGE)
+            raise Stop(unknown(name, list(known)), Exit.USAGE)
     session.check_fleet()
     return [spec_of(known[name], session.fleet) for name in dict.fromkeys(names or known)]
 
@@ -342,7 +342,8 @@ def _enqueued(session: Session, runs: list[str]) -> Exit:
     return Exit.DONE
 
 
-def _unknown(name: str, known: list[str]) -> str:
+def unknown(name: str, known: list[str]) -> str:
+    """There is no mirror of that name; which one may be meant."""
     close = get_close_matches(name, known, n=1)
-    hint = f'; did you mean "{close[0]}"?' if close else f"; it has {listed(sorted(known)[:8])}"
+    hint = f'; did you mean "{close[0]}"?' if close else f"; it has {listed(sorted(known)[:8]) or 'none'}"
     return f'the fleet file has no mirror "{name}"{hint}'

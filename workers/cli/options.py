@@ -27,6 +27,9 @@ Timeout = Annotated[
     typer.Option("--timeout", metavar="SECONDS", min=0.0, help="Wait at most so long, then exit with 5."),
 ]
 All = Annotated[bool, typer.Option("--all", help="Every tag of a long run, not only what went wrong.")]
+OneMirror = Annotated[
+    str, typer.Argument(metavar="MIRROR", help="A mirror's name; of a wildcard MIRROR/REPOSITORY.")
+]
 To = Annotated[
     list[str],
     typer.Option("--to", metavar="[REGION=]TARGET", help="A repository to write, and the region next to it."),

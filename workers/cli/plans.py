@@ -17,6 +17,7 @@ _WORDS: dict[State, tuple[str, str]] = {
     "new": ("new", "green"),
     "move": ("moves", "yellow"),
     "current": ("current", "dim"),
+    "held": ("held", "yellow"),
     "missing": ("missing at the source", "red"),
     "error": ("cannot tell", "red"),
 }

@@ -1,0 +1,31 @@
+"""What a batch leaves for good when it is concluded, collected from all who remember something of tags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mirror.ledger.history import flips_of
+from mirror.ledger.keys import Keys
+from mirror.ledger.lasting import Lasting
+from mirror.ledger.pins import Pins
+from mirror.ledger.values import Outcomes, Resolved
+from mirror.spec import MirrorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """One fleet's; written by the script that concludes the batch, and so once (G6)."""
+
+    keys: Keys
+    pins: Pins
+    flips_kept: int
+    """How many moves of each tag stay in the history; 0: none."""
+
+    def of(
+        self, run: str, resolved: Sequence[Resolved], outcomes: Outcomes, spec: MirrorSpec
+    ) -> list[Lasting]:
+        return [
+            *flips_of(self.keys, run, resolved, outcomes, spec, self.flips_kept),
+            *self.pins.settled(run, resolved, outcomes, spec),
+        ]

@@ -1,0 +1,66 @@
+"""Which digests a rollback goes back to, read from the history; and the run that does it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from mirror.ledger.history import Flip
+from mirror.spec import TARGETS, MirrorSpec
+from registry.descriptor import is_digest
+
+
+class NoWayBack(Exception):
+    """A tag cannot go back; the text names it, and says why."""
+
+
+def rollback_of(spec: MirrorSpec, digests: Mapping[str, str], *, pin: bool) -> MirrorSpec:
+    """The run that moves tags of ``spec`` to these digests, in all targets or in none, whatever else it says.
+
+    What a target has lost comes from another one that has it; the source is not asked.
+    """
+    return replace(
+        spec,
+        kind="rollback",
+        source=TARGETS,
+        refs=tuple(digests.items()),
+        finalize="all",
+        newest=None,
+        given="",
+        trust_s=0,
+        pin=pin,
+    )
+
+
+def digest_before(tag: str, flips: Sequence[Flip], run: str = "") -> str:
+    """What the tag was before ``run`` moved it, or before its last move; ``flips``: its own, newest first.
+
+    Raises:
+        NoWayBack: that is not remembered, was nothing, or not the same in every target.
+    """
+    flip = next((one for one in flips if run in {"", one.run}), None)
+    if flip is None:
+        raise NoWayBack(f"{tag}: no move of it{f' by run {run}' if run else ''} is remembered")
+    before = {digest: target for target, digest in flip.previous.items() if digest}
+    if not before:
+        raise NoWayBack(f"{tag}: it was new with run {flip.run}: there is nothing to go back to")
+    if len(before) > 1:
+        each = ", ".join(f"{digest} in {target}" for digest, target in before.items())
+        raise NoWayBack(f"{tag}: before run {flip.run} it was {each}: say which with --to")
+    return next(iter(before))
+
+
+def digest_named(tag: str, flips: Sequence[Flip], name: str) -> str:
+    """The digest that is ``name``, or the one of the tag's history that begins so.
+
+    Raises:
+        NoWayBack: it is no digest, and none or several of the history begin with it.
+    """
+    if is_digest(name):
+        return name
+    known = {digest for one in flips for digest in (one.to, *one.previous.values()) if digest}
+    found = [digest for digest in known if digest.startswith(name)]
+    if len(found) != 1:
+        how_many = "no digest" if not found else f"{len(found)} digests"
+        raise NoWayBack(f"{tag}: {how_many} of its history begin{'' if found else 's'} with {name!r}")
+    return found[0]
