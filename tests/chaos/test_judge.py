@@ -12,10 +12,11 @@ import pytest
 from mirror.ledger import Ledger
 from mirror.ledger.batches import Outcome, OutcomeState, Resolved
 from mirror.spec import MirrorSpec, Target
+from registry.deletion import tombstone
 from registry.descriptor import OCI_MANIFEST, Descriptor
 from registry.images import build_image
 from tests.chaos.figures import KINDS, QUEUE_STEPS, kind_of
-from tests.chaos.judge import left_behind, never_put, returned
+from tests.chaos.judge import early_flips, left_behind, never_put, returned, unowned
 from tests.chaos.proxy import Put
 from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS
@@ -129,6 +130,24 @@ def test_a_move_that_is_called_failed_and_went_back_is_owned_up_to() -> None:
     one = Told("run.0", NEW, 1, 0.0, 1.0, {BEHIND: outcome})
 
     assert returned([one]) == {(BEHIND, NEW, OLD)}
+
+
+def test_a_tag_that_vanished_is_excused_only_where_a_run_says_that_it_removed_it() -> None:
+    gone = {"rule": "vanished", "tag": [NAME, TAG], "target": "island", "faults": ["gone"]}
+    owned = Told("run.0", NEW, 1, 0.0, 1.0, {BEHIND: Outcome("returned", "was removed again because …")})
+
+    assert unowned([gone], [owned]) == []
+    assert unowned([{**gone, "target": "north"}], [owned])
+    assert unowned([{**gone, "rule": "G1"}], [owned])
+    assert unowned([gone], [FAILED])
+
+
+def test_a_tag_that_is_moved_only_to_be_deleted_moved_no_earlier_than_others() -> None:
+    marker = tombstone(f"127.0.0.1:1/{NAME}", TAG).digest
+
+    assert early_flips([put(marker, 12.0)], {"island": "127.0.0.1:1"}) == []
+    assert early_flips([put(marker, 12.0)], {"island": "127.0.0.1:2"})
+    assert early_flips([TAKEN], {"island": "127.0.0.1:1"})
 
 
 def test_every_list_of_a_queue_is_of_a_known_kind() -> None:
