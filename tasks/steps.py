@@ -18,6 +18,7 @@ from mirror.ledger.batches import BatchState, View
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas, told
+from tasks.pruning import send_prunes
 from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def enumerate_task(run: str) -> None:
     rt = runtime()
     most_waiting = 2 * rt.settings.window_batches
     enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: send_opened(rt, run), most_waiting)
+    send_prunes(rt, run)
 
 
 @shared_task(name="sealift.mirror", bind=True)
@@ -185,8 +187,15 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> str:
     elif decision.step == "return":
         canvas.unflip_everywhere(rt.ledger, batch)
     elif decision.step == "concluded":
-        open_window(rt, rt.ledger.batches.run_of(batch))
+        _go_on(rt, batch)
     return told.ending(decision.ended) if decision.ended else ""
+
+
+def _go_on(rt: Runtime, batch: str) -> None:
+    """A batch has come to its end: its run has room, or only its last step left."""
+    run = rt.ledger.batches.run_of(batch)
+    open_window(rt, run)
+    send_prunes(rt, run)
 
 
 def open_window(rt: Runtime, run: str) -> None:
@@ -245,7 +254,7 @@ class _Shortcut:
         decision = decide_on(rt.engine, batch)
         if decision.ended:
             self._told = told.ending(decision.ended)
-            open_window(rt, rt.ledger.batches.run_of(batch))
+            _go_on(rt, batch)
         return _FOLLOWING.get(decision.step)
 
     def _land(self, view: View | None, *, hauls: bool) -> _Step | None:

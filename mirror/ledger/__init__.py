@@ -24,6 +24,7 @@ from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
+from mirror.ledger.gone import Gone
 from mirror.ledger.history import History
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
@@ -78,6 +79,7 @@ class Ledger:
         self.beginnings = Beginnings(client, self.keys)
         self.batches = Batches(client, self.keys, flips_kept)
         self.history = History(client, self.keys)
+        self.gone = Gone(client, self.keys, self.history, flips_kept)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)

@@ -141,6 +141,18 @@ class Keys:
     def history(self, mirror: str) -> str:
         return f"{self.root}history:{mirror}"
 
+    def gone(self, mirror: str) -> str:
+        return f"{self.root}gone:{mirror}"
+
+    def left(self, run: str, mirror: str) -> str:
+        return f"{self.root}run:{run}:left:{mirror}"
+
+    def pruned(self, run: str) -> str:
+        return f"{self.root}run:{run}:pruned"
+
+    def deletions(self, run: str) -> str:
+        return f"{self.root}run:{run}:deletions"
+
     def schedule(self, mirror: str) -> str:
         return f"{self.root}schedule:{mirror}"
 

@@ -48,6 +48,7 @@ def report_of(
         repositories=int(row.get("repositories", "0")) if spec.is_wildcard and not spec.given else None,
         regions=_regions(progress, spec),
         failures=failures_of(failures),
+        deletions={k[2:]: int(v) for k, v in row.items() if k.startswith("d:") and v != "0"},
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),
         is_paused=is_open and "paused" in row,
