@@ -16,7 +16,7 @@ from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.waits import failure, placing_failure, wait_for_promise
 from registry.deletion import delete_tag, tombstone
-from registry.errors import NotFound, RegistryError, Transient
+from registry.errors import NotFound, RegistryError, TagImmutable, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository
 
@@ -172,6 +172,8 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
                 _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, turn, outcome)
         except RegistryError as error:
+            if isinstance(error, TagImmutable) and outcome.previous:
+                stage.engine.ledger.fixed.note(name, tag, outcome.previous, str(error))
             return _undone(stage, outcome, error)
         except BlobMissing as missing:
             ended = placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)

@@ -120,6 +120,9 @@ class Keys:
     def proved(self, repository: str) -> str:
         return f"{self.root}proved:{repository}"
 
+    def fixed(self, repository: str) -> str:
+        return f"{self.root}fixed:{repository}"
+
     def referrers_api(self, host: str) -> str:
         return f"{self.root}referrers-api:{host}"
 

@@ -61,6 +61,7 @@ class RehearsalLedger(Ledger):
         super().__init__(client, prefix)
         self._prefix, self._known_ledger = prefix, known
         self._listing: Ledger = known
+        self.fixed = known.fixed
         self.gone = Gone(client, self.keys, known.history)
         self.content = RehearsedContent(client, self.keys, known.content, kept)
         self.batches = _RehearsedBatches(client, self.keys, known.batches)

@@ -10,6 +10,7 @@ import pytest
 
 from mirror import decide
 from mirror.engine import Engine, Limits
+from mirror.ledger import fixed
 from mirror.spec import MirrorSpec, Target
 from registry.deletion import tombstone
 from registry.descriptor import Platform
@@ -209,6 +210,29 @@ def test_what_may_not_move_is_not_tried_again(world: World) -> None:
         assert run.states("1.0") == ["failed", "failed"]
         assert run.tags["1.0"].targets[1].kind == "TagImmutable"
         assert len([one for one in world.eu.requests if one == ("PUT", TAG)]) == 1
+
+
+def test_a_tag_that_may_not_move_does_not_make_the_others_move_and_go_back_in_every_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    world.drive().all()
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _immutable_tags
+    world.drive().all()
+    for registry in (world.us, world.eu):
+        registry.forget_requests()
+
+    run = world.drive().all()
+
+    assert ("PUT", TAG) not in [*world.us.requests, *world.eu.requests]
+    assert run.states("1.0") == ["failed", "failed"]
+    assert run.tags["1.0"].targets[1].kind == "TagImmutable"
+    assert "tag is immutable" in run.tags["1.0"].targets[0].reason
+
+    monkeypatch.setattr(fixed, "BELIEVED_S", -1)  # its time is over, and the rule is gone
+    world.eu.on_request = None
+    assert world.drive().all().states("1.0") == ["updated", "updated"]
 
 
 def test_a_new_tag_goes_back_where_only_digests_can_be_deleted(world: World) -> None:

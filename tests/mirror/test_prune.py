@@ -248,6 +248,7 @@ def test_a_list_that_lost_its_beginning_deletes_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(Gone, "begin", lambda *_: None)
         run = world.sync()
+    assert set(world.engine.ledger.gone.first_seen("app")) == {"2"}, "nor does it end a grace"
 
     assert world.states(run) == {}
     assert "2" in world.us.tags("app")
@@ -267,7 +268,11 @@ def test_a_list_that_is_read_page_by_page_and_gone_on_with_is_one_list(world: Wo
 
         assert ledger.run_report(run).listed
         assert set(ledger.gone.first_seen("app")) == {"3"}
+        left = ledger.keys.left(run, "app")
+        assert ledger._redis.scard(left) == 2, "what was seen is not kept"
+        assert 0 < ledger._redis.ttl(left) <= DAY_S
         again = ledger.gone.listing(run, world.spec, from_the_start=True)
+        again.saw(["1"])
         again.over()
         assert set(ledger.gone.first_seen("app")) == {"3"}, "who begins late forgets nothing that was seen"
 
@@ -347,6 +352,11 @@ def test_a_deletion_that_was_cut_short_is_finished_and_counted_once(
 
     assert world.states(run) == {"2": ["deleted", "deleted"]}
     assert run.report.deletions == {"deleted": 2}
+    gone = world.engine.ledger.gone
+    for one in gone.deletions(run.run):
+        gone.record(run.run, one, "app")
+        gone.record(run.run, replace(one, state="kept"), "app")
+    assert run.report.deletions == {"deleted": 2}, "each word may come twice, and late"
     assert len(world.engine.ledger.history.of("app", ["2"])["2"]) == 3
     assert set(world.eu.tags("app")) == {"kept"}
 
