@@ -253,6 +253,18 @@ class Mirror(_Model):
         default=None,
         description="How long a target is not asked again what a tag is there; unset: every run asks.",
     )
+    delete: Literal["never", "mirror"] = Field(
+        default="never",
+        description="mirror: what Sealift put into a target is deleted there once the source has it no more.",
+    )
+    delete_share: PositiveInt = Field(
+        default=10,
+        le=100,
+        description="Percent of the tags that Sealift put into a target: if more are due, none is deleted.",
+    )
+    delete_after: Span = Field(
+        default="7d", description="How long the source has to lack a tag before it is deleted."
+    )
     schedule: Annotated[str, AfterValidator(check_cron)] | None = Field(
         default=None, description="When beat runs it: five cron fields, in UTC; unset: only when asked."
     )

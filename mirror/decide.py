@@ -15,10 +15,12 @@ from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Out
 from mirror.report import FOLLOWS
 from mirror.spec import MirrorSpec, Target
 from mirror.telling import tell_failed, tell_wait
+from registry.errors import TagImmutable
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
 """``wait``: not everything has come in; whoever comes last asks again. ``nothing``: it is decided."""
 _NOT_MOVED: tuple[OutcomeState, ...] = ("split", "failed", "returned")
+IMMUTABLE = TagImmutable.__name__
 MAX_ROLLS = 2
 ROLL_PAUSE_S = 5.0
 """A tag that is new and cannot be taken back is tried again where it failed, so often and after so long."""
@@ -188,9 +190,11 @@ def _after_flip(one: _Batch) -> Decision:
 def _after_return(one: _Batch) -> Decision:
     """A tag that is new and could not be removed again is rolled forward a few times before it is left.
 
-    Where it is called split, too: that may say no more than that its registry could not be asked.
+    Where it is called split, too: that may say no more than that its registry could not be asked. What a
+    registry lets nobody move is left at once.
     """
-    split = {tag for tag, _ in one.in_state("split")}
+    fixed = {tag for (tag, _), outcome in one.in_state("failed").items() if outcome.kind == IMMUTABLE}
+    split = {tag for tag, _ in one.in_state("split")} - fixed
     if not split or one.ledger.roll(one.id) > MAX_ROLLS:
         return one.conclude("returning")
     until = one.view.now + ROLL_PAUSE_S

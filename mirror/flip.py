@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 from mirror.decide import half_moved
@@ -15,7 +16,8 @@ from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.waits import failure, placing_failure, wait_for_promise
-from registry.errors import NotFound, RegistryError, Transient
+from registry.deletion import delete_tag, tombstone
+from registry.errors import NotFound, RegistryError, TagImmutable, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository
 
@@ -102,9 +104,8 @@ def _promise(stage: Stage, journal: Outcomes) -> None:
 def unflip(engine: Engine, batch: str, region: str) -> None:
     """Put tags back that moved here and failed for good elsewhere, from the journal.
 
-    A tag that was new is deleted where the registry can do that by tag; where it cannot, it stays and is
-    reported as split: deleting by digest could take other tags along. A tag that somebody else has moved
-    since is theirs.
+    A tag that was new is deleted (:func:`registry.deletion.delete_tag`); where the registry deletes nothing
+    it stays and is reported as split. A tag that somebody else has moved since is theirs.
     """
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
     if stage.view.is_through(region, "returning"):
@@ -188,6 +189,8 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
                 _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, turn, outcome)
         except RegistryError as error:
+            if isinstance(error, TagImmutable) and outcome.previous:
+                stage.engine.ledger.fixed.note(name, tag, outcome.previous, str(error))
             return _undone(stage, outcome, error)
         except BlobMissing as missing:
             ended = placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
@@ -330,12 +333,14 @@ def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
     tag, name = pair
     generation, newest = stage.engine.ledger.turns.claimed(name, tag)
     is_wanted = generation > _resolved(stage, tag).generation and newest == held
-    return held == _wanted(stage, tag) and not is_wanted
+    is_put = held in {_wanted(stage, tag), tombstone(name, tag).digest}  # the latter: deleted by half
+    return is_put and not is_wanted
 
 
 def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> None:
     if previous is None:
-        stage.engine.patience.attempt(lambda: target.delete_manifest(tag))
+        with suppress(NotFound):  # it is gone, and the answer was lost
+            stage.engine.patience.attempt(lambda: delete_tag(target, tag))
         return
     manifest = stage.engine.patience.attempt(lambda: target.manifest(previous))
     _put_tag(stage, target, tag, manifest)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from mirror.ledger.budgets import BudgetReport
-from mirror.report import Moved, RunReport
+from mirror.report import Deletion, Moved, RunReport
 from mirror.tally import Tally
 
 State = Literal["current", "move", "new", "held", "missing", "error"]
@@ -165,6 +165,8 @@ class Forecast:
     paced_s: float = 0.0
     """How long the requests take at the pace that the operator allows."""
     rate: Rate | None = None
+    deletions: list[Deletion] = field(default_factory=list)
+    """Tags of targets that the source has no more: what becomes of them, and when."""
 
     def drop(self, dropped: Sequence[tuple[str, str]]) -> None:
         """Tags that were listed and not selected, with the rule of each."""
@@ -212,4 +214,5 @@ class Forecast:
             "paced_s": self.paced_s,
             "expected_s": self.seconds,
             "rate": asdict(self.rate) if self.rate else None,
+            "deletions": [asdict(one) for one in self.deletions],
         }

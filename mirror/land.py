@@ -25,7 +25,7 @@ from mirror.transfer import LONGEST_BUSY_S, Busy, Carrier
 from mirror.verify import mark_damage, still_wrong, verify
 from mirror.waits import failure
 from registry.descriptor import Descriptor
-from registry.errors import NotFound, RegistryError, Throttled
+from registry.errors import NotFound, RegistryError, TagImmutable, Throttled
 from registry.reference import LAYOUT
 from registry.repository import Repository
 
@@ -133,7 +133,21 @@ def _look(stage: Stage) -> None:
             for one, wanted, name, target in stage.pairs
             if _is_open(stage.engine, known.get((one.tag, name)), now)
         }
-        known.update({pair: answer.result() for pair, answer in asked.items()})
+        looked = {pair: answer.result() for pair, answer in asked.items()}
+    known.update({**looked, **_immovable(stage, looked)})
+
+
+def _immovable(stage: Stage, looked: Outcomes) -> Outcomes:
+    """Tags that would move, and that the target refused to move a while ago: nobody goes back for them."""
+    held = defaultdict[str, dict[str, str]](dict)
+    for (tag, name), one in looked.items():
+        if one.state == "missing" and one.previous:
+            held[name][tag] = one.previous
+    return {
+        (tag, name): Outcome("failed", reason, TagImmutable.__name__, digests[tag])
+        for name, digests in held.items()
+        for tag, reason in stage.engine.ledger.fixed.known(name, digests, stage.view.now).items()
+    }
 
 
 def _believed(stage: Stage) -> Outcomes:

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from mirror.created import created_in
 from mirror.engine import Engine
+from mirror.ledger.gone import Listing
 from mirror.manifests import Manifests
 from mirror.retry import Patience
 from mirror.select import Selection, is_digest_tag
@@ -46,8 +47,11 @@ def _portions(engine: Engine, run: str, spec: MirrorSpec, cursor: str) -> Iterat
         return
     source = engine.open_source(run, spec)
     pages = _pages(source, engine.patience, cursor)
+    listing = engine.ledger.gone.listing(run, spec, from_the_start=not cursor)
     if not selection.streamable:
         tags = [tag for page in pages for tag in page]
+        listing.saw(tags)
+        listing.over()
         engine.ledger.sources.add_digest_tags(
             run, source.name, [tag for tag in tags if is_digest_tag(tag)], complete=True
         )
@@ -58,7 +62,7 @@ def _portions(engine: Engine, run: str, spec: MirrorSpec, cursor: str) -> Iterat
         engine.dropped(choice.dropped)
         yield "", [(tag, tag) for tag in choice.kept], True
         return
-    yield from _streamed(engine, run, selection, source, pages, cursor)
+    yield from _streamed(engine, run, selection, source, _shown(pages, listing), cursor)
 
 
 def _streamed(
@@ -81,6 +85,14 @@ def _streamed(
         choice = selection.choose(page)
         engine.dropped(choice.dropped)
         yield cursor, [(tag, tag) for tag in choice.kept], is_last
+
+
+def _shown(pages: Iterator[list[str]], listing: Listing) -> Iterator[list[str]]:
+    """The pages, each shown to whoever looks for what the source has no more."""
+    for page in pages:
+        listing.saw(page)
+        yield page
+    listing.over()
 
 
 def _marked(pages: Iterator[list[str]]) -> Iterator[tuple[list[str], bool]]:

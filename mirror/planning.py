@@ -24,6 +24,7 @@ from mirror.ledger.rehearsed import RehearsalLedger, Scratch
 from mirror.ledger.sources import Entry
 from mirror.listing import enumerate_tags
 from mirror.plan import cut
+from mirror.prune import foreseen
 from mirror.rehearsal import Ear, Rehearsal, Withheld
 from mirror.rehearsed import RehearsedReading, rehearsed
 from mirror.report import TagReport, TargetReport
@@ -83,6 +84,7 @@ class Planning:
             ledger.beginnings.drop(run, failed=True)
             return forecast
         forecast.run = run if self.keeps else ""
+        forecast.deletions = list(foreseen(self.engine, ledger, run))
         done = self._rehearsed(ledger, run, scratch)
         found = done.forecast
         forecast.counts, forecast.tags = found.counts, found.tags

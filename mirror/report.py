@@ -10,6 +10,8 @@ RunState = Literal["planned", "open", "done", "failed", "cancelled"]
 """``planned``: cut into batches, and not begun; ``done``: every tag is current or updated; ``failed``: ended,
 and some tags failed."""
 TagState = Literal["pending", "current", "updated", "failed", "superseded", "held", "waiting", "cancelled"]
+DeletionState = Literal["waiting", "deleting", "deleted", "absent", "kept", "failed"]
+"""``waiting``: for its grace; ``deleting``: begun; ``absent``: gone already; ``kept``: a guard says no."""
 FOLLOWS = "not moved, because of "
 """What the reason of a held-back target begins with; the reason itself stands at the other one."""
 
@@ -90,6 +92,24 @@ class FailureReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Deletion:
+    """One tag that is gone from the source, in one target."""
+
+    tag: str
+    target: str
+    region: str
+    digest: str
+    """What we put there."""
+    state: DeletionState
+    reason: str = ""
+    kind: str = ""
+    since_s: float = 0.0
+    """Unix time at which a list first lacked it."""
+    due_s: float = 0.0
+    """Before this it is not deleted."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExtraReport:
     """Tags of one target repository that are none of the mirror's."""
 
@@ -140,6 +160,9 @@ class RunReport:
     """Of a wildcard: how many were listed to their end; else None."""
     failures: tuple[FailureReport, ...] = ()
     """Why tags of concluded batches failed, the most frequent reasons first."""
+    deletions: dict[str, int] = field(default_factory=dict)
+    """Tags that the source has no more, counted in each target: how many are ``deleted``, ``waiting`` for
+    their grace, ``kept`` by a guard, ``absent`` or ``failed``."""
     error: str = ""
     """Why the run as a whole failed (the source cannot be listed, ...); empty otherwise."""
     error_kind: str = ""

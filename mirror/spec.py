@@ -15,6 +15,7 @@ EVERYWHERE = ANY
 ReadFrom = Literal["targets", "source"]
 TARGETS = "="
 """The source of a run that has none: what it is about is read, by digest, from any target that holds it."""
+Delete = Literal["never", "mirror"]
 Kind = Literal["mirror", "two_way", "rollback", "verify", "repair"]
 """What a run does with its tags: ``mirror`` brings them from the source to the targets."""
 
@@ -85,6 +86,12 @@ class MirrorSpec:
     """Of the kinds ``verify`` and ``repair``."""
     pin: bool = False
     """Of a rollback: runs of the mirror leave its tags where it puts them."""
+    delete: Delete = "never"
+    """Whether tags that we put somewhere and the source has no more are deleted there."""
+    delete_share: int = 10
+    """Of all tags that we put in a target: the most that one run deletes, in percent; one in any case."""
+    delete_after_s: int = 7 * 86400
+    """For how long the source has to lack a tag; at least from one run to another."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 

@@ -17,6 +17,7 @@ from registry.errors import (
     NotFound,
     Refused,
     RegistryError,
+    TagImmutable,
     Throttled,
     Transient,
     Unauthorized,
@@ -30,6 +31,12 @@ MAX_ERROR_BYTES = 64 * 1024
 _MAX_REASON = 300
 _CODE = re.compile(r"[A-Z][A-Z0-9_]{1,63}")
 _FULL = re.compile(r"\bquota\b", re.IGNORECASE)
+_IMMUTABLE = re.compile(
+    r"\bimmutab(le|ility)\b|\boperation is disallowed on this registry, repository or image\b", re.IGNORECASE
+)
+"""How ECR (400 TAG_INVALID), Harbor (412), Google (400 MANIFEST_INVALID) and others say that a tag stays
+where it is; the last words are those of Azure, whose images are locked."""
+_ABOUT_RULES = frozenset({400, 403, 405, 409, 412, 422})
 _WRONG_BYTES = frozenset({"DIGEST_INVALID", "SIZE_INVALID"})
 _BY_STATUS: dict[int, type[RegistryError]] = {
     401: Unauthorized,
@@ -143,6 +150,8 @@ def _kind(status: int, code: str | None, message: str) -> type[RegistryError]:
         return DigestMismatch
     if code == "BLOB_UPLOAD_UNKNOWN":
         return Transient  # a session that was forgotten is worth a new one
+    if status in _ABOUT_RULES and (_IMMUTABLE.search(message) or "IMMUTABLE" in (code or "")):
+        return TagImmutable
     if status == 403 and _FULL.search(message):
         return Refused  # no other account would be given the room
     return _BY_STATUS.get(status) or (Transient if status >= 500 else Refused)

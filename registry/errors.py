@@ -8,7 +8,9 @@ RegistryError
     ├── NotFound           no such repository, tag, manifest or blob
     ├── Unauthorized       the credentials are missing or wrong
     ├── Denied             the credentials are right and the right is missing
-    ├── Refused            the registry will not take or give this content: quota, immutable tag, ...
+    ├── Refused            the registry will not take or give this content: quota, ...
+    │   ├── TagImmutable   ... because nobody may move or delete this tag
+    │   └── CannotDelete   ... because it deletes nothing by this API
     ├── DigestMismatch     the bytes are not what their digest or size says
     ├── Unsupported        content that is never copied: schema 1, unknown kinds
     └── Unsafe             the other end asks for what a client must not do (design, section 7)
@@ -84,6 +86,14 @@ class Denied(Permanent):
 
 class Refused(Permanent):
     """The registry answered that it will not do it, and why."""
+
+
+class TagImmutable(Refused):
+    """The registry, or a rule of its operator, lets nobody move or delete this tag."""
+
+
+class CannotDelete(Refused):
+    """The registry deletes no tags by the registry protocol, at least not as it is set up."""
 
 
 class DigestMismatch(Permanent):

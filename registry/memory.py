@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 from registry.descriptor import Descriptor, digest_of
 from registry.images import Image, Index
 from registry.manifest import Manifest
-from registry.memory_api import Api, Terms, kind_of
+from registry.memory_api import Api, Deletes, Terms, kind_of
 from registry.memory_limits import PullLimits
 from registry.memory_store import Blobs, ErrorReply, Store
 from registry.memory_wire import Cut, Server
@@ -70,7 +70,7 @@ class MemoryRegistry:
         referrers: bool = True,
         sparse_index: bool = True,
         immutable_tags: bool = False,
-        deletes: bool = True,
+        deletes: Deletes = True,
         mounts: bool = True,
         quota_bytes: int | None = None,
         page_size: int = 1000,
@@ -86,7 +86,8 @@ class MemoryRegistry:
         ``port`` 0 takes a free one. ``referrers`` False: no referrers API (404) and no OCI-Subject, so
         clients fall back to the tag schema. ``sparse_index`` True, as most registries: an index whose
         children are missing is taken; False: MANIFEST_BLOB_UNKNOWN, as docker-registry answers.
-        ``immutable_tags``: a tag once set never moves (TAG_INVALID). ``deletes`` False: 405.
+        ``immutable_tags``: a tag once set never moves (TAG_INVALID). ``deletes`` False: 405;
+        ``"digests"``: none by tag, as docker-registry 2 answers (400).
         ``mounts`` False: mounts open a session instead. ``quota_bytes``: for all content together; DENIED
         beyond it. ``page_size``: most names a list returns at once. ``username``: Basic authentication
         for every request; ``others``: passwords of further accounts by user name. ``spool_bytes``: larger

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from registry.descriptor import MANIFEST_TYPES, OCI_INDEX, Descriptor, is_digest
@@ -30,6 +30,7 @@ _ROUTES = {
     "referrers": re.compile(_REPOSITORY + r"/referrers/(?P<item>[^/]+)"),
 }
 _BYTE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+Deletes = bool | Literal["digests"]
 _CONTENT_RANGE = re.compile(r"(\d+)-(\d+)")
 
 
@@ -40,7 +41,7 @@ class Terms:
     referrers: bool = True
     sparse_index: bool = True
     immutable_tags: bool = False
-    deletes: bool = True
+    deletes: Deletes = True
     mounts: bool = True
     page_size: int = 1000
     username: str | None = None
@@ -216,6 +217,8 @@ class Api:
 
     def _delete_manifest(self, request: Request) -> Reply:
         self._check_deletes()
+        if self._terms.deletes == "digests":
+            _digest(request.item)
         self._store.remove_manifest(request.repository, request.item)
         return Reply(202, {})
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from mirror.ledger.batches import Batches
 
-_ABOUT_RUNS = frozenset({"sealift.enumerate"})
+_ABOUT_RUNS = frozenset({"sealift.enumerate", "sealift.prune"})
 _ABOUT_NONE = frozenset({"sealift.sweep"})
+_OF_A_RUN = ("run", "region")
 _OF_A_BATCH = ("batch", "region", "blob")
 
 
@@ -17,7 +18,7 @@ def fields_of(task: str, args: Sequence[object]) -> dict[str, str]:
     if not task.startswith("sealift.") or task in _ABOUT_NONE or not ids:
         return {}
     if task in _ABOUT_RUNS:
-        return {"run": ids[0]}
+        return dict(zip(_OF_A_RUN, ids, strict=False))
     return {"run": Batches.run_of(ids[0]), **dict(zip(_OF_A_BATCH, ids, strict=False))}
 
 

@@ -90,6 +90,11 @@ def send_unflip(ledger: Ledger, batch: str, region: str) -> None:
     _region_task(ledger, "unflip", batch, region).delay()
 
 
+def send_prune(ledger: Ledger, run: str, region: str) -> None:
+    title = f"prune · {ledger.spec(run).name} → {region}"
+    _task("prune", [run, region], region, title, ledger.lane(run)).delay()
+
+
 def land_everywhere(ledger: Ledger, batch: str) -> None:
     """``chord(land per region) → finalize``."""
     _in_every_region(ledger, "land", batch, "finalize")

@@ -18,6 +18,7 @@ from mirror.ledger.batches import BatchState, View
 from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas, producer, told
+from tasks.pruning import send_prunes
 from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def enumerate_task(run: str) -> None:
     rt = runtime()
     most_waiting = 2 * rt.settings.window_batches
     enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: send_opened(rt, run), most_waiting)
+    send_prunes(rt, run)
 
 
 @shared_task(name="sealift.mirror", bind=True)
@@ -190,8 +192,9 @@ def _follow(rt: Runtime, batch: str, decision: decide.Decision) -> str:
 
 
 def _go_on(rt: Runtime, run: str) -> None:
-    """A batch was concluded: the next ones begin, or what follows when there are none."""
+    """A batch was concluded: the next ones begin, or the run's last step, or what follows it."""
     open_window(rt, run)
+    send_prunes(rt, run)
     how = rt.ledger.spec(run).verification
     if how is not None and how.repairs and rt.ledger.spec(run).verifies:
         report = rt.ledger.run_report(run)

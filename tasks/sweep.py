@@ -17,6 +17,7 @@ from mirror.ledger.batches import STEP_OF, BatchState
 from tasks import canvas
 from tasks.about import fields_of_member
 from tasks.canvas import mark
+from tasks.pruning import send_lost_prunes
 from tasks.runtime import Runtime, runtime
 from tasks.steps import AT_WORK, open_window
 
@@ -37,7 +38,7 @@ def sweep_task(older_than_s: float | None = None) -> None:
     queues = Queues(rt)
     for member in rt.ledger.take_due(rt.settings.stall_s if older_than_s is None else older_than_s):
         try:
-            _send_on(rt, queues, member) if "." in member else _send_on_run(rt, member)
+            _send_on(rt, queues, member) if "." in member else _send_on_run(rt, queues, member)
         except LedgerError:
             raise
         except Exception:  # whatever is wrong with one must not keep the sweeper from all others
@@ -64,9 +65,10 @@ class Queues:
         return f'"{mark}'.encode() in self._read[queue]
 
 
-def _send_on_run(rt: Runtime, run: str) -> None:
+def _send_on_run(rt: Runtime, queues: Queues, run: str) -> None:
     """A message that asked for the list may be lost, and with it whoever would have asked again."""
     open_window(rt, run)
+    send_lost_prunes(rt, run, queues.hold)
 
 
 def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:

@@ -144,25 +144,11 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
     before = len(problems)
     at: Where = ("mirrors", _position(mirror, fleet))
     source = _repository(fleet, (*at, "source"), mirror.source, problems)
-    is_sound = len(problems) == before
-    names: dict[str, int] = {}
-    targets: list[Target] = []
-    for place, target in enumerate(mirror.targets):
-        where = (*at, "targets", place, "repository")
-        known = len(problems)
-        name = _repository(fleet, where, target.repository, problems)
-        fault = misfit(source, name) if is_sound and len(problems) == known else ""
-        if fault:
-            problems.append(fleet.problem(where, fault))
-        elif name in names:
-            first = fleet.line_of(*at, "targets", names[name])
-            problems.append(fleet.problem(where, f"{name} is a target already ({first}); keep one of them"))
-        names.setdefault(name, place)
-        targets.append(Target(name, target.region))
+    targets = _targets(mirror, fleet, at, source if len(problems) == before else "", problems)
     spec = MirrorSpec(
         name=mirror.name,
         source=source,
-        targets=tuple(targets),
+        targets=targets,
         include=mirror.tags.include,
         exclude=mirror.tags.exclude,
         newest=mirror.tags.newest,
@@ -175,10 +161,37 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         read_from=mirror.read_from,
         keep=mirror.keep,
         trust_s=seconds_of(mirror.trust_ledger_for) if mirror.trust_ledger_for else 0,
+        delete=mirror.delete,
+        delete_share=mirror.delete_share,
+        delete_after_s=seconds_of(mirror.delete_after),
     )
     problems += _repository_problems(spec, fleet, at)
     problems += _pattern_problems(spec, fleet, at)
+    if len(problems) == before and spec.delete != "never" and Selection.of(spec).literals() is not None:
+        fault = "is of no use where tags are named one by one: the source is never listed; leave it out"
+        problems.append(fleet.problem((*at, "delete"), fault))
     return spec if len(problems) == before else None
+
+
+def _targets(
+    mirror: Mirror, fleet: Fleet, at: Where, source: str, problems: list[Problem]
+) -> tuple[Target, ...]:
+    """As the engine has them; ``source``: what they have to fit, empty where that is not known."""
+    names: dict[str, int] = {}
+    targets: list[Target] = []
+    for place, target in enumerate(mirror.targets):
+        where = (*at, "targets", place, "repository")
+        known = len(problems)
+        name = _repository(fleet, where, target.repository, problems)
+        fault = misfit(source, name) if source and len(problems) == known else ""
+        if fault:
+            problems.append(fleet.problem(where, fault))
+        elif name in names:
+            first = fleet.line_of(*at, "targets", names[name])
+            problems.append(fleet.problem(where, f"{name} is a target already ({first}); keep one of them"))
+        names.setdefault(name, place)
+        targets.append(Target(name, target.region))
+    return tuple(targets)
 
 
 def misfit(source: str, target: str) -> str:

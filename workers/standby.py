@@ -42,6 +42,7 @@ WARM = (
     "tasks.configuration",
     "tasks.producer",
     "tasks.steps",
+    "tasks.pruning",
     "tasks.sweep",
     "tasks.terms",
     "workers.cli.app",

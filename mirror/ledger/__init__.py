@@ -23,7 +23,9 @@ from mirror.ledger.batches import Batches
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.content import Content
+from mirror.ledger.fixed import Fixed
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
+from mirror.ledger.gone import Gone
 from mirror.ledger.history import History
 from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
@@ -76,19 +78,19 @@ class Ledger:
         """
         self._replicas = replicas
         self._repositories: dict[str, str] = {}
-        self._redis = client
-        self.keys = Keys(prefix)
+        self._redis, self.keys = client, Keys(prefix)
         self._terms = Terms(client, self.keys)
         self.beginnings = Beginnings(client, self.keys)
         self.pins = Pins(client, self.keys)
         self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
         self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
+        self.sources, self.fixed = Sources(client, self.keys), Fixed(client, self.keys)
+        self.gone = Gone(client, self.keys, self.history, flips_kept)
         self.content = Content(client, self.keys, longest_lease_s)
-        self.budgets = Budgets(client, self.keys)
+        self.budgets, self.gauges = Budgets(client, self.keys), Gauges(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)
-        self.gauges, self.proofs = Gauges(client, self.keys), Proofs(client, self.keys)
+        self.proofs, self.verified = Proofs(client, self.keys), Verified(client, self.keys)
         self.schedules = Schedules(client, self.keys, self.beginnings)
-        self.sources, self.verified = Sources(client, self.keys), Verified(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._add = script(scripts.ADD_BATCHES)

@@ -28,7 +28,7 @@ class Flip:
     """Unix time at which the run was through with the tag."""
     run: str
     to: str
-    """The digest."""
+    """The digest; empty where it was deleted."""
     previous: Mapping[str, str | None]
     """By the targets that were moved: the digest that the tag had there, None if it was new."""
 
@@ -42,6 +42,7 @@ class History:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
+        self._named: dict[str, list[str]] = {}
 
     def of(self, mirror: str, tags: Sequence[str]) -> dict[str, list[Flip]]:
         """The flips of those tags, the newest first; a tag without any is left out."""
@@ -103,6 +104,16 @@ def flips_of(
         yield Lasting(key, one.tag, json.dumps(row, separators=(",", ":")), most)
 
 
+def deletion_of(key: str, run: str, tag: str, target: str, digest: str, most: int) -> tuple[Lasting, ...]:
+    """What the deletion of a tag in one target adds: a move to nothing; it counts as ours no more."""
+    if not most:
+        return ()
+    targets = json.dumps([target])
+    name = sha256(targets.encode()).hexdigest()[:8]
+    row = json.dumps([run, "", _short(digest), name], separators=(",", ":"))
+    return Lasting(key, _TARGETS + name, targets), Lasting(key, tag, row, most)
+
+
 def _previous(digests: str | list[str | None] | None, targets: list[str]) -> dict[str, str | None]:
     each = digests if isinstance(digests, list) else [digests] * len(targets)
     return {target: _full(one) if one else None for target, one in zip(targets, each, strict=True)}
@@ -116,4 +127,4 @@ def _short(digest: str | None) -> str | None:
 
 
 def _full(short: str) -> str:
-    return short if ":" in short else f"sha256:{urlsafe_b64decode(short + '=').hex()}"
+    return short if ":" in short or not short else f"sha256:{urlsafe_b64decode(short + '=').hex()}"

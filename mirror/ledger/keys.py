@@ -131,6 +131,9 @@ class Keys:
     def proved(self, repository: str) -> str:
         return f"{self.root}proved:{repository}"
 
+    def fixed(self, repository: str) -> str:
+        return f"{self.root}fixed:{repository}"
+
     def referrers_api(self, host: str) -> str:
         return f"{self.root}referrers-api:{host}"
 
@@ -160,6 +163,18 @@ class Keys:
 
     def history(self, mirror: str) -> str:
         return f"{self.root}history:{mirror}"
+
+    def gone(self, mirror: str) -> str:
+        return f"{self.root}gone:{mirror}"
+
+    def left(self, run: str, mirror: str) -> str:
+        return f"{self.root}run:{run}:left:{mirror}"
+
+    def pruned(self, run: str) -> str:
+        return f"{self.root}run:{run}:pruned"
+
+    def deletions(self, run: str) -> str:
+        return f"{self.root}run:{run}:deletions"
 
     def schedule(self, mirror: str) -> str:
         return f"{self.root}schedule:{mirror}"

@@ -14,6 +14,7 @@ from typing import Any
 from mirror.ledger import Ledger
 from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
 from mirror.ledger.content import Content, Hold, Sight
+from mirror.ledger.gone import Gone
 from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
@@ -63,6 +64,8 @@ class RehearsalLedger(Ledger):
         super().__init__(client, prefix)
         self._prefix, self._known_ledger = prefix, known
         self._listing: Ledger = known
+        self.fixed = known.fixed
+        self.gone = Gone(client, self.keys, known.history)
         self.content = RehearsedContent(client, self.keys, known.content, kept)
         self.batches = _RehearsedBatches(client, self.keys, known.batches)
         self.proofs = _RehearsedProofs(client, self.keys, known.proofs)

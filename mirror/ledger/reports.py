@@ -52,6 +52,7 @@ def report_of(
         failures=failures_of(failures),
         kind=spec.kind,
         found=founds_of(row, extra, spec),
+        deletions={k[2:]: int(v) for k, v in row.items() if k.startswith("d:") and v != "0"},
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),
         is_paused=is_open and "paused" in row,

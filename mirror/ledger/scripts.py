@@ -133,16 +133,25 @@ end
 """.replace("KEEP_RUN_S", str(KEEP_RUN_S))
 
 # Ends the run when everything is listed and every batch is concluded; it can be looked up for 30 days.
-_END_RUN = (
+# Where tags are gone from the source it first has to delete them, unless another one failed.
+END_RUN = (
     _KEEP_RUN
     + _WATCH_RUNS
     + _NOTE_VERIFIED
     + """
 local function end_run(run_key, open_key, run_id)
-  local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error')
-  if r[1] ~= '1' or r[2] ~= r[3] or r[4] ~= 'open' then return 0 end
+  local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error',
+    'd:failed', 'prunes')
+  if r[1] ~= '1' or r[2] ~= r[3] or r[4] ~= 'open' or r[8] == 'due' then return 0 end
   local state = 'done'
-  if (r[5] and r[5] ~= '0') or (r[6] and r[6] ~= '') then state = 'failed' end
+  for i = 5, 7 do
+    if r[i] and r[i] ~= '0' and r[i] ~= '' then state = 'failed' end
+  end
+  if state == 'done' and r[8] == 'wanted' then
+    redis.call('HSET', run_key, 'prunes', 'due')
+    redis.call('ZADD', open_key, now, run_id)
+    return 0
+  end
   redis.call('HSET', run_key, 'state', state, 'finished', tostring(now))
   redis.call('ZREM', open_key, run_id)
   note_ended(run_key, open_key, run_id, state)
@@ -156,7 +165,7 @@ end
 # From here on the run is one like any other: what it was planned with is its queue.
 BEGIN_PLAN = (
     NOW
-    + _END_RUN
+    + END_RUN
     + """
 -- KEYS run, open, queue, repositories, the key of all runs like it
 -- ARGV run id, run root, seconds to keep that key
@@ -200,7 +209,7 @@ end
 
 ADD_BATCHES = (
     NOW
-    + _END_RUN
+    + END_RUN
     + _LIST
     + """
 -- KEYS run, queue, open, repositories; ARGV run id, expected cursor, new cursor, listed, batch root,
@@ -232,7 +241,7 @@ return 1
 # What cannot be listed is reported as what it would have been: a batch, concluded, of one nameless tag.
 FAIL_REPOSITORY = (
     NOW
-    + _END_RUN
+    + END_RUN
     + _LIST
     + COUNT_FAILURE
     + """
@@ -303,7 +312,7 @@ return 0
 
 CONCLUDE = (
     NOW
-    + _END_RUN
+    + END_RUN
     + COUNT_LAGS
     + COUNT_FAILURE
     + KEEP

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
+from registry.deletion import tombstone
 from tests.chaos.figures import QUEUE_STEPS, Result, keys_by_kind, unexplained
 from tests.chaos.progress import Heal
 from tests.chaos.proxy import Put
@@ -19,6 +21,8 @@ from tests.chaos.world import REGIONS, TagAt, World
 from tests.support.waiting import eventually
 
 HAD_MOVED = "it had moved and went back"
+REMOVED = "was removed again"
+NOBODY: Mapping[str, str] = MappingProxyType({})
 LEFTOVERS_S = 60.0
 """How long messages of dead workers may wait to be taken up: the visibility timeout and some."""
 
@@ -30,12 +34,13 @@ def judge(
     world, fleet = storm.world, storm.fleet
     seen = [json.loads(line) for line in observed.read_text().splitlines()] if observed.exists() else []
     verdict = next((one for one in reversed(seen) if one["kind"] == "verdict"), None)
-    violations = [json.dumps(one) for one in (verdict or {"violations": []})["violations"]]
+    violations: list[str] = []
     if verdict is None:
         violations.append(f"the observer ended with {observer_code} and without a verdict")
     puts = world.fabric.puts()
     told = list(tell(fleet.ledger, fleet.client, {one.host: name for name, one in world.proxies.items()}))
-    violations += early_flips(puts)
+    violations += unowned(verdict["violations"] if verdict else [], told)
+    violations += early_flips(puts, {name: one.host for name, one in world.proxies.items()})
     violations += left_behind(puts, told, seen)
     violations += never_put(puts, told)
     went_back, unexplained_backs = regressions(seen, world, returned(told), rolled_back(told))
@@ -75,13 +80,28 @@ def judge(
     )
 
 
-def early_flips(puts: Iterable[Put]) -> list[str]:
+def unowned(violations: Iterable[dict[str, Any]], told: Sequence[Told]) -> list[str]:
+    """Without those tags that are gone because a run that had put them removed them again, and says so."""
+    removed = {where for one in told for where, outcome in one.outcomes.items() if REMOVED in outcome.reason}
+    return [
+        json.dumps(one)
+        for one in violations
+        if one["rule"] != "vanished" or Where(one["target"], *one["tag"]) not in removed
+    ]
+
+
+def early_flips(puts: Iterable[Put], hosts: Mapping[str, str] = NOBODY) -> list[str]:
     """Tags that were put while another target had not been given the manifest: read off the wire.
 
     These registries take a manifest only with everything it refers to, so having it is having all.
+    ``hosts``, by the registries' names, say how the fleet calls what it moves a tag to in order to delete it.
     """
     held: dict[tuple[str, str, str], float] = {}
-    given = [put for put in puts if put.digest and put.status in {0, 201}]
+    given = [
+        put
+        for put in puts
+        if put.digest and put.status in {0, 201} and not _deletes(put, hosts.get(put.registry, ""))
+    ]
     for put in given:
         key = (put.registry, put.repository, put.digest)
         held[key] = min(held.get(key, put.done), put.done)
@@ -93,6 +113,10 @@ def early_flips(puts: Iterable[Put]) -> list[str]:
         for other in REGIONS
         if other != put.registry and held.get((other, put.repository, put.digest), float("inf")) > put.begun
     ]
+
+
+def _deletes(put: Put, host: str) -> bool:
+    return put.digest == tombstone(f"{host}/{put.repository}", put.reference).digest
 
 
 def left_behind(puts: Iterable[Put], told: Sequence[Told], seen: Iterable[dict[str, Any]]) -> list[str]:

@@ -28,6 +28,8 @@ HOT_EVERY = 8
 """After so many tags, those that are on the move are looked at again."""
 HOT_S = 60.0
 LIST_EVERY_S = 1.0
+TOMBSTONE = b'"dev.sealift.deleted"'
+"""In an image of nothing, to which a tag is moved to be deleted: it counts as gone."""
 TagId = tuple[str, str]
 """Group and tag."""
 
@@ -132,7 +134,7 @@ class Observer:
         group = self._groups[tag[0]]
         if target not in group.places:
             return
-        digest = reader.tag(group.places[target], tag[1])
+        digest = self._read(reader, group.places[target], tag[1])
         was, since = self._update(group, tag, target, digest)
         if digest == was:
             return
@@ -145,6 +147,15 @@ class Observer:
             for other, place in group.places.items():
                 if other != target:
                     self._check("G2", reader, tag, target, place, digest)
+
+    def _read(self, reader: Reader, place: Place, tag: str) -> str | None:
+        digest = reader.tag(place, tag)
+        if digest is None or self.graphs.knows(place, digest):
+            return digest
+        content = reader.manifest(place, digest)
+        if content is None:
+            return reader.tag(place, tag)  # deleted since, or a tag without its manifest
+        return None if TOMBSTONE in content else digest
 
     def look_again(self, reader: Reader, random: Random) -> None:
         """Walk one graph afresh, hash one blob."""

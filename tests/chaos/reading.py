@@ -132,6 +132,10 @@ class Graphs:
                 self._whole.add((place, digest))
         return found
 
+    def knows(self, place: Place, digest: str) -> bool:
+        """Whether the graph was seen whole there."""
+        return (place, digest) in self._whole
+
     def wrong_bytes(self, reader: Reader, place: Place, digest: str) -> str:
         """What is wrong with a blob's bytes; empty if they hash to its digest. Unreadable."""
         content = reader.blob(place, digest)

@@ -12,10 +12,11 @@ import pytest
 from mirror.ledger import Ledger
 from mirror.ledger.batches import Outcome, OutcomeState, Resolved
 from mirror.spec import MirrorSpec, Target
+from registry.deletion import tombstone
 from registry.descriptor import OCI_MANIFEST, Descriptor
 from registry.images import build_image
 from tests.chaos.figures import KINDS, QUEUE_STEPS, kind_of
-from tests.chaos.judge import left_behind, never_put, returned, rolled_back
+from tests.chaos.judge import early_flips, left_behind, never_put, returned, rolled_back, unowned
 from tests.chaos.proxy import Put
 from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS
@@ -136,6 +137,24 @@ def test_where_a_rollback_goes_is_owned_up_to_whatever_became_of_it() -> None:
     rollback = Told("run.0", OLD, 1, 0.0, 1.0, {BEHIND: outcome}, is_rollback=True)
 
     assert rolled_back([rollback, replace(rollback, digest=NEW, is_rollback=False)]) == {(BEHIND, OLD)}
+
+
+def test_a_tag_that_vanished_is_excused_only_where_a_run_says_that_it_removed_it() -> None:
+    gone = {"rule": "vanished", "tag": [NAME, TAG], "target": "island", "faults": ["gone"]}
+    owned = Told("run.0", NEW, 1, 0.0, 1.0, {BEHIND: Outcome("returned", "was removed again because …")})
+
+    assert unowned([gone], [owned]) == []
+    assert unowned([{**gone, "target": "north"}], [owned])
+    assert unowned([{**gone, "rule": "G1"}], [owned])
+    assert unowned([gone], [FAILED])
+
+
+def test_a_tag_that_is_moved_only_to_be_deleted_moved_no_earlier_than_others() -> None:
+    marker = tombstone(f"127.0.0.1:1/{NAME}", TAG).digest
+
+    assert early_flips([put(marker, 12.0)], {"island": "127.0.0.1:1"}) == []
+    assert early_flips([put(marker, 12.0)], {"island": "127.0.0.1:2"})
+    assert early_flips([TAKEN], {"island": "127.0.0.1:1"})
 
 
 def test_every_list_of_a_queue_is_of_a_known_kind() -> None:

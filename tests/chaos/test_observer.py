@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from registry.deletion import tombstone
 from registry.images import Image, build_image, build_index, random_layer
 from registry.memory import MemoryRegistry
 from tests.chaos.fleet import ROOT
@@ -182,6 +183,18 @@ def test_a_tag_that_is_gone_is_seen(watching: Watching, targets: dict[str, Memor
     until(lambda: observed.lines("violation"), 10, "the tag to be missed")
 
     assert "vanished" in observed.rules()
+
+
+def test_a_tag_that_is_moved_to_be_deleted_is_gone_and_nothing_worse(
+    watching: Watching, targets: dict[str, MemoryRegistry]
+) -> None:
+    everywhere(targets, OLD, "1")
+    observed = watching()
+    observed.sees("south", OLD.digest)
+    targets["south"].plant(NAME, "1", tombstone(f"{targets['south'].host}/{NAME}", "1"))
+    until(lambda: observed.lines("violation"), 10, "the tag to be missed")
+
+    assert observed.rules() == {"vanished"}
 
 
 def test_the_time_for_which_targets_differ_about_a_tag_is_measured(

@@ -118,7 +118,7 @@ def test_what_the_file_leaves_out_has_the_line_of_what_is_around_it() -> None:
     ("line", "said"),
     [
         ("    finalise: all", "finalise: unknown key; did you mean 'finalize'?"),
-        ("    zzz: 1", "zzz: unknown key; the keys here are: finalize, keep, lane, name,"),
+        ("    zzz: 1", "zzz: unknown key; the keys here are: delete, delete_after, delete_share,"),
         ("    finalize: some", "finalize: must be 'all' or 'each'"),
         ("    lane: fast", "lane: must be 'release' or 'backfill'"),
         ("    referrers: maybe", "referrers: must be true or false"),
@@ -135,6 +135,9 @@ def test_what_the_file_leaves_out_has_the_line_of_what_is_around_it() -> None:
         ("    platforms: [linux/amd64, Linux]", "platforms[1]: 'Linux' is not allowed; use os/architecture"),
         ("    trust_ledger_for: 3600", "trust_ledger_for: '3600' is not allowed; use a number and its unit"),
         ("    trust_ledger_for: 0h", "trust_ledger_for: '0h' is not allowed; use a number and its unit"),
+        ("    delete: always", "delete: must be 'never' or 'mirror'"),
+        ("    delete_share: 101", "delete_share: must be at most 100"),
+        ("    delete_after: 7", "delete_after: '7' is not allowed; use a number and its unit"),
         ('    schedule: "* * * *"', "schedule: '* * * *' has 4 fields; write five"),
     ],
 )

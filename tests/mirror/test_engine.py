@@ -10,7 +10,9 @@ import pytest
 
 from mirror import decide
 from mirror.engine import Engine, Limits
+from mirror.ledger import fixed
 from mirror.spec import MirrorSpec, Target
+from registry.deletion import tombstone
 from registry.descriptor import Platform
 from registry.images import (
     Image,
@@ -25,6 +27,7 @@ from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on, only
 from tests.support.valkey import ValkeyServer
 
+TAG = "/v2/copy/app/manifests/1.0"
 AMD = Platform("linux", "amd64")
 ARM = Platform("linux", "arm64")
 
@@ -184,7 +187,7 @@ def test_a_new_tag_that_cannot_be_removed_is_rolled_forward_and_then_reported_as
 ) -> None:
     monkeypatch.setattr(decide, "ROLL_PAUSE_S", 0.0)
     world.source.hold("team/app", image("new"), "1.0")
-    world.eu.on_request = _immutable_tags
+    world.eu.on_request = _refused_tags
     with MemoryRegistry(deletes=False) as us:
         target = Target(f"{us.host}/copy/app", "us")
         run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1]))).to_end()
@@ -195,6 +198,69 @@ def test_a_new_tag_that_cannot_be_removed_is_rolled_forward_and_then_reported_as
         assert (
             len([one for one in world.eu.requests if one.path.endswith("/manifests/1.0")]) > decide.MAX_ROLLS
         )
+
+
+def test_what_may_not_move_is_not_tried_again(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _immutable_tags
+    with MemoryRegistry(deletes=False) as us:
+        target = Target(f"{us.host}/copy/app", "us")
+        run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1]))).to_end()
+
+        assert run.states("1.0") == ["failed", "failed"]
+        assert run.tags["1.0"].targets[1].kind == "TagImmutable"
+        assert len([one for one in world.eu.requests if one == ("PUT", TAG)]) == 1
+
+
+def test_a_tag_that_may_not_move_does_not_make_the_others_move_and_go_back_in_every_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.hold("team/app", image("old"), "1.0")
+    world.drive().all()
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _immutable_tags
+    world.drive().all()
+    for registry in (world.us, world.eu):
+        registry.forget_requests()
+
+    run = world.drive().all()
+
+    assert ("PUT", TAG) not in [*world.us.requests, *world.eu.requests]
+    assert run.states("1.0") == ["failed", "failed"]
+    assert run.tags["1.0"].targets[1].kind == "TagImmutable"
+    assert "tag is immutable" in run.tags["1.0"].targets[0].reason
+
+    monkeypatch.setattr(fixed, "BELIEVED_S", -1)  # its time is over, and the rule is gone
+    world.eu.on_request = None
+    assert world.drive().all().states("1.0") == ["updated", "updated"]
+
+
+def test_a_new_tag_goes_back_where_only_digests_can_be_deleted(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _refused_tags
+    with MemoryRegistry(deletes="digests") as us:
+        us.hold("copy/app", image("new"), "theirs")
+        target = Target(f"{us.host}/copy/app", "us")
+        run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1]))).all()
+
+        assert us.tags("copy/app") == {"theirs": image("new").digest}
+        assert "was removed again" in run.tags["1.0"].targets[0].reason
+
+
+def test_a_deletion_that_was_cut_in_the_middle_is_finished(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    world.eu.on_request = _refused_tags
+    with MemoryRegistry(deletes="digests") as us:
+        target = Target(f"{us.host}/copy/app", "us")
+        run = world.drive(MirrorSpec("app", world.spec.source, (target, world.spec.targets[1])))
+        for step in (run.resolve, run.land, run.finalize, run.flip):
+            step()
+        us.plant("copy/app", "1.0", tombstone(target.repository, "1.0"))
+        run.conclude()
+
+        assert us.tags("copy/app") == {}
+        assert run.states("1.0") == ["failed", "failed"]
+        assert "was removed again" in run.tags["1.0"].targets[0].reason
 
 
 def test_an_older_run_never_overwrites_a_newer_one(world: World) -> None:
@@ -464,3 +530,8 @@ def _deny_manifests(method: str, path: str) -> None:
 def _immutable_tags(method: str, path: str) -> None:
     if method == "PUT" and path.endswith("/manifests/1.0"):
         raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
+
+
+def _refused_tags(method: str, path: str) -> None:
+    if method == "PUT" and path.endswith("/manifests/1.0"):
+        raise ErrorReply(400, "MANIFEST_INVALID", "not this one")

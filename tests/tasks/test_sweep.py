@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.batches import Outcome, Resolved
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
-from tasks import canvas, sweep
+from tasks import canvas, pruning, sweep
 from tasks.steps import AT_WORK
 from tests.support.engine import engine_on
 from tests.support.valkey import ValkeyServer
@@ -72,7 +72,48 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
             for state in list(sends):
                 monkeypatch.setitem(sends, state, _catch(made, state))
         monkeypatch.setattr(canvas, "send_mirror", made.mirror)
+        monkeypatch.setattr(canvas, "send_prune", lambda _, *ids: made.sent.append(("prune", *ids)))
         yield made
+
+
+DELETING = replace(SPEC, delete="mirror", delete_after_s=0)
+
+
+def _with_deletions_due(sweeper: Sweeper) -> str:
+    """A run that has nothing left to do but delete."""
+    run, redis = sweeper.ledger.create_run(DELETING, "release"), sweeper.ledger._redis
+    redis.hset(sweeper.ledger.keys.run(run), mapping={"prunes": "wanted"})
+    assert sweeper.ledger.add_batches(run, "", "", [], listed=True)
+    assert not sweeper.ledger.run_report(run).ended
+    return run
+
+
+def test_deletions_are_sent_on_where_nobody_is_at_them_and_no_queue_holds_them(sweeper: Sweeper) -> None:
+    run = _with_deletions_due(sweeper)
+    sweeper.ledger.beat("us", "one")
+    assert sweeper.sweep() == [("prune", run, "us")], "eu has no worker: nothing can be lost there but time"
+
+    sweeper.ledger.beat("eu", "two")
+    sweeper.queued["eu"] = [f'"{canvas.mark("prune", run, "eu")}0f"'.encode()]
+    lease = sweeper.ledger.content.leases.take(pruning.AT_WORK.format("us"), run)
+    assert lease is not None
+    assert sweeper.sweep() == []
+
+    sweeper.ledger.content.leases.release(lease)
+    sweeper.ledger.gone.end_region(run, "eu", SPEC.regions)
+    assert sweeper.sweep() == [("prune", run, "us")]
+    sweeper.ledger.gone.end_region(run, "us", SPEC.regions)
+    assert sweeper.ledger.run_report(run).state == "done"
+
+
+def test_deletions_that_never_come_to_an_end_are_left_to_the_next_run(sweeper: Sweeper) -> None:
+    run = _with_deletions_due(sweeper)
+    for region in SPEC.regions:
+        sweeper.ledger.beat(region, "one")
+    for _ in range(pruning.MAX_SWEEPS):
+        sweeper.sweep()
+
+    assert sweeper.ledger.run_report(run).state == "done"
 
 
 def _catch(sweeper: Sweeper, state: str) -> Any:

@@ -156,6 +156,16 @@ def test_two_mirrors_must_not_write_the_same_tags_to_one_target(one: str, two: s
     assert problem.endswith("; use another repository, or list different tags one by one in both")
 
 
+def test_deletions_have_their_terms_and_need_a_list() -> None:
+    entry = mirror(tags="['1.*']")
+    found = fleet(f"{entry}\n    delete: mirror\n    delete_after: 2d\n    delete_share: 5")
+    spec = spec_of(found.mirror("app"), found)
+    assert (spec.delete, spec.delete_after_s, spec.delete_share) == ("mirror", 2 * 86400, 5)
+
+    (problem,) = problems(fleet(f"{mirror(tags='[latest]')}\n    delete: mirror"))
+    assert "mirrors[0].delete: is of no use where tags are named one by one" in problem
+
+
 def test_two_spellings_of_one_target_are_the_same_target() -> None:
     found = fleet(mirror("[docker.io/me/x]"), mirror("[INDEX.docker.io/me/x]", name="two", source="busybox"))
 

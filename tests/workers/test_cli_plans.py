@@ -10,7 +10,7 @@ import pytest
 
 from mirror.forecast import Forecast, PlannedTag, PlannedTarget, Pulls, Rate, State, pulls_of, rate_of
 from mirror.ledger.budgets import BudgetReport
-from mirror.report import Moved, RegionReport, RunReport
+from mirror.report import Deletion, Moved, RegionReport, RunReport
 from mirror.tally import Tally
 from workers.cli.console import Console
 from workers.cli.exits import Exit
@@ -109,6 +109,30 @@ def test_what_cannot_be_told_ends_with_1_and_what_may_not_be_asked_with_4(
     assert show_plans(Console(), [denied], everything=False) == Exit.AUTHENTICATION
     assert show_plans(Console(), [costly()], everything=False) == Exit.DONE
     assert "explorer: no plan, because docker.io/x: not yours" in capsys.readouterr().out
+
+
+def test_what_the_source_has_no_more_is_told_with_the_time_from_which_it_goes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = forecast(planned("1", "current", NEW))
+    later, share = 4_000_000_000.0, "2 of 3 tags are gone"
+    made.deletions = [
+        Deletion("a", TARGET, "us", NEW, "deleting"),
+        Deletion("b", TARGET, "us", NEW, "waiting", due_s=later),
+        Deletion("c", TARGET, "us", NEW, "waiting", due_s=later),
+        Deletion("d", TARGET, "us", NEW, "waiting", due_s=1.0),
+        *(Deletion(f"k{number}", TARGET, "us", NEW, "kept", share) for number in range(12)),
+    ]
+
+    *_, now, soon, then, kept, _ = shown(capsys, made)
+    assert now == f"Gone from the source, deleted by the next run: 1 tag of {TARGET} (a)"
+    assert soon == f"Gone from the source, deleted by a run from now on: 1 tag of {TARGET} (d)"
+    assert (
+        then
+        == f"Gone from the source, deleted by a run after 2096-10-02 07:06 UTC: 2 tags of {TARGET} (b and c)"
+    )
+    assert kept.startswith(f"Gone from the source, and kept: 12 tags of {TARGET} (k0, k1, k10,")
+    assert kept.endswith(f"and 3 more): {share}")
 
 
 def test_json_holds_everything_that_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

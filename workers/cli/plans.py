@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from time import time
 from typing import TYPE_CHECKING
 
 from workers.cli.console import Console
 from workers.cli.exits import Exit
+from workers.cli.removals import removal_lines
 from workers.cli.summary import AUTHENTICATION, MOST_ROWS, by_number
 from workers.cli.text import counted, duration, listed, moment, size
 
@@ -53,6 +55,8 @@ def _show(console: Console, forecast: Forecast, *, everything: bool) -> None:
         console.result(f"{forecast.mirror}: no plan, because {forecast.error}")
         return
     _show_tags(console, forecast, everything=everything)
+    for line in removal_lines(forecast.deletions, now_s=time(), planned=True):
+        console.result(line)
     console.result(_closing(forecast))
     rows = list(_costs(forecast))
     width = max((len(name) for name, _ in rows), default=0)

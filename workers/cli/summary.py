@@ -9,11 +9,12 @@ from itertools import chain, islice
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from mirror.report import FOLLOWS, Moved, RunReport, TagReport, TargetReport
+from mirror.report import FOLLOWS, Deletion, Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
 from workers.cli.found import show_found
 from workers.cli.outlook import absent, absent_line, budget_lines, document, hosts_of, pace_line
 from workers.cli.progress import listed_states
+from workers.cli.removals import removal_lines
 from workers.cli.text import counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def exit_code(reports: Iterable[RunReport]) -> Exit:
     for report in reports:
         if report.state in {"done", "open", "planned"} and not report.states.get("failed"):
             continue
+        if report.deletions.get("failed"):
+            kinds.add("failed")
+            continue
         kinds |= {report.error_kind} if report.error else _kinds(report)
     if not kinds:
         return Exit.DONE
@@ -108,12 +112,20 @@ def closing_line(report: RunReport) -> str:
         return _not_ended(report, states)
     if not report.tags:
         return f"Nothing to do: no tag of {report.source} was selected."
-    if set(states) == {"current"}:
+    removed = _removed(report)
+    if set(states) == {"current"} and not removed:
         return f"Nothing to do: {_tags(report)} current everywhere ({took})."
     word = "Done" if report.state == "done" else "Failed"
     several = f"{listed_states(states)} of {_tags(report)}"
     counts = several if len(states) > 1 else f"{_single(states)}{_in_repositories(report)}"
-    return f"{word} in {took}: {counts}{'; ' + bytes_text if bytes_text else ''}."
+    return f"{word} in {took}: {counts}{'; ' + bytes_text if bytes_text else ''}{removed}."
+
+
+def _removed(report: RunReport) -> str:
+    """What was deleted, or could not be."""
+    words = {"deleted": "deleted", "failed": "could not be deleted"}
+    counts = [(report.deletions.get(state, 0), word) for state, word in words.items()]
+    return "".join(f"; {counted(count, 'tag')} {word}" for count, word in counts if count)
 
 
 def _not_ended(report: RunReport, states: dict[str, int]) -> str:
@@ -136,6 +148,8 @@ def _remedy(report: RunReport, rows: list[Row]) -> str:
     ends = {kind: found[0] for kind, reason in faults if (found := _END.match(reason))}
     kinds = {kind for kind, _ in faults}
     helps = [text.format(end=ends.get(kind, "HOST")) for kind, text in _REMEDIES.items() if kind in kinds]
+    if report.deletions.get("failed"):
+        return "The mirror's next run tries again what could not be deleted."
     again = f"`sealift retry {report.run}` tries again what failed"
     return f"To do: {'; '.join(helps)}. Then {again}." if helps else f"{again}."
 
@@ -189,9 +203,15 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
         ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report))
         for line in filter(None, (*ahead, absent_line(absent(ledger, report)))):
             console.result(line)
+    for line in removal_lines(_deletions(ledger, report), now_s=time()):
+        console.result(line)
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
         console.say(_remedy(report, rows))
+
+
+def _deletions(ledger: Ledger, report: RunReport) -> list[Deletion]:
+    return ledger.gone.deletions(report.run) if report.deletions else []
 
 
 def _show_counts(console: Console, report: RunReport) -> None:
@@ -293,5 +313,6 @@ def _run_document(ledger: Ledger, report: RunReport, *, everything: bool) -> dic
     return {
         **report.document(),
         **document(report, budgets, absent(ledger, report)),
+        "deletion_reports": [asdict(one) for one in _deletions(ledger, report)],
         "tag_reports": [asdict(tag) for tag in ledger.tag_reports(report.run)] if is_read else None,
     }

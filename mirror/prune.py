@@ -1,0 +1,198 @@
+"""Prune: delete in a region's targets what we put there and the source has no more, if every guard agrees.
+
+The last step of a run. It has one only where the run listed the whole source, the list was not empty, and
+no tag failed (:mod:`mirror.ledger.gone`). A tag is then deleted where
+
+- lists have lacked it for long enough, and one of an earlier run did so first,
+- no more tags are due in that target than its share,
+- the last move of the tag there was ours, and it still has that digest,
+- the source, asked for that very tag, has none,
+- and no run that asked later has claimed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from mirror.engine import Engine
+from mirror.ledger import Ledger
+from mirror.report import Deletion, DeletionState
+from mirror.spec import MirrorSpec, Target
+from registry.deletion import delete_tag, tombstone
+from registry.errors import CannotDelete, NotFound, RegistryError, TagImmutable, Transient
+from registry.repository import Repository, Source
+
+
+def prune(engine: Engine, run: str, region: str) -> None:
+    """Go through what is gone from each source of the run; whoever repeats it finds what was done.
+
+    It returns without having ended where the run is paused or was cancelled meanwhile.
+    """
+    gone, whole = engine.ledger.gone, engine.ledger.spec(run)
+    for repository in gone.repositories(run):
+        if region not in gone.regions_to_do(run, [region]):
+            return
+        _Pruning.of(engine, run, whole.of(repository), region).go()
+    if region in gone.regions_to_do(run, [region]):
+        gone.end_region(run, region, whole.regions)
+
+
+def foreseen(engine: Engine, listing: Ledger, run: str) -> Iterator[Deletion]:
+    """What a plan's list, kept in the ledger ``listing``, does not show: what would go, and from when on."""
+    gone, whole, now = engine.ledger.gone, listing.spec(run), engine.ledger.now()
+    for repository in listing.gone.repositories(run):
+        spec = whole.of(repository)
+        missing, known = listing.gone.missing(run, spec) or set(), gone.first_seen(spec.name)
+        first_seen = {tag: known.get(tag, (now, run)) for tag in missing}
+        put = gone.put(spec.name, spec.targets)
+        for target in spec.targets:
+            yield from deletions_of(spec, target, put[target.repository], first_seen, run, now)
+
+
+def deletions_of(
+    spec: MirrorSpec,
+    target: Target,
+    put: Mapping[str, str],
+    first_seen: Mapping[str, tuple[float, str]],
+    run: str,
+    now: float,
+) -> list[Deletion]:
+    """What one target has of the tags in ``first_seen``; ``put``: by tag, the digest that we put there.
+
+    ``deleting`` is what may go now; ``kept`` where that were too much for one run.
+    """
+    found = [
+        _seen(spec, target, tag, put[tag], *first_seen[tag], run, now)
+        for tag in sorted(first_seen)
+        if tag in put
+    ]
+    due = [one for one in found if one.state == "deleting"]
+    if len(due) <= max(1, len(put) * spec.delete_share // 100):
+        return found
+    reason = (
+        f"{len(due)} of {len(put)} tags that we put there are gone from the source, and delete_share is "
+        f"{spec.delete_share} %; raise it if they are to be deleted"
+    )
+    return [replace(one, state="kept", reason=reason) if one.state == "deleting" else one for one in found]
+
+
+def _seen(
+    spec: MirrorSpec, target: Target, tag: str, digest: str, since: float, by: str, run: str, now: float
+) -> Deletion:
+    due = since + spec.delete_after_s
+    one = Deletion(tag, target.repository, target.region, digest, "deleting", since_s=since, due_s=due)
+    return one if due <= now and by != run else replace(one, state="waiting")
+
+
+@dataclass(slots=True)
+class _Pruning:
+    """What is gone from one source, in the targets of one region."""
+
+    engine: Engine
+    run: str
+    spec: MirrorSpec
+    region: str
+    source: Source
+    generation: int
+    first_seen: dict[str, tuple[float, str]]
+    put: dict[str, dict[str, str]]
+    """By target: the digests that we put there, by tag."""
+
+    @classmethod
+    def of(cls, engine: Engine, run: str, spec: MirrorSpec, region: str) -> _Pruning:
+        gone = engine.ledger.gone
+        put = gone.put(spec.name, spec.targets_of(region))
+        source = engine.open_source(run, spec, region)
+        return cls(engine, run, spec, region, source, gone.generation(run), gone.first_seen(spec.name), put)
+
+    def go(self) -> None:
+        now = self.engine.ledger.now()
+        for target in self.spec.targets_of(self.region):
+            put = self.put[target.repository]
+            found = deletions_of(self.spec, target, put, self.first_seen, self.run, now)
+            for one in found:
+                if one.state != "deleting":
+                    self._record(one)
+            self._delete_all(target, [one for one in found if one.state == "deleting"])
+
+    def _delete_all(self, target: Target, due: list[Deletion]) -> None:
+        repository = self.engine.open_repository(target.repository)
+        refusal: Deletion | None = None
+        for one in due:
+            if refusal is None and not self._may_go_on():
+                return
+            ended = self._delete(repository, one) if refusal is None else _as(one, refusal)
+            if ended.kind == CannotDelete.__name__:
+                refusal = ended  # the registry says so of all: it is not asked again
+            self._record(ended)
+
+    def _may_go_on(self) -> bool:
+        return self.region in self.engine.ledger.gone.regions_to_do(self.run, [self.region])
+
+    def _record(self, one: Deletion) -> None:
+        self.engine.ledger.gone.record(self.run, one, self.spec.name)
+
+    def _delete(self, target: Repository, one: Deletion) -> Deletion:
+        """In the turn of whoever moves the tag: a move comes before or after it, never in between."""
+        with self.engine.ledger.turns.take_back(one.target, one.tag):
+            try:
+                return self._unless_guarded(target, one)
+            except TagImmutable as error:
+                return _ended(one, "kept", error)
+            except RegistryError as error:
+                return _ended(one, "failed", error)
+
+    def _unless_guarded(self, target: Repository, one: Deletion) -> Deletion:
+        attempt = self.engine.patience.attempt
+        held = self._held(target, one.tag)
+        if held is None:
+            known = self.engine.ledger.gone.deletion(self.run, one.tag, one.target)
+            was_begun = known is not None and known.state == "deleting"
+            return replace(one, state="deleted" if was_begun else "absent")
+        if guard := self._guard(one, held):
+            return replace(one, state="kept", reason=guard)
+        self._record(one)
+        attempt(lambda: _delete(target, one.tag))
+        attempt(lambda: _prove_gone(target, one.tag))
+        return replace(one, state="deleted")
+
+    def _guard(self, one: Deletion, held: str) -> str:
+        """What speaks against it; empty where nothing does."""
+        if held not in {one.digest, tombstone(one.target, one.tag).digest}:
+            return f"somebody else has moved it, to {held}"
+        if self.engine.ledger.turns.claimed(one.target, one.tag)[0] > self.generation:
+            return "a newer run has claimed it"
+        if self._held(self.source, one.tag) is not None:
+            return "the source has it, although it does not list it"
+        return ""
+
+    def _held(self, place: Source, tag: str) -> str | None:
+        try:
+            return self.engine.patience.attempt(lambda: place.resolve(tag)).digest
+        except NotFound:
+            return None
+
+
+def _delete(target: Repository, tag: str) -> None:
+    try:
+        delete_tag(target, tag)
+    except NotFound:
+        return  # deleted, and the answer was lost
+
+
+def _prove_gone(target: Repository, tag: str) -> None:
+    """The registry's word that the tag is no more; replicas may need a moment to say so."""
+    try:
+        held = target.resolve(tag).digest
+    except NotFound:
+        return
+    raise Transient(target.host, f"{target.name}:{tag}", f"was deleted and is still there, at {held}")
+
+
+def _as(one: Deletion, refusal: Deletion) -> Deletion:
+    return replace(one, state="failed", reason=refusal.reason, kind=refusal.kind)
+
+
+def _ended(one: Deletion, state: DeletionState, error: RegistryError) -> Deletion:
+    return replace(one, state=state, reason=str(error), kind=type(error).__name__)
