@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 from registry.descriptor import Descriptor, is_digest
@@ -39,6 +39,18 @@ class Anywhere:
 
     def resolve(self, tag_or_digest: str) -> Descriptor:
         return self._ask(lambda one: one.resolve(_digest(tag_or_digest)))
+
+    def named(self, tag: str) -> Descriptor:
+        """What a tag is at all that have it; NotFound where that is not one and the same."""
+        found: dict[str, Descriptor] = {}
+        for place in self._places:
+            with suppress(NotFound):
+                one = place.resolve(tag)
+                found[one.digest] = one
+        if len(found) == 1:
+            return found.popitem()[1]
+        reason = "its holders do not have the same" if found else "no such tag"
+        raise NotFound(self.host, f"{self.name}:{tag}", reason)
 
     def manifest(self, tag_or_digest: str) -> Manifest:
         return self._ask(lambda one: one.manifest(_digest(tag_or_digest)))

@@ -120,6 +120,8 @@ class RunReport:
     """The last trouble that an open run waits out; empty where nothing is known to be in its way."""
     waits_until_s: float | None = None
     """Until when, in Unix time."""
+    kind: str = "mirror"
+    """What the run does with its tags, as :data:`mirror.spec.Kind` has it."""
 
     @property
     def ended(self) -> bool:

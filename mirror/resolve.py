@@ -6,12 +6,15 @@ where reading is not rationed, its one GET says which digest it is too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
+from mirror.spec import MirrorSpec
 from mirror.telling import tell_wait
+from mirror.two_way import look
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor
 from registry.errors import RegistryError, Transient
@@ -34,20 +37,9 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     ledger = engine.ledger.batches
     view = view or ledger.view(batch)
     spec = engine.spec_of(batch, view)
-    source = engine.open_source(ledger.run_of(batch), spec)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
-    targets = [target.repository for target in spec.targets if source.host not in RATIONED]
-    generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
-    asked = [replace(one, generation=generation, at=now) for one in todo]
     read: list[Manifest] = []
-    answers: list[Resolved | RegistryError] = []
-    if new and engine.counts_pulls(source.host) is None:
-        answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too
-    if engine.counts_pulls(source.host):
-        new = set()
-    with engine.crew() as crew:
-        left = asked[len(answers) :]
-        answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
+    answers = _ask(engine, ledger.run_of(batch), spec, todo, read)
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
     until, reason = max(((at, why) for at, why in waits if at is not None), default=(None, ""))
     resolved = [
@@ -64,6 +56,28 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     if engine.ledger.park(batch, "resolving", until):
         tell_wait(batch, reason, until)
     return None
+
+
+def _ask(
+    engine: Engine, run: str, spec: MirrorSpec, todo: Sequence[Resolved], read: list[Manifest]
+) -> list[Resolved | RegistryError]:
+    """What the source says of each tag, of a two-way mirror what its sides do; new manifests are ``read``."""
+    source = engine.open_source(run, spec)
+    is_two_way = spec.kind == "two_way"
+    targets = [t.repository for t in spec.targets if source.host not in RATIONED and not is_two_way]
+    generation, now, new = engine.ledger.begin_question(targets, [one.tag for one in todo])
+    asked = [replace(one, generation=generation, at=now) for one in todo]
+    if is_two_way:
+        return look(engine, run, spec, asked)
+    answers: list[Resolved | RegistryError] = []
+    if new and engine.counts_pulls(source.host) is None:
+        answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too
+    if engine.counts_pulls(source.host):
+        new = set()
+    with engine.crew() as crew:
+        left = asked[len(answers) :]
+        answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
+    return answers
 
 
 def _resolve(

@@ -22,6 +22,7 @@ from mirror.ledger import claim_scripts, scripts, wait_scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
+from mirror.ledger.conflicts import Conflicts
 from mirror.ledger.content import Content
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.history import History
@@ -77,7 +78,7 @@ class Ledger:
         self._terms = Terms(client, self.keys)
         self.beginnings = Beginnings(client, self.keys)
         self.batches = Batches(client, self.keys, flips_kept)
-        self.history = History(client, self.keys)
+        self.history, self.conflicts = History(client, self.keys), Conflicts(client, self.keys)
         self.content = Content(client, self.keys, longest_lease_s)
         self.budgets = Budgets(client, self.keys)
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)

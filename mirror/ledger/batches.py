@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from mirror.ledger import history, lasting, scripts, wait_scripts
+from mirror.ledger import scripts, wait_scripts
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
+from mirror.ledger.kept import kept
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
 from mirror.ledger.totals import counts, lags_of, tags_of
@@ -343,8 +344,8 @@ class Batches:
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
         words += [counts(tags_of(spec.mirror, reports)), spec.mirror, lags_of(resolved, reports)]
-        kept = history.flips_of(keys, run, resolved, outcomes, spec, self._flips_kept)
-        words += [lasting.rows(kept), len(by_state), *pairs, *failed]
+        lasting = kept(keys, run, resolved, outcomes, spec, self._flips_kept)
+        words += [lasting, len(by_state), *pairs, *failed]
         return reports if self._conclude([*own, *dropped], words) else None
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.values import Outcomes, Resolved
@@ -58,7 +58,7 @@ class History:
         names = {name for _, _, _, _, name in values}
         targets = dict(zip(names, self._redis.hmget(key, [_TARGETS + name for name in names]), strict=True))
         return [
-            Flip(tag, at, run, _full(to), _previous(before, json.loads(targets[name] or "[]")))
+            Flip(tag, at, run, full(to), _previous(before, json.loads(targets[name] or "[]")))
             for at, run, to, before, name in values
         ]
 
@@ -90,15 +90,8 @@ def flips_of(
 
 def _previous(digests: str | list[str | None] | None, targets: list[str]) -> dict[str, str | None]:
     each = digests if isinstance(digests, list) else [digests] * len(targets)
-    return {target: _full(one) if one else None for target, one in zip(targets, each, strict=True)}
+    return {target: full(one) if one else None for target, one in zip(targets, each, strict=True)}
 
 
 def _short(digest: str | None) -> str | None:
-    """A sha256, which nearly all are, in 43 characters."""
-    if digest is None or not digest.startswith("sha256:"):
-        return digest
-    return urlsafe_b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode().rstrip("=")
-
-
-def _full(short: str) -> str:
-    return short if ":" in short else f"sha256:{urlsafe_b64decode(short + '=').hex()}"
+    return None if digest is None else short(digest)

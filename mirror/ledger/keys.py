@@ -27,6 +27,7 @@ class Keys:
         self.totals = f"{self.root}totals"
         self.underway = f"{self.root}underway"
         self.confirmed = f"{self.root}confirmed"
+        self.conflicted = f"{self.root}conflicted"
 
     @property
     def run_root(self) -> str:
@@ -140,6 +141,15 @@ class Keys:
 
     def history(self, mirror: str) -> str:
         return f"{self.root}history:{mirror}"
+
+    def agreed(self, mirror: str) -> str:
+        return f"{self.root}agreed:{mirror}"
+
+    def conflicts(self, mirror: str) -> str:
+        return f"{self.root}conflicts:{mirror}"
+
+    def settled(self, mirror: str) -> str:
+        return f"{self.root}settled:{mirror}"
 
     def schedule(self, mirror: str) -> str:
         return f"{self.root}schedule:{mirror}"
