@@ -13,7 +13,7 @@ from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
-from mirror.two_way import meanwhile
+from mirror.two_way import meanwhile, outdated
 from mirror.waits import failure, placing_failure, wait_for_promise
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
@@ -61,7 +61,9 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
     with engine.crew() as crew:
-        journal = going if stage.is_alone else _journalled(stage, crew, going)
+        stale = outdated(stage, going)
+        current = {pair: one for pair, one in going.items() if pair not in stale}
+        journal = going if stage.is_alone else _journalled(stage, crew, current) | stale
         if journal and not stage.is_alone:
             try:
                 _promise(stage, journal)

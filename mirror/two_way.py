@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mirror.created import created_in
 from mirror.engine import Engine
-from mirror.ledger.batches import Outcome, Resolved
+from mirror.ledger.batches import Outcome, Outcomes, Resolved
 from mirror.ledger.conflicts import Known
 from mirror.ledger.values import GONE, HELD, Merged
 from mirror.manifests import Manifests
@@ -75,6 +75,21 @@ def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | 
     else:
         what = f"moved the tag from {short(seen)} to {short(held)}"
     return Outcome("held", f"{name}: somebody {what} while this run was about to", HELD, previous=held)
+
+
+def outdated(stage: Stage, going: Outcomes) -> Outcomes:
+    """Tags of a two-way mirror on which another run has had the sides agree since this one looked."""
+    if stage.spec.kind != "two_way":
+        return {}
+    tags = [one for one in stage.tags if one.merged and any(tag == one.tag for tag, _ in going)]
+    known = stage.engine.ledger.conflicts.known(stage.spec, [one.tag for one in tags])
+    old = {one.tag for one in tags if one.merged and known[one.tag].base != one.merged.base}
+    reason = "another run has seen to this tag since"
+    return {
+        pair: replace(one, state="superseded", reason=reason, at=0.0)
+        for pair, one in going.items()
+        if pair[0] in old
+    }
 
 
 def _ask(engine: Engine, sides: Sequence[Repository], asked: Sequence[Resolved]) -> dict[str, list[Look]]:
