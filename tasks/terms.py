@@ -24,6 +24,7 @@ from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 from tasks.clashes import clashes
+from tasks.sides import side_problems, two_way
 
 Where = tuple[str | int, ...]
 _REPOSITORY_GLOB = re.compile(r"[a-z0-9._/*?\[\]!-]+")
@@ -126,8 +127,8 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
     """None, and the reasons added to ``problems``, if the mirror cannot be used."""
     before = len(problems)
     at: Where = ("mirrors", _position(mirror, fleet))
-    source = _repository(fleet, (*at, "source"), mirror.source, problems)
-    is_sound = len(problems) == before
+    source = _repository(fleet, (*at, "source"), mirror.source, problems) if mirror.source else ""
+    is_sound = len(problems) == before and bool(source)
     names: dict[str, int] = {}
     targets: list[Target] = []
     for place, target in enumerate(mirror.targets):
@@ -158,8 +159,10 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         read_from=mirror.read_from,
         trust_s=seconds_of(mirror.trust_ledger_for) if mirror.trust_ledger_for else 0,
     )
-    problems += _repository_problems(spec, fleet, at)
-    problems += _pattern_problems(spec, fleet, at)
+    if mirror.mode == "two_way":
+        spec = two_way(spec, mirror)
+        problems += side_problems(spec, mirror, fleet, at)
+    problems += (*_repository_problems(spec, fleet, at), *_pattern_problems(spec, fleet, at))
     return spec if len(problems) == before else None
 
 

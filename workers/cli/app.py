@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import configuring, demo, mirroring, options, reporting, runs, scheduling, serving, watching
+from workers.cli import (
+    configuring,
+    deciding,
+    demo,
+    mirroring,
+    options,
+    reporting,
+    runs,
+    scheduling,
+    serving,
+    watching,
+)
 from workers.cli.session import Session, take_options
 
 app = typer.Typer(
@@ -19,7 +30,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _PANELS = {
-    "Mirror": (mirroring.mirror, mirroring.sync, mirroring.backfill, mirroring.plan),
+    "Mirror": (
+        mirroring.mirror,
+        mirroring.sync,
+        mirroring.backfill,
+        mirroring.plan,
+        deciding.conflicts,
+        deciding.resolve,
+    ),
     "Runs": (
         runs.runs,
         runs.status,
