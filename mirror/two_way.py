@@ -23,8 +23,6 @@ from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError, Transient
 from registry.repository import Repository
 
-MOST_LOOKS = 3
-"""So often a tag is looked at whose base another run has changed meanwhile."""
 Look = Descriptor | None | RegistryError
 """A tag at one side: what it is, that it is not there, or that the side could not be asked."""
 
@@ -34,26 +32,13 @@ def look(
 ) -> list[Resolved | RegistryError]:
     """What each tag is to be. An error where a side cannot be asked: nothing is decided without it.
 
-    The base is read before the sides are asked and again afterwards: one that another run changed in
-    between belongs to other digests.
+    The base is read first: sides that another run has made equal since are equal with any base.
     """
-    sides = [engine.open_repository(target.repository) for target in spec.targets]
-    found: dict[str, Resolved | RegistryError] = {}
-    left = list(asked)
-    for _ in range(MOST_LOOKS):
-        before = engine.ledger.conflicts.known(spec, [one.tag for one in left])
-        looks = _ask(engine, sides, left)
-        after = engine.ledger.conflicts.known(spec, [one.tag for one in left])
-        steady = [one for one in left if before[one.tag].base == after[one.tag].base]
-        found |= _decide(engine, run, spec, steady, looks, after)
-        left = [one for one in left if one.tag not in found]
-        if not left:
-            break
-    restless = "other runs of the mirror move it again and again"
-    return [
-        found.get(one.tag) or Transient(sides[0].host, f"{sides[0].name}:{one.tag}", restless)
-        for one in asked
-    ]
+    known = engine.ledger.conflicts.known(spec, [one.tag for one in asked])
+    looks = _ask(engine, [engine.open_repository(target.repository) for target in spec.targets], asked)
+    judge = _Judge(engine, run, spec)
+    with engine.crew() as crew:
+        return list(crew.map(lambda one: judge.answer(one, looks[one.tag], known[one.tag]), asked))
 
 
 def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | None:
@@ -105,20 +90,6 @@ def _ask(engine: Engine, sides: Sequence[Repository], asked: Sequence[Resolved])
     with engine.crew() as crew:
         answers = iter(crew.map(ask, [(one, side) for one in asked for side in sides]))
         return {one.tag: [next(answers) for _ in sides] for one in asked}
-
-
-def _decide(
-    engine: Engine,
-    run: str,
-    spec: MirrorSpec,
-    asked: Sequence[Resolved],
-    looks: dict[str, list[Look]],
-    known: dict[str, Known],
-) -> dict[str, Resolved | RegistryError]:
-    judge = _Judge(engine, run, spec)
-    with engine.crew() as crew:
-        answers = crew.map(lambda one: judge.answer(one, looks[one.tag], known[one.tag]), asked)
-        return dict(zip((one.tag for one in asked), answers, strict=True))
 
 
 class _Judge:

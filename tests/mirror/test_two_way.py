@@ -514,6 +514,24 @@ def test_a_deletion_before_the_move_is_kept(world: World) -> None:
     assert "somebody deleted the tag" in drive.tags["v1"].reason
 
 
+def test_a_run_that_was_overtaken_does_not_undo_what_came_after(world: World) -> None:
+    """What it has seen is there again, and means something else."""
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    world.push(1, TWO)
+    world.push(2, TWO)
+    world.run()
+    world.push(1, ONE)
+    drive.flip()
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, ONE.digest, TWO.digest]
+    assert drive.states("v1") == ["current", "superseded", "superseded"]
+    world.run()
+    assert world.at() == everywhere(ONE)
+
+
 def test_a_push_to_a_tag_that_was_at_rest_is_left_to_the_next_run(world: World) -> None:
     world.push(0, ONE)
     world.run()
