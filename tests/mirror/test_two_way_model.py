@@ -200,6 +200,10 @@ def test_nothing_that_was_pushed_is_lost_and_a_quiet_system_comes_to_rest(place:
             deadline=None,
             derandomize=EXAMPLES <= 12,
             database=None,
-            suppress_health_check=list(HealthCheck),
+            suppress_health_check=(
+                HealthCheck.too_slow,
+                HealthCheck.data_too_large,
+                HealthCheck.filter_too_much,
+            ),
         ),
     )
