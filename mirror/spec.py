@@ -126,6 +126,12 @@ class MirrorSpec:
         return ", ".join(target.repository for target in self.targets)
 
     @property
+    def places(self) -> tuple[str, ...]:
+        """Everything that is read or written, in full."""
+        source = () if self.source == TARGETS else (self.source,)
+        return (*source, *(target.repository for target in self.targets))
+
+    @property
     def regions(self) -> tuple[str, ...]:
         """Each region once, in the targets' order."""
         return tuple(dict.fromkeys(target.region for target in self.targets))

@@ -82,7 +82,7 @@ def names_of(fleet: Fleet) -> dict[Kind, set[str]]:
     for mirror in fleet.mirrors:
         with contextlib.suppress(FleetError):  # whoever begins a run of it says so
             specs.append(spec_of(mirror, fleet))
-    places = [place for spec in specs for place in (spec.source, *(one.repository for one in spec.targets))]
+    places = [place for spec in specs for place in spec.places]
     hosts = {place.partition("/")[0] for place in places if not place.startswith(LAYOUT)}
     return {
         "mirror": {mirror.name for mirror in fleet.mirrors},

@@ -112,6 +112,8 @@ class Conflicts:
     def counts(self) -> dict[str, int]:
         """How many are open, by mirror."""
         mirrors, pipe = self.mirrors(), self._redis.pipeline(transaction=False)
+        if not mirrors:
+            return {}
         for mirror in mirrors:
             pipe.hlen(self._keys.conflicts(mirror))
         return dict(zip(mirrors, pipe.execute(), strict=True))

@@ -35,6 +35,7 @@ def test_all_sides_are_targets_and_there_is_no_source() -> None:
     assert (found.kind, found.source, found.rule) == ("two_way", TARGETS, "hold")
     assert [one.repository for one in found.targets] == ["docker.io/library/alpine", "eu.example/team/app"]
     assert found.origin == "docker.io/library/alpine, eu.example/team/app"
+    assert found.places == ("docker.io/library/alpine", "eu.example/team/app")
     assert MirrorSpec.parse(found.document()) == found
 
 
