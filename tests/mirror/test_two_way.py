@@ -451,6 +451,7 @@ def begun(world: World) -> Drive:
 def test_a_push_between_looking_and_landing_holds_the_others_back(world: World, side: int) -> None:
     drive = begun(world)
     world.push(side, THREE)
+    world.writes()
     drive.land()
     drive.finalize()
     drive.flip()
@@ -458,6 +459,7 @@ def test_a_push_between_looking_and_landing_holds_the_others_back(world: World, 
 
     assert world.at()[side] == THREE.digest
     assert world.at()[2] == ONE.digest
+    assert not [one for one in world.writes() if one.endswith("/v1")], "none went there and back"
     assert drive.states("v1")[side] == "held"
     assert "somebody moved the tag" in drive.tags["v1"].reason
     assert world.conflicts()["v1"].sides[world.names[side]] == THREE.digest

@@ -24,7 +24,7 @@ from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on, only
 from tests.support.valkey import ValkeyServer
 
-EXAMPLES = int(os.environ.get("SEALIFT_TEST_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("TWO_WAY_EXAMPLES", "20"))
 """More of them search longer: a thousand take half an hour."""
 IMAGES = [build_image({"app": text}) for text in (b"one", b"two", b"three", b"four")]
 TAGS = ("v1", "v2")
@@ -191,6 +191,7 @@ def place(valkey: ValkeyServer) -> Iterator[type[TwoWay]]:
         yield TwoWay
 
 
+@pytest.mark.timeout(1800)
 def test_nothing_that_was_pushed_is_lost_and_a_quiet_system_comes_to_rest(place: type[TwoWay]) -> None:
     run_state_machine_as_test(
         place,
@@ -198,7 +199,7 @@ def test_nothing_that_was_pushed_is_lost_and_a_quiet_system_comes_to_rest(place:
             max_examples=EXAMPLES,
             stateful_step_count=14,
             deadline=None,
-            derandomize=EXAMPLES <= 12,
+            derandomize=EXAMPLES <= 20,
             database=None,
             suppress_health_check=(
                 HealthCheck.too_slow,
