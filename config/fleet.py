@@ -39,6 +39,7 @@ from config.checks import (
 )
 from config.cron import check_cron
 from config.lines import Lines, YamlProblem, read_yaml
+from config.modes import mode_problems
 from config.problems import FleetError, Problem, explain
 from config.verification import VerifyRules
 
@@ -209,11 +210,25 @@ def _rules(value: object) -> object:
 
 
 class Mirror(_Model):
-    """A source repository, its targets, which tags, on what terms."""
+    """A source repository and its targets, or targets that are kept equal; which tags, on what terms."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"required": ["mode"], "properties": {"mode": {"const": "two_way"}}},
+            "else": {"required": ["source"]},
+        }
+    )
 
     name: MirrorName = Field(description="Names the mirror in commands and reports; once in the file.")
-    source: str = Field(
-        description="host/repository to read, without tag; or oci:DIR; or host/prefix/* for all below it."
+    mode: Literal["mirror", "two_way"] = Field(
+        default="mirror",
+        description="mirror: from the source to the targets; two_way: the targets are kept equal, whichever "
+        "was pushed to, and there is no source.",
+    )
+    source: str | None = Field(
+        default=None,
+        description="host/repository to read, without tag; or oci:DIR; or host/prefix/* for all below it. "
+        "Not with mode: two_way.",
     )
     targets: Annotated[
         tuple[Annotated[TargetConfig, BeforeValidator(_target)], ...], AfterValidator(_some)
@@ -264,6 +279,17 @@ class Mirror(_Model):
     )
     delete_after: Span = Field(
         default="7d", description="How long the source has to lack a tag before it is deleted."
+    )
+    conflicts: Literal["hold", "newest"] = Field(
+        default="hold",
+        description="Of two_way, where a tag moved on several sides: hold: it is left alone until somebody "
+        "decides; newest: the image that was made last wins.",
+    )
+    prefer: str | None = Field(
+        default=None, description="Of two_way: the target (or its host) that wins conflicts instead."
+    )
+    immutable: tuple[str, ...] = Field(
+        default=(), description="Of two_way: patterns of tags that never move once all sides have them."
     )
     schedule: Annotated[str, AfterValidator(check_cron)] | None = Field(
         default=None, description="When beat runs it: five cron fields, in UTC; unset: only when asked."
@@ -345,6 +371,8 @@ def parse_fleet(text: str, path: Path = Path("sealift.yaml")) -> Fleet:
         raise FleetError(explain(error, Fleet, str(path), lines)) from None
     fleet._path, fleet._lines = path, lines  # noqa: SLF001 - set once, at birth
     _refuse_twins(fleet)
+    if unfit := tuple(mode_problems(fleet)):
+        raise FleetError(unfit)
     return fleet
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 from mirror.select import is_digest_tag
@@ -50,6 +50,18 @@ class Anywhere:
         if self._named is not None and not is_digest(tag_or_digest):
             return self._named.resolve(tag_or_digest)
         return self._ask(lambda one: one.resolve(_digest(tag_or_digest)))
+
+    def named(self, tag: str) -> Descriptor:
+        """What a tag is at all that have it; NotFound where that is not one and the same."""
+        found: dict[str, Descriptor] = {}
+        for place in self._places:
+            with suppress(NotFound):
+                one = place.resolve(tag)
+                found[one.digest] = one
+        if len(found) == 1:
+            return found.popitem()[1]
+        reason = "its holders do not have the same" if found else "no such tag"
+        raise NotFound(self.host, f"{self.name}:{tag}", reason)
 
     def manifest(self, tag_or_digest: str) -> Manifest:
         return self._ask(lambda one: one.manifest(_digest(tag_or_digest)))

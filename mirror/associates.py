@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mirror.anywhere import Anywhere
 from mirror.engine import Engine
 from mirror.ledger.batches import Associate
 from mirror.ledger.sources import Listed
+from registry.descriptor import Descriptor
 from registry.errors import NotFound, Refused
 from registry.reference import LAYOUT
 from registry.referrers import fallback_tag
@@ -63,11 +65,14 @@ class _Asking:
         found = []
         for name in names:
             try:
-                descriptor = self.engine.patience.attempt(lambda name=name: self.source.resolve(name))  # type: ignore[misc]
+                descriptor = self.engine.patience.attempt(lambda name=name: self._named(name))  # type: ignore[misc]
             except NotFound:
                 continue
             found.append(Associate(digest, descriptor, name))
         return found
+
+    def _named(self, tag: str) -> Descriptor:
+        return self.source.named(tag) if isinstance(self.source, Anywhere) else self.source.resolve(tag)
 
     def referrers(self, digest: str, listed: frozenset[str] | None, depth: int) -> list[Associate]:
         has_tag = listed is None or fallback_tag(digest) in listed

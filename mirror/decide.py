@@ -14,7 +14,7 @@ from mirror.engine import Engine
 from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
 from mirror.report import FOLLOWS
 from mirror.spec import MirrorSpec, Target
-from mirror.telling import tell_failed, tell_wait
+from mirror.telling import tell_failed, tell_left_alone, tell_wait
 from registry.errors import TagImmutable
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
@@ -137,6 +137,7 @@ def _concluded(one: _Batch, state: BatchState) -> Decision:
     if reports is None:
         return Decision("nothing")
     tell_failed(one.id, one.spec.mirror, reports)
+    tell_left_alone(one.id, one.spec.mirror, one.view.resolved)
     return Decision("concluded", ended=one.view)
 
 

@@ -15,6 +15,7 @@ from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
+from mirror.two_way import meanwhile, outdated
 from mirror.waits import failure, placing_failure, wait_for_promise
 from registry.deletion import delete_tag, tombstone
 from registry.errors import NotFound, RegistryError, TagImmutable, Transient
@@ -63,8 +64,10 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
     }
     with engine.crew() as crew:
+        stale = outdated(stage, going)
+        current = {pair: one for pair, one in going.items() if pair not in stale}
         is_journalled = not stage.is_alone or stage.spec.keep
-        journal = _journalled(stage, crew, going) if is_journalled else going
+        journal = _journalled(stage, crew, current) | stale if is_journalled else going
         if journal and not stage.is_alone:
             try:
                 _promise(stage, journal)
@@ -149,14 +152,12 @@ def _journal(stage: Stage, pair: Pair, outcome: Outcome, claim: Claim) -> Outcom
     try:
         if not _is_claimed(stage, pair, claim):
             return _superseded(outcome)
-        held = stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag))
-    except NotFound:
-        return replace(outcome, previous=None)
+        held = _held(stage, pair)
     except RegistryError as error:
         return _undone(stage, outcome, error)
-    if held.digest == _wanted(stage, tag):
+    if held == _wanted(stage, tag):
         return outcome  # a repeated flip: the journal already says what was there before the first
-    return replace(outcome, previous=held.digest)
+    return meanwhile(stage, tag, name, held) or replace(outcome, previous=held)
 
 
 def _kept(stage: Stage, crew: Crew, journal: Outcomes) -> Outcomes:
@@ -181,6 +182,8 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
         try:
             if not _is_claimed(stage, pair, turn.claim):
                 return _superseded(outcome)
+            if other := _pushed(stage, pair):
+                return replace(other, moved=outcome.moved)
             if stage.is_alone:
                 # The answer to the PUT says what was stored; a registry that lacks content is given it again.
                 put_graph(stage, stage.targets[name], stage.graph(digest), tag)
@@ -195,6 +198,14 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
         except BlobMissing as missing:
             ended = placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
             return _again_or_failed(outcome, ended)
+
+
+def _pushed(stage: Stage, pair: Pair) -> Outcome | None:
+    """What becomes of a tag of a two-way mirror that somebody has pushed since it was looked at.
+
+    Asked one round trip before the PUT, which is as near as it gets: registries cannot compare and set.
+    """
+    return meanwhile(stage, *pair, _held(stage, pair)) if stage.spec.kind == "two_way" else None
 
 
 def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
@@ -214,6 +225,8 @@ def _is_claimed(stage: Stage, pair: Pair, claim: Claim) -> bool:
     tag, name = pair
     if claim == "unsure":
         one = _resolved(stage, tag)
+        if stage.spec.kind == "two_way":
+            return False  # two runs have met: the one that has seen the other's move is still to come
         try:
             held = stage.engine.patience.attempt(lambda: stage.source.resolve(one.ref)).digest
         except NotFound:

@@ -22,6 +22,7 @@ from mirror.seal import seal
 from mirror.stage import Stage
 from mirror.survey import survey
 from mirror.transfer import LONGEST_BUSY_S, Busy, Carrier
+from mirror.two_way import meanwhile
 from mirror.verify import mark_damage, still_wrong, verify
 from mirror.waits import failure
 from registry.descriptor import Descriptor
@@ -178,9 +179,11 @@ def _look_at(stage: Stage, tag: str, wanted: Descriptor, target: Repository) -> 
     try:
         held = stage.engine.patience.attempt(lambda: target.resolve(tag))
     except NotFound:
-        return Outcome("missing")
+        return meanwhile(stage, tag, target.name, None) or Outcome("missing")
     except RegistryError as error:
         return failure(stage.engine, stage.batch, error)
+    if other := meanwhile(stage, tag, target.name, held.digest):
+        return other
     if held.digest == wanted.digest:
         return Outcome("current", previous=held.digest, at=stage.view.now)
     return Outcome("missing", previous=held.digest)

@@ -41,7 +41,7 @@ def enumerate_tags(
             tell_wait(run, str(error), until)
         elif engine.ledger.fail_run(run, str(error), type(error).__name__):
             spec = engine.ledger.spec(run)
-            tell_run_failed(run, spec.name, spec.source, error)
+            tell_run_failed(run, spec.name, spec.origin, error)
 
 
 def _enumerate(

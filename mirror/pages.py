@@ -15,7 +15,7 @@ from mirror.select import Selection, is_digest_tag
 from mirror.spec import MirrorSpec
 from mirror.telling import tell_attempt
 from mirror.threads import carrying
-from registry.errors import Transient
+from registry.errors import NotFound, Transient
 from registry.repository import Source
 
 _DIGEST_TAGS = "sha256-"
@@ -45,6 +45,9 @@ def _portions(engine: Engine, run: str, spec: MirrorSpec, cursor: str) -> Iterat
     if spec.refs or exact is not None:
         yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
         return
+    if spec.kind == "two_way":
+        yield "", _union(engine, run, spec), True
+        return
     source = engine.open_source(run, spec)
     pages = _pages(source, engine.patience, cursor)
     listing = engine.ledger.gone.listing(run, spec, from_the_start=not cursor)
@@ -63,6 +66,27 @@ def _portions(engine: Engine, run: str, spec: MirrorSpec, cursor: str) -> Iterat
         yield "", [(tag, tag) for tag in choice.kept], True
         return
     yield from _streamed(engine, run, selection, source, _shown(pages, listing), cursor)
+
+
+def _union(engine: Engine, run: str, spec: MirrorSpec) -> list[tuple[str, str]]:
+    """The tags that any side has, selected, and those that all have lost since they agreed on them.
+
+    A side without the repository has none. Raises RegistryError where a side cannot be listed.
+    """
+    listed: set[str] = set()
+    for target in spec.targets:
+        try:
+            for page in _pages(engine.open_repository(target.repository), engine.patience, ""):
+                listed.update(page)
+        except NotFound:
+            continue
+    digest_tags = sorted(tag for tag in listed if is_digest_tag(tag))
+    for target in spec.targets:
+        engine.ledger.sources.add_digest_tags(run, target.repository, digest_tags, complete=True)
+    choice = Selection.of(spec).choose(sorted(listed))
+    engine.dropped(choice.dropped)
+    lost = sorted(set(engine.ledger.conflicts.agreed_tags(spec.name)) - listed)
+    return [(tag, tag) for tag in (*choice.kept, *lost)]
 
 
 def _streamed(

@@ -16,6 +16,7 @@ from mirror.ledger.pins import Pin
 from mirror.ledger.values import HELD
 from mirror.spec import TARGETS, MirrorSpec
 from mirror.telling import tell_wait
+from mirror.two_way import look
 from mirror.waits import next_attempt
 from registry.descriptor import Descriptor, is_digest
 from registry.errors import NotFound, RegistryError, Transient
@@ -38,26 +39,14 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     ledger = engine.ledger.batches
     view = view or ledger.view(batch)
     spec = engine.spec_of(batch, view)
-    source = engine.open_source(ledger.run_of(batch), spec)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
-    reads = source.host not in RATIONED and not spec.verifies  # who only looks needs no manifest yet
-    targets = [target.repository for target in spec.targets] if reads else []
+    run = ledger.run_of(batch)
     if spec.source == TARGETS:
         _recall(engine, todo)
     if spec.pin:
-        engine.ledger.pins.put(spec.name, ledger.run_of(batch), {one.tag: one.ref for one in todo})
-    tags = [one.tag for one in todo]
-    generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
-    asked = [replace(one, generation=generation, at=now) for one in todo]
+        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo})
     read: list[Manifest] = []
-    answers: list[Resolved | RegistryError] = []
-    if new and engine.counts_pulls(source.host) is None:
-        answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too
-    if engine.counts_pulls(source.host):
-        new = set()
-    with engine.crew() as crew:
-        left = asked[len(answers) :]
-        answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
+    answers, pins = _ask(engine, run, spec, todo, read)
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
     until, reason = max(((at, why) for at, why in waits if at is not None), default=(None, ""))
     resolved = [
@@ -81,6 +70,33 @@ def _recall(engine: Engine, todo: Sequence[Resolved]) -> None:
     for one in todo:
         if is_digest(one.ref):
             engine.ledger.content.keep_manifests(engine.ledger.keeps.manifests(one.ref))
+
+
+def _ask(
+    engine: Engine, run: str, spec: MirrorSpec, todo: Sequence[Resolved], read: list[Manifest]
+) -> tuple[list[Resolved | RegistryError], Mapping[str, Pin]]:
+    """What the source says of each tag, of a two-way mirror what its sides do; and how tags are pinned.
+
+    New manifests are ``read``.
+    """
+    source = engine.open_source(run, spec)
+    # Who only looks needs no manifest yet.
+    reads = source.host not in RATIONED and not spec.verifies and spec.kind != "two_way"
+    targets = [target.repository for target in spec.targets] if reads else []
+    tags = [one.tag for one in todo]
+    generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
+    asked = [replace(one, generation=generation, at=now) for one in todo]
+    if spec.kind == "two_way":
+        return look(engine, run, spec, asked), pins
+    answers: list[Resolved | RegistryError] = []
+    if new and engine.counts_pulls(source.host) is None:
+        answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too
+    if engine.counts_pulls(source.host):
+        new = set()
+    with engine.crew() as crew:
+        left = asked[len(answers) :]
+        answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
+    return answers, pins
 
 
 def _resolve(

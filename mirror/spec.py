@@ -92,6 +92,16 @@ class MirrorSpec:
     """Of all tags that we put in a target: the most that one run deletes, in percent; one in any case."""
     delete_after_s: int = 7 * 86400
     """For how long the source has to lack a tag; at least from one run to another."""
+    rule: Literal["hold", "newest", "prefer"] = "hold"
+    """Of a two-way mirror: what becomes of tags that moved apart."""
+    prefer: str = ""
+    """... the target that then wins."""
+    immutable: tuple[str, ...] = ()
+    """... patterns of tags that never move once all have them."""
+    deletes: Literal["hold", "propagate"] = "hold"
+    """... what becomes of a tag that one side has deleted; nothing carries it over yet."""
+    take: str = ""
+    """... the target whose tags are taken everywhere: a person's decision about what was left alone."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 
@@ -147,6 +157,19 @@ class MirrorSpec:
         return replace(
             self, name=f"{self.name}/{rest}", source=repository, targets=targets, given="", rest=rest
         )
+
+    @property
+    def origin(self) -> str:
+        """What is read, for people: where there is no source, the targets."""
+        if self.source != TARGETS:
+            return self.source
+        return ", ".join(target.repository for target in self.targets)
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Everything that is read or written, in full."""
+        source = () if self.source == TARGETS else (self.source,)
+        return (*source, *(target.repository for target in self.targets))
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from mirror.ledger.failures import MOST_EXAMPLES, common
+from mirror.ledger.values import HELD, Resolved
 from mirror.report import FOLLOWS, TagReport, TargetReport
 from registry.errors import Transient
 from registry.reference import LAYOUT
@@ -59,6 +60,14 @@ def tell_not_listed(run: str, mirror: str, repository: str, error: Exception) ->
     fields = {"run": run, "mirror": mirror, "source": repository, "registry": _registry(repository)}
     text = "%s cannot be listed: %s"
     logger.warning(text, repository, error, extra={**fields, "kind": type(error).__name__})
+
+
+def tell_left_alone(batch: str, mirror: str, resolved: Iterable[Resolved]) -> None:
+    """A line for each tag of a two-way mirror whose conflict is new."""
+    for one in resolved:
+        if one.kind == HELD and one.merged and not one.merged.since:
+            fields = {"batch": batch, "mirror": mirror, "tag": one.tag, "kind": one.merged.kind}
+            logger.warning("tag %s is left alone: %s", one.tag, one.reason, extra=fields)
 
 
 def tell_run_failed(run: str, mirror: str, source: str, error: Exception) -> None:

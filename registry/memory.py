@@ -224,6 +224,11 @@ class MemoryRegistry:
         """Hold any manifest, checked by nobody and without a request: a hostile or a broken one."""
         self._store.add_manifest(repository, tag_or_digest, manifest)
 
+    def untag(self, repository: str, tag: str) -> None:
+        """Lose a tag, without a request; what it named stays."""
+        with self._store.lock:
+            self._store.repositories[repository].tags.pop(tag, None)
+
     @property
     def open_sessions(self) -> int:
         """Upload sessions that were neither finished nor cancelled."""

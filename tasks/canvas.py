@@ -27,7 +27,7 @@ FIRST = frozenset({"flip", "unflip", "conclude"})
 
 def send_enumerate(ledger: Ledger, run: str) -> None:
     spec = ledger.spec(run)
-    _control("enumerate", [run], f"enumerate · {spec.name} at {spec.source}", ledger.lane(run)).delay()
+    _control("enumerate", [run], f"enumerate · {spec.name} at {spec.origin}", ledger.lane(run)).delay()
 
 
 def send_sweep(older_than_s: float | None = None) -> None:

@@ -25,6 +25,7 @@ from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 from tasks.clashes import clashes
+from tasks.sides import side_problems, two_way
 
 Where = tuple[str | int, ...]
 _REPOSITORY_GLOB = re.compile(r"[a-z0-9._/*?\[\]!-]+")
@@ -143,7 +144,7 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
     """None, and the reasons added to ``problems``, if the mirror cannot be used."""
     before = len(problems)
     at: Where = ("mirrors", _position(mirror, fleet))
-    source = _repository(fleet, (*at, "source"), mirror.source, problems)
+    source = _repository(fleet, (*at, "source"), mirror.source, problems) if mirror.source else ""
     targets = _targets(mirror, fleet, at, source if len(problems) == before else "", problems)
     spec = MirrorSpec(
         name=mirror.name,
@@ -165,8 +166,10 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         delete_share=mirror.delete_share,
         delete_after_s=seconds_of(mirror.delete_after),
     )
-    problems += _repository_problems(spec, fleet, at)
-    problems += _pattern_problems(spec, fleet, at)
+    if mirror.mode == "two_way":
+        spec = two_way(spec, mirror)
+        problems += side_problems(spec, mirror, fleet, at)
+    problems += (*_repository_problems(spec, fleet, at), *_pattern_problems(spec, fleet, at))
     if len(problems) == before and spec.delete != "never" and Selection.of(spec).literals() is not None:
         fault = "is of no use where tags are named one by one: the source is never listed; leave it out"
         problems.append(fleet.problem((*at, "delete"), fault))

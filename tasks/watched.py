@@ -88,7 +88,7 @@ def specs_of(fleet: Fleet) -> list[MirrorSpec]:
 def names_of(fleet: Fleet) -> dict[Kind, set[str]]:
     """Every mirror, region and registry that the fleet file names; places that are none are left out."""
     specs = specs_of(fleet)
-    places = [place for spec in specs for place in (spec.source, *(one.repository for one in spec.targets))]
+    places = [place for spec in specs for place in spec.places]
     hosts = {place.partition("/")[0] for place in places if not place.startswith(LAYOUT)}
     return {
         "mirror": {mirror.name for mirror in fleet.mirrors},

@@ -88,7 +88,7 @@ def _begun(rt: Runtime) -> Runtime:
 
 
 def scrape(rt: Runtime) -> metrics.Scraped:
-    """What is shown: half a dozen exchanges with Redis. Raises LedgerError.
+    """What is shown: some eight exchanges with Redis. Raises LedgerError.
 
     Of a region that is in the fleet file no more, has no worker and no message, only what it did is shown.
     """
@@ -105,6 +105,8 @@ def scrape(rt: Runtime) -> metrics.Scraped:
         memory=rt.ledger.gauges.memory(),
         beat_seen_s=rt.ledger.schedules.beat_seen_s(),
         regions=regions,
+        conflicts={one.name: 0 for one in rt.fleet.mirrors if one.mode == "two_way"}
+        | rt.ledger.conflicts.counts(),
         zeros=zeros(rt.fleet),
     )
 

@@ -118,6 +118,11 @@ _GAUGES = (
         "When the window of a registry's pulls ends at the latest, in Unix time.",
         ("registry",),
     ),
+    Family(
+        "sealift_conflicts_open",
+        "Tags of a two-way mirror that are left alone until somebody decides.",
+        ("mirror",),
+    ),
     Family("sealift_workers", "Workers of a region that were heard of in the last minute.", ("region",)),
     Family(
         "sealift_worker_last_heartbeat_timestamp_seconds",
@@ -153,6 +158,8 @@ class Scraped:
     """None: there was never one."""
     regions: tuple[str, ...] = ()
     """To be shown even if they have no worker."""
+    conflicts: Mapping[str, int] = field(default_factory=dict)
+    """Tags that are left alone, by the two-way mirror."""
     zeros: list[Total] = field(default_factory=list)
     """Totals to be shown before anything was counted: what begins at 1 never rises from 0."""
 
@@ -234,6 +241,7 @@ def _values(scraped: Scraped) -> Values:
         | _queues(scraped.queues, facts.now_s)
         | _met(facts.told)
         | _budgets(scraped.budgets, facts.told, facts.now_s)
+        | _conflicts(scraped.conflicts, facts.told)
         | _workers(facts, scraped.regions)
     )
 
@@ -276,6 +284,14 @@ def _met(told: Told) -> Values:
         "sealift_registry_last_success_timestamp_seconds": success,
         "sealift_registry_last_failure_timestamp_seconds": failure,
     }
+
+
+def _conflicts(conflicts: Mapping[str, int], told: Told) -> Values:
+    count = dict[tuple[str, ...], float]()
+    for mirror, number in conflicts.items():
+        key = (told.shown("mirror", mirror),)
+        count[key] = count.get(key, 0) + number
+    return {"sealift_conflicts_open": count}
 
 
 def _budgets(budgets: Iterable[BudgetReport], told: Told, now_s: float) -> Values:

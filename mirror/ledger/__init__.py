@@ -22,6 +22,7 @@ from mirror.ledger import claim_scripts, scripts, wait_scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
+from mirror.ledger.conflicts import Conflicts
 from mirror.ledger.content import Content
 from mirror.ledger.fixed import Fixed
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
@@ -84,6 +85,7 @@ class Ledger:
         self.pins = Pins(client, self.keys)
         self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
         self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
+        self.conflicts = Conflicts(client, self.keys)
         self.sources, self.fixed = Sources(client, self.keys), Fixed(client, self.keys)
         self.gone = Gone(client, self.keys, self.history, flips_kept)
         self.content = Content(client, self.keys, longest_lease_s)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from typing import Any
 
+from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.values import Outcomes, Resolved
@@ -42,7 +42,6 @@ class History:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
-        self._named: dict[str, list[str]] = {}
 
     def of(self, mirror: str, tags: Sequence[str]) -> dict[str, list[Flip]]:
         """The flips of those tags, the newest first; a tag without any is left out."""
@@ -72,7 +71,7 @@ class History:
             lists = self._redis.hmget(key, [_TARGETS + name for name in names])
             named |= {name: json.loads(found or "[]") for name, found in zip(names, lists, strict=True)}
         return [
-            Flip(tag, at, run, _full(to), _previous(before, named[name]))
+            Flip(tag, at, run, full(to) if to else "", _previous(before, named[name]))
             for at, run, to, before, name in values
         ]
 
@@ -116,15 +115,8 @@ def deletion_of(key: str, run: str, tag: str, target: str, digest: str, most: in
 
 def _previous(digests: str | list[str | None] | None, targets: list[str]) -> dict[str, str | None]:
     each = digests if isinstance(digests, list) else [digests] * len(targets)
-    return {target: _full(one) if one else None for target, one in zip(targets, each, strict=True)}
+    return {target: full(one) if one else None for target, one in zip(targets, each, strict=True)}
 
 
 def _short(digest: str | None) -> str | None:
-    """A sha256, which nearly all are, in 43 characters."""
-    if digest is None or not digest.startswith("sha256:"):
-        return digest
-    return urlsafe_b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode().rstrip("=")
-
-
-def _full(short: str) -> str:
-    return short if ":" in short or not short else f"sha256:{urlsafe_b64decode(short + '=').hex()}"
+    return None if digest is None else short(digest)

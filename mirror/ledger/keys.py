@@ -29,6 +29,7 @@ class Keys:
         self.underway = f"{self.root}underway"
         self.read = f"{self.root}read"
         self.confirmed = f"{self.root}confirmed"
+        self.conflicted = f"{self.root}conflicted"
 
     @property
     def run_root(self) -> str:
@@ -175,6 +176,15 @@ class Keys:
 
     def deletions(self, run: str) -> str:
         return f"{self.root}run:{run}:deletions"
+
+    def agreed(self, mirror: str) -> str:
+        return f"{self.root}agreed:{mirror}"
+
+    def conflicts(self, mirror: str) -> str:
+        return f"{self.root}conflicts:{mirror}"
+
+    def settled(self, mirror: str) -> str:
+        return f"{self.root}settled:{mirror}"
 
     def schedule(self, mirror: str) -> str:
         return f"{self.root}schedule:{mirror}"

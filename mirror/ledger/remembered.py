@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mirror.ledger.conflicts import agreements_of
 from mirror.ledger.history import flips_of
 from mirror.ledger.keys import Keys
 from mirror.ledger.lasting import Lasting
@@ -28,4 +29,5 @@ class Remembered:
         return [
             *flips_of(self.keys, run, resolved, outcomes, spec, self.flips_kept),
             *self.pins.settled(run, resolved, outcomes, spec),
+            *agreements_of(self.keys, run, resolved, outcomes, spec),
         ]

@@ -8,7 +8,7 @@ from typing import Any
 from mirror.ledger.failures import failures_of
 from mirror.ledger.verified import founds_of
 from mirror.report import Moved, RegionReport, RunReport
-from mirror.spec import TARGETS, MirrorSpec
+from mirror.spec import MirrorSpec
 
 PROGRESS_FIELDS = (
     "tags_landed",
@@ -41,7 +41,7 @@ def report_of(
         mirror=spec.name,
         lane=row["lane"],
         state=row["state"],
-        source="" if spec.source == TARGETS else spec.source,
+        source=spec.origin,
         started_s=float(row["started"]),
         finished_s=float(row["finished"]) if "finished" in row else None,
         listed=row["listed"] == "1",

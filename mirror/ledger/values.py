@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeGuard
 
 from mirror.report import Moved, TagReport, TagState, TargetReport
-from mirror.spec import TARGETS, MirrorSpec, Target
+from mirror.spec import MirrorSpec, Target
 from registry.descriptor import Descriptor
 from registry.errors import Throttled
 
@@ -32,6 +32,8 @@ OutcomeState = Literal[
 ``held``: it is left alone on purpose."""
 HELD = "Held"
 """The kind of a reason why a tag is left alone on purpose: it did not fail."""
+GONE = "Gone"
+"""The kind of a reason that says that a tag is nowhere any more, as everybody wanted."""
 RegionStep = Literal["landed", "flipped", "returned"]
 STEP_OF: dict[BatchState, RegionStep] = {
     "landing": "landed",
@@ -50,6 +52,25 @@ class UnknownRun(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
+class Merged:
+    """What was seen of a tag of a two-way mirror, and what was decided."""
+
+    seen: tuple[str | None, ...]
+    """What each side had, in the order of the spec's targets."""
+    base: str | None = None
+    """What all had before, as far as it is known."""
+    kind: str = "take"
+    """As :class:`mirror.merge.Verdict` has it."""
+    rule: str = ""
+    since: float = 0.0
+    """When a conflict about it was first seen that is on record, in Unix time; 0: there is none."""
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Merged:
+        return cls(**{**document, "seen": tuple(document["seen"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """A tag and what it was when the batch was resolved, or why it could not be."""
 
@@ -63,6 +84,14 @@ class Resolved:
     """Which of two answers of the source is the newer one."""
     at: float = 0.0
     """When the source was asked, in Unix time of the server."""
+    merged: Merged | None = None
+    """Of a two-way mirror; None where all have had the digest before and still have it."""
+
+    def seen_at(self, position: int) -> str | None:
+        """Of a two-way mirror: what the side at that position had."""
+        if self.merged:
+            return self.merged.seen[position]
+        return self.descriptor.digest if self.descriptor else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +181,7 @@ class View:
         return self.state != state or (STEP_OF[state], region) in self.done
 
 
-_OTHER_FIELDS = frozenset({"descriptor", "moved", "is_shared"})
+_OTHER_FIELDS = frozenset({"descriptor", "moved", "is_shared", "merged"})
 _RESOLVED, _OUTCOME, _MOVED, _PLACING = (
     tuple((one.name, one.default) for one in fields(kind) if one.name not in _OTHER_FIELDS)
     for kind in (Resolved, Outcome, Moved, Placing)
@@ -172,13 +201,17 @@ _SHOWN: dict[OutcomeState, TagState] = {
     "superseded": "superseded",
     "cancelled": "cancelled",
 }
+_LEFT_ALONE: dict[str, TagState] = {HELD: "held", GONE: "current"}
+"""By the kind of the reason why a tag has no digest."""
 _WORST: tuple[TagState, ...] = (
     "failed", "held", "waiting", "pending", "cancelled", "superseded", "updated", "current",
 )  # fmt: skip
 
 
 def resolved_row(one: Resolved) -> str:
-    document = {"descriptor": one.descriptor.document()} if one.descriptor else {}
+    document: dict[str, Any] = {"descriptor": one.descriptor.document()} if one.descriptor else {}
+    if one.merged:
+        document["merged"] = asdict(one.merged)
     return json.dumps(_told(one, _RESOLVED) | document)
 
 
@@ -254,8 +287,7 @@ def tag_reports(resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSp
         state = min(states, key=_WORST.index)
         reason = next((t.reason for t in targets if t.state == state and t.reason), "")
         digest = one.descriptor.digest if one.descriptor else None
-        source = "" if spec.source == TARGETS else spec.source
-        yield TagReport(one.tag, digest, state, reason, targets, source, one.ref, spec.rest)
+        yield TagReport(one.tag, digest, state, reason, targets, spec.origin, one.ref, spec.rest)
 
 
 def pair_of(key: bytes) -> tuple[str, str]:
@@ -273,7 +305,7 @@ def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetR
     if outcome is None:
         state: TagState = "pending"
         if one.reason:
-            state = "held" if one.kind == HELD else "failed"
+            state = _LEFT_ALONE.get(one.kind, "failed")
         return TargetReport(target.repository, target.region, state, one.reason, one.kind)
     return TargetReport(
         repository=target.repository,
@@ -291,7 +323,8 @@ def _resolved(tag: str, ref: str, row: bytes | str | None) -> Resolved:
         return Resolved(tag, ref)
     value = json.loads(row)
     at = Descriptor.parse(value["descriptor"]) if "descriptor" in value else None
-    return Resolved(**{**value, "descriptor": at})
+    merged = Merged.parse(value["merged"]) if "merged" in value else None
+    return Resolved(**{**value, "descriptor": at, "merged": merged})
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:

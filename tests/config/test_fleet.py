@@ -118,7 +118,7 @@ def test_what_the_file_leaves_out_has_the_line_of_what_is_around_it() -> None:
     ("line", "said"),
     [
         ("    finalise: all", "finalise: unknown key; did you mean 'finalize'?"),
-        ("    zzz: 1", "zzz: unknown key; the keys here are: delete, delete_after, delete_share,"),
+        ("    zzz: 1", "zzz: unknown key; the keys here are: conflicts, delete,"),
         ("    finalize: some", "finalize: must be 'all' or 'each'"),
         ("    lane: fast", "lane: must be 'release' or 'backfill'"),
         ("    referrers: maybe", "referrers: must be true or false"),
@@ -182,6 +182,62 @@ def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
         "sealift.yaml:5: mirrors[0].targets: must be a list; write [one, two] or one '- ' line for each",
         "sealift.yaml:6: mirrots: unknown key; did you mean 'mirrors'?",
     ]
+
+
+TWO_WAY = "mirrors:\n  - name: app\n    mode: two_way\n    targets: [a.example/x, b.example/x]\n"
+
+
+def test_a_two_way_mirror_has_targets_and_no_source() -> None:
+    (mirror,) = parse_fleet(TWO_WAY).mirrors
+
+    assert (mirror.mode, mirror.source, mirror.conflicts, len(mirror.targets)) == ("two_way", None, "hold", 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("source: a/b", "source: a two-way mirror has none: name every repository under targets"),
+        ("trust_ledger_for: 1h", "trust_ledger_for: a two-way mirror must look at every side"),
+        ("read_from: source", "read_from: a two-way mirror reads from whichever side has it"),
+        ("repositories: [a]", "repositories: belongs to a source that ends with '/*'"),
+        ("tags: {newest: 2, newest_by: created}", "tags: newest_by: created needs a source"),
+        ("conflicts: oldest", "conflicts: must be 'hold' or 'newest'"),
+    ],
+)
+def test_what_does_not_go_with_two_way_is_named(line: str, said: str) -> None:
+    (problem,) = problems(f"{TWO_WAY}    {line}\n")
+
+    assert problem.startswith(f"sealift.yaml:5: mirrors[0].{said}")
+
+
+def test_one_rule_decides_conflicts() -> None:
+    (problem,) = problems(f"{TWO_WAY}    conflicts: newest\n    prefer: a.example\n")
+
+    assert problem.startswith("sealift.yaml:6: mirrors[0].prefer: beside conflicts: newest; one rule decides")
+
+
+def test_a_two_way_mirror_of_one_repository_is_refused() -> None:
+    (problem,) = problems(TWO_WAY.replace(", b.example/x", ""))
+
+    assert problem.startswith(
+        "sealift.yaml:4: mirrors[0].targets: a two-way mirror has at least two repositories"
+    )
+
+
+@pytest.mark.parametrize("line", ["conflicts: newest", "prefer: x.example", "immutable: ['v*']"])
+def test_what_belongs_to_two_way_is_refused_elsewhere(line: str) -> None:
+    (problem,) = problems(f"{MIRROR}    {line}\n")
+
+    key = line.partition(":")[0]
+    assert (
+        problem == f"sealift.yaml:5: mirrors[0].{key}: belongs to a mirror with mode: two_way; leave it out"
+    )
+
+
+def test_any_other_mirror_has_a_source() -> None:
+    (problem,) = problems("mirrors:\n  - name: app\n    targets: [a.example/x]\n")
+
+    assert problem == "sealift.yaml:2: mirrors[0].source: is missing; add it"
 
 
 def test_two_mirrors_of_one_name_are_refused() -> None:

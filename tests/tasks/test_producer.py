@@ -56,6 +56,16 @@ def test_what_failed_is_tried_again_alone_where_only_that_is_wanted(ledger: Ledg
     assert again(ledger, run, failed_only=False) == {"b", "c"}
 
 
+def test_what_is_left_alone_on_purpose_is_not_tried_again(ledger: Ledger) -> None:
+    run = ended(ledger, a=Outcome("held", "moved apart", "Held"), b=Outcome("failed", "no"))
+    only_held = ended(ledger, a=Outcome("held", "moved apart", "Held"))
+
+    assert again(ledger, run, failed_only=False) == {"b"}
+    assert ledger.run_report(only_held).state == "done"
+    with pytest.raises(producer.NothingFailed):
+        again(ledger, only_held, failed_only=False)
+
+
 def test_a_run_that_was_only_cancelled_has_nothing_that_failed(ledger: Ledger) -> None:
     run = ended(ledger, c=Outcome("cancelled"))
 

@@ -24,6 +24,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from config.fleet import parse_fleet
 from config.settings import Settings
 from mirror.ledger.accounts import RegionBatch
 from mirror.ledger.batches import Outcome, Placing, Resolved
@@ -138,6 +139,8 @@ def busy(rt: Runtime, batches: int = 1) -> str:
     ledger.budgets.answered(said)
     ledger.budgets.pause("eu.example", "", 7200)
     ledger.park(f"{run}.{batches}", "resolving", now + 3600)
+    rt.client.hset(ledger.keys.conflicted, "app", "1")
+    rt.client.hset(ledger.keys.conflicts("app"), "v1", "{}")
     ledger.beat("eu", "eu@one")
     assert ledger.schedules.lead()
     for status in (200, 503):
@@ -274,6 +277,19 @@ def test_queues_are_shown_by_lane_with_the_age_of_what_waits_longest(
     assert value(shown, "sealift_queue_unacknowledged_messages", queue="us") == 2
     assert value(shown, "sealift_workers", region="eu") == 1
     assert value(shown, "sealift_workers", region="us") == 0, "a region of the fleet file has none"
+
+
+def test_conflicts_are_counted_by_mirror_and_start_at_none(valkey: ValkeyServer, rt: Runtime) -> None:
+    text = "mirrors:\n  - {name: both, mode: two_way, targets: [a.example/x, b.example/x]}\n"
+    two_way = replace(rt, fleet=parse_fleet(text))
+    rt.ledger.totals.admit({"mirror": ["both"]})
+    assert value(parsed_of(two_way), "sealift_conflicts_open", mirror="both") == 0
+
+    with valkey.client() as client:
+        client.hset(rt.ledger.keys.conflicted, "both", "1")
+        client.hset(rt.ledger.keys.conflicts("both"), mapping={"v1": "{}", "v2": "{}"})
+
+    assert value(parsed_of(two_way), "sealift_conflicts_open", mirror="both") == 2
 
 
 def test_a_region_that_was_given_up_is_shown_for_as_long_as_it_has_messages(

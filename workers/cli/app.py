@@ -10,6 +10,7 @@ import typer
 
 from workers.cli import (
     configuring,
+    deciding,
     demo,
     history,
     mirroring,
@@ -35,7 +36,14 @@ app = typer.Typer(
 )
 _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
     "Mirror": (mirroring.mirror, mirroring.sync, mirroring.backfill, mirroring.plan, verifying.verify),
-    "Tags": (history.history, rollback.rollback, rollback.pins, rollback.unpin),
+    "Tags": (
+        history.history,
+        rollback.rollback,
+        rollback.pins,
+        rollback.unpin,
+        deciding.conflicts,
+        deciding.resolve,
+    ),
     "Runs": (
         runs.runs,
         runs.status,

@@ -53,7 +53,7 @@ class References:
 def hosts_of(specs: Sequence[MirrorSpec], references: References | None = None) -> set[str]:
     """Every registry that the mirrors, or the list, read or write, as references spell it."""
     names = references.hosts if references else set()
-    names |= {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
+    names |= {name for spec in specs for name in spec.places}
     return {name.partition("/")[0] for name in names}
 
 

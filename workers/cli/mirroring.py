@@ -161,7 +161,10 @@ def _spec_of_list(
         raise Stop("--from takes either --to or one MIRROR, whose targets it goes to", Exit.USAGE)
     if terms != Terms():
         raise Stop("--tags and the like go with --to; a mirror's are in the fleet file", Exit.USAGE)
-    return named_specs(session, mirrors)[0]
+    (spec,) = named_specs(session, mirrors)
+    if spec.kind == "two_way":
+        raise Stop(f"{spec.name} is a two-way mirror: a list has no source to take from", Exit.USAGE)
+    return spec
 
 
 def go_on(session: Session, run: str, *, wait: bool, timeout_s: float | None, everything: bool) -> Exit:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def hosts_of(ledger: Ledger, reports: Sequence[RunReport]) -> set[str]:
     """The registries that the runs need; nothing is asked that :meth:`Ledger.run_report` has not read."""
     specs = [ledger.spec(report.run) for report in reports]
-    names = {name for spec in specs for name in (spec.source, *(one.repository for one in spec.targets))}
+    names = {name for spec in specs for name in spec.places}
     return {name.partition("/")[0] for name in names}
 
 

@@ -78,9 +78,14 @@ def show(
 
 
 def exit_code(reports: Iterable[RunReport]) -> Exit:
-    """0 where nothing failed; 4 where all that failed did so for want of a right, else 1."""
+    """0 where nothing failed; 4 where all that failed did so for want of a right, else 1.
+
+    A tag that a two-way mirror leaves alone is no success either: somebody has to decide.
+    """
     kinds: set[str] = set()
     for report in reports:
+        if report.kind == "two_way" and report.states.get("held"):
+            kinds.add("held")
         if report.state in {"done", "open", "planned"} and not report.states.get("failed"):
             continue
         if report.deletions.get("failed"):
@@ -208,6 +213,10 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
         console.say(_remedy(report, rows))
+    if report.kind == "two_way" and report.states.get("held"):
+        console.say(
+            f"To do: `sealift conflicts {report.mirror}` shows what is left alone, and how to decide."
+        )
 
 
 def _deletions(ledger: Ledger, report: RunReport) -> list[Deletion]:

@@ -1,0 +1,150 @@
+"""Two-way mirrors: what each tag is at every side, what all agreed on before, and what follows from both.
+
+Every side is a target. What a run decides is good for what it has seen: just before a tag moves, what is
+there must still be that, or somebody has pushed meanwhile and the tag is left alone (:func:`meanwhile`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mirror.created import created_in
+from mirror.engine import Engine
+from mirror.ledger.batches import Outcome, Outcomes, Resolved
+from mirror.ledger.conflicts import Known
+from mirror.ledger.values import GONE, HELD, Merged
+from mirror.manifests import Manifests
+from mirror.merge import Side, Verdict, chosen, merge, newest, preferred, short, told
+from mirror.select import Selection
+from mirror.spec import MirrorSpec
+from mirror.stage import Stage
+from registry.descriptor import Descriptor
+from registry.errors import NotFound, RegistryError, Transient
+from registry.repository import Repository
+
+Look = Descriptor | None | RegistryError
+"""A tag at one side: what it is, that it is not there, or that the side could not be asked."""
+
+
+def look(
+    engine: Engine, run: str, spec: MirrorSpec, asked: Sequence[Resolved]
+) -> list[Resolved | RegistryError]:
+    """What each tag is to be. An error where a side cannot be asked: nothing is decided without it.
+
+    The base is read first: sides that another run has made equal since are equal with any base.
+    """
+    known = engine.ledger.conflicts.known(spec, [one.tag for one in asked])
+    looks = _ask(engine, [engine.open_repository(target.repository) for target in spec.targets], asked)
+    judge = _Judge(engine, run, spec)
+    with engine.crew() as crew:
+        return list(crew.map(lambda one: judge.answer(one, looks[one.tag], known[one.tag]), asked))
+
+
+def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | None:
+    """What becomes of a tag in a target where it is not what was seen there; None: it may move.
+
+    It stays as somebody has made it, and as it was in the others; the next run looks at it anew.
+    """
+    if stage.spec.kind != "two_way":
+        return None
+    one = next(one for one in stage.tags if one.tag == tag)
+    position = next(n for n, target in enumerate(stage.spec.targets) if target.repository == name)
+    seen = one.seen_at(position)
+    if held == seen or (one.descriptor and held == one.descriptor.digest):
+        return None
+    if one.merged is None:  # nothing was about to move
+        return Outcome("superseded", f"{name}: somebody has moved this tag since", previous=held)
+    if held is None:
+        what = f"deleted the tag, which was {short(seen)}"
+    else:
+        what = f"moved the tag from {short(seen)} to {short(held)}"
+    return Outcome("held", f"{name}: somebody {what} while this run was about to", HELD, previous=held)
+
+
+def outdated(stage: Stage, going: Outcomes) -> Outcomes:
+    """Tags of a two-way mirror on which another run has had the sides agree since this one looked."""
+    if stage.spec.kind != "two_way":
+        return {}
+    tags = [one for one in stage.tags if one.merged and any(tag == one.tag for tag, _ in going)]
+    known = stage.engine.ledger.conflicts.known(stage.spec, [one.tag for one in tags])
+    old = {one.tag for one in tags if one.merged and known[one.tag].base != one.merged.base}
+    reason = "another run has seen to this tag since"
+    return {
+        pair: replace(one, state="superseded", reason=reason, at=0.0)
+        for pair, one in going.items()
+        if pair[0] in old
+    }
+
+
+def _ask(engine: Engine, sides: Sequence[Repository], asked: Sequence[Resolved]) -> dict[str, list[Look]]:
+    def ask(pair: tuple[Resolved, Repository]) -> Look:
+        one, side = pair
+        try:
+            return engine.patience.attempt(lambda: side.resolve(one.ref))
+        except NotFound:
+            return None
+        except RegistryError as error:
+            return error
+
+    with engine.crew() as crew:
+        answers = iter(crew.map(ask, [(one, side) for one in asked for side in sides]))
+        return {one.tag: [next(answers) for _ in sides] for one in asked}
+
+
+class _Judge:
+    """On what terms a run decides."""
+
+    def __init__(self, engine: Engine, run: str, spec: MirrorSpec) -> None:
+        self._spec = spec
+        self._immutable = Selection(spec.immutable) if spec.immutable else None
+        source = engine.open_source(run, spec)
+        self._created = created_in(source, Manifests(engine, source).named)
+
+    def answer(self, one: Resolved, looks: Sequence[Look], known: Known) -> Resolved | RegistryError:
+        errors = [error for error in looks if isinstance(error, RegistryError)]
+        if errors:
+            return next((error for error in errors if not isinstance(error, Transient)), errors[0])
+        found = [at for at in looks if isinstance(at, Descriptor)]
+        by_name = dict(zip((t.repository for t in self._spec.targets), looks, strict=True))
+        sides = [
+            Side(name, at.digest if isinstance(at, Descriptor) else None, name in known.met)
+            for name, at in by_name.items()
+        ]
+        try:
+            verdict = self._verdict(one.tag, sides, known)
+        except RegistryError as error:
+            return error
+        return _resolved(one, verdict, sides, found, known)
+
+    def _verdict(self, tag: str, sides: Sequence[Side], known: Known) -> Verdict:
+        is_immutable = self._immutable is not None and bool(self._immutable.choose([tag]).kept)
+        verdict = merge(sides, known.base, is_immutable=is_immutable)
+        if self._spec.take:
+            return chosen(verdict, sides, self._spec.take)
+        if verdict.kind == "conflict" and not is_immutable:
+            if self._spec.rule == "prefer":
+                return preferred(verdict, sides, self._spec.prefer)
+            if self._spec.rule == "newest":
+                return newest(verdict, {digest: self._created(digest) for digest in verdict.choices})
+        return verdict
+
+
+def _resolved(
+    one: Resolved, verdict: Verdict, sides: Sequence[Side], found: Sequence[Descriptor], known: Known
+) -> Resolved:
+    seen = tuple(side.digest for side in sides)
+    is_same = known.conflict is not None and tuple(known.conflict.sides.get(s.name) for s in sides) == seen
+    since = known.conflict.since_s if known.conflict else 0.0
+    merged = Merged(seen, known.base, verdict.kind, verdict.rule, since)
+    if verdict.kind == "take":
+        at = next(at for at in found if at.digest == verdict.wanted)
+        is_agreed = known.base == verdict.wanted and all(side.has_met for side in sides)
+        is_quiet = is_agreed and set(seen) == {verdict.wanted} and known.conflict is None
+        return replace(one, descriptor=at, merged=None if is_quiet else merged)
+    if verdict.kind == "gone" and known.base is None and known.conflict is None:
+        return replace(one, reason="no side has such a tag", kind=NotFound.__name__)
+    if verdict.kind == "gone":
+        return replace(one, reason="all sides have deleted it", kind=GONE, merged=merged)
+    merged = replace(merged, since=since if is_same else 0.0)
+    return replace(one, reason=told(verdict, sides, known.base), kind=HELD, merged=merged)

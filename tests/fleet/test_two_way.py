@@ -1,0 +1,121 @@
+"""Two registries that people push at, kept equal by a fleet with a worker beside each; skopeo judges."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from config.fleet import load_fleet
+from mirror.spec import MirrorSpec
+from registry.images import build_image, build_index
+from tasks.terms import spec_of
+from tests.support import skopeo
+from tests.support.fleet import Fleet, made
+from tests.support.pushing import push
+from tests.support.registries import DockerRegistry
+from tests.support.scratch import scratch_folder
+
+pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
+
+ONE, TWO, THREE = (build_index([build_image({"motd": text})]) for text in (b"one", b"two", b"three"))
+MIRROR = """\
+mirrors:
+  - name: app
+    mode: two_way
+    targets: [{{region: us, repository: {us}/app}}, {{region: eu, repository: {eu}/app}}]
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """``us`` and ``eu`` are at once the regions and what stands in them."""
+
+    fleet: Fleet
+    us: DockerRegistry
+    eu: DockerRegistry
+    ours: MirrorSpec
+
+    @property
+    def theirs(self) -> MirrorSpec:
+        """The same pair as the other side's owner would write it."""
+        return replace(self.ours, name="ppa", targets=self.ours.targets[::-1])
+
+    def sealift(self, *words: str) -> tuple[int, str]:
+        done = self.fleet.sealift(*words)
+        return done.returncode, done.stdout + done.stderr
+
+    def at(self, tag: str) -> list[str]:
+        return [skopeo.digest(f"{side.host}/app:{tag}") for side in (self.us, self.eu)]
+
+    def writes(self) -> list[str]:
+        """Since the last question."""
+        found = [
+            f"{one.method} {one.path}"
+            for side in (self.us, self.eu)
+            for one in side.requests()
+            if one.method not in {"GET", "HEAD"}
+        ]
+        for side in (self.us, self.eu):
+            side.forget_requests()
+        return found
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        us, eu = (stack.enter_context(DockerRegistry(made(folder / name))) for name in ("us", "eu"))
+        file: Path = made(folder / "fleet") / "sealift.yaml"
+        file.write_text(MIRROR.format(us=us.host, eu=eu.host))
+        written = load_fleet(file)
+        fleet = stack.enter_context(Fleet(folder / "fleet", ("us", "eu")))
+        yield Pair(fleet, us, eu, spec_of(written.mirrors[0], written))
+
+
+def test_pushes_on_both_sides_cross_and_both_owners_mirrors_come_to_rest(pair: Pair) -> None:
+    """No loop: what one mirror has brought to a side is no push for the other."""
+    push(f"{pair.us.host}/app", ONE, "from-us")
+    push(f"{pair.eu.host}/app", TWO, "from-eu")
+    for run in [pair.fleet.start_run(spec) for spec in (pair.ours, pair.theirs)]:
+        assert pair.fleet.wait(run).state == "done"
+    assert pair.at("from-us") == [ONE.digest] * 2
+    assert pair.at("from-eu") == [TWO.digest] * 2
+
+    for spec in (pair.ours, pair.theirs):
+        pair.fleet.run(spec)  # what overlapped before is agreed on now
+    pair.writes()
+    for spec in (pair.ours, pair.theirs):
+        assert pair.fleet.run(spec).states == {"current": 2}
+    assert pair.writes() == []
+
+
+def test_a_conflict_is_held_listed_decided_and_over(pair: Pair) -> None:
+    push(f"{pair.us.host}/app", ONE, "v1")
+    assert pair.fleet.run(pair.ours).state == "done"
+    push(f"{pair.us.host}/app", TWO, "v1")
+    push(f"{pair.eu.host}/app", THREE, "v1")
+
+    code, text = pair.sealift("sync")
+    assert code == 1, text
+    assert f"conflict: {pair.us.host}/app has {TWO.digest[:19]}" in text
+    assert "`sealift conflicts app` shows" in text
+    assert pair.at("v1") == [TWO.digest, THREE.digest]
+
+    code, text = pair.sealift("conflicts")
+    assert code == 0
+    assert "app v1: moved apart, seen first" in text
+    assert f"{pair.eu.host}/app  {THREE.digest}" in text
+
+    code, text = pair.sealift("resolve", "app", "v1", "--take", pair.eu.host)
+    assert code == 0, text
+    assert pair.at("v1") == [THREE.digest] * 2
+    past = json.loads(pair.sealift("conflicts", "--settled", "--json")[1])["conflicts"]
+    assert [(one["rule"], one["took"], one["sides"][f"{pair.us.host}/app"]) for one in past] == [
+        ("resolve", THREE.digest, TWO.digest)
+    ]
+    assert list(pair.fleet.ledger.conflicts.open("app")) == []

@@ -1,0 +1,577 @@
+"""Two-way mirrors: repositories that are pushed at on any side, and are kept equal without losing a push."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from mirror.engine import Engine
+from mirror.ledger.conflicts import Conflict
+from mirror.spec import TARGETS, MirrorSpec, Target
+from registry.images import Image, Index, build_artifact, build_image, build_index
+from registry.memory import ErrorReply, MemoryRegistry
+from tests.support.engine import Drive, engine_on, only
+from tests.support.valkey import ValkeyServer
+
+ONE, TWO, THREE, FOUR = (build_image({"app": text}) for text in (b"one", b"two", b"three", b"four"))
+EARLY, LATE = (
+    build_index([image], annotations={"org.opencontainers.image.created": f"{year}-01-01T00:00:00Z"})
+    for image, year in ((TWO, 2025), (THREE, 2026))
+)
+
+
+@dataclass
+class World:
+    engine: Engine
+    sides: list[MemoryRegistry]
+    spec: MirrorSpec
+    repository: str
+
+    @property
+    def names(self) -> list[str]:
+        return [target.repository for target in self.spec.targets]
+
+    def push(self, side: int, image: Image | Index, tag: str = "v1") -> None:
+        self.sides[side].hold(self.repository, image, tag)
+
+    def delete(self, side: int, tag: str = "v1") -> None:
+        self.sides[side].untag(self.repository, tag)
+
+    def run(self, **terms: Any) -> Drive:
+        return Drive(self.engine, replace(self.spec, **terms)).all()
+
+    def at(self, tag: str = "v1") -> list[str | None]:
+        return [side.tag(self.repository, tag) for side in self.sides]
+
+    def agreed(self, tag: str = "v1") -> str | None:
+        return self.engine.ledger.conflicts.known(self.spec, [tag])[tag].base
+
+    def conflicts(self) -> dict[str, Conflict]:
+        return {one.tag: one for one in self.engine.ledger.conflicts.open("app")}
+
+    def settled(self) -> list[Conflict]:
+        return list(self.engine.ledger.conflicts.settled("app"))
+
+    def writes(self) -> list[str]:
+        """What was written since the last question."""
+        found = [
+            f"{one.method} {one.path}"
+            for side in self.sides
+            for one in side.requests
+            if one.method not in {"GET", "HEAD"}
+        ]
+        for side in self.sides:
+            side.forget_requests()
+        return found
+
+
+@dataclass
+class Place:
+    """What the tests of this file share: starting it takes longer than any of them."""
+
+    server: ValkeyServer
+    engine: Engine
+    sides: list[MemoryRegistry]
+    worlds: int = 0
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with ExitStack() as stack:
+        server = stack.enter_context(ValkeyServer(tmp_path_factory.mktemp("valkey")))
+        sides = [stack.enter_context(MemoryRegistry()) for _ in range(3)]
+        yield Place(server, stack.enter_context(engine_on(server)), sides)
+
+
+@pytest.fixture
+def world(place: Place) -> World:
+    place.worlds += 1
+    with place.server.client() as client:
+        client.flushall()
+    for side in place.sides:
+        side.on_request = None
+        side.forget_requests()
+    regions = ("us", "eu", "eu")
+    targets = tuple(
+        Target(f"{side.host}/app{place.worlds}", region)
+        for side, region in zip(place.sides, regions, strict=True)
+    )
+    spec = MirrorSpec("app", TARGETS, targets, kind="two_way")
+    return World(place.engine, place.sides, spec, f"app{place.worlds}")
+
+
+def everywhere(image: Image | Index) -> list[str | None]:
+    return [image.digest] * 3
+
+
+# -- without conflict ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("side", [0, 1, 2])
+def test_a_push_on_any_side_is_brought_to_the_others(world: World, side: int) -> None:
+    world.push(side, ONE)
+    drive = world.run()
+
+    assert drive.report.state == "done"
+    assert world.at() == everywhere(ONE)
+    assert world.agreed() == ONE.digest
+
+
+def test_what_is_equal_everywhere_is_agreed_on_and_nothing_is_written(world: World) -> None:
+    for side in range(3):
+        world.push(side, ONE)
+    world.writes()
+    drive = world.run()
+
+    assert drive.states("v1") == ["current"] * 3
+    assert world.agreed() == ONE.digest
+    assert world.writes() == []
+
+
+def test_pushes_on_several_sides_after_each_other_all_arrive(world: World) -> None:
+    for side, image in ((0, ONE), (1, TWO), (2, THREE), (0, ONE), (1, FOUR)):
+        world.push(side, image)
+        world.run()
+        assert world.at() == everywhere(image)
+
+
+def test_pushes_of_different_tags_on_different_sides_cross(world: World) -> None:
+    world.push(0, ONE, "v1")
+    world.push(1, TWO, "v2")
+    world.run()
+
+    assert world.at("v1") == everywhere(ONE)
+    assert world.at("v2") == everywhere(TWO)
+
+
+def test_a_tag_that_was_brought_is_no_push_and_a_quiet_pair_writes_nothing(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.writes()
+    for _ in range(2):
+        drive = world.run()
+        assert drive.states("v1") == ["current"] * 3
+    assert world.writes() == []
+    assert world.conflicts() == {}
+
+
+def test_a_tag_may_go_back_to_what_it_was(world: World) -> None:
+    for side, image in ((0, ONE), (0, TWO), (1, ONE)):
+        world.push(side, image)
+        world.run()
+
+    assert world.at() == everywhere(ONE)
+
+
+def test_the_same_pair_under_two_names_in_both_orders_comes_to_rest(world: World) -> None:
+    mirrored = replace(world.spec, name="ppa", targets=world.spec.targets[::-1])
+    for side, image in ((0, ONE), (1, TWO), (2, THREE)):
+        world.push(side, image)
+        world.run()
+        Drive(world.engine, mirrored).all()
+        world.writes()
+        world.run()
+        Drive(world.engine, mirrored).all()
+        assert world.at() == everywhere(image)
+        assert world.writes() == []
+
+
+def test_a_side_without_the_repository_has_none_of_the_tags(world: World) -> None:
+    world.push(1, ONE)
+    assert world.repository not in world.sides[0].repositories
+    world.run()
+
+    assert world.at() == everywhere(ONE)
+
+
+def test_a_side_that_cannot_be_listed_fails_the_run_instead_of_having_no_tags(world: World) -> None:
+    world.push(0, ONE)
+
+    def closed(_: str, __: str) -> None:
+        raise ErrorReply(401, "UNAUTHORIZED", "who are you")
+
+    world.sides[2].on_request = closed
+    report = world.run().report
+
+    assert report.state == "failed"
+    assert world.sides[2].host in report.error
+    assert world.at()[:2] == [ONE.digest, None]
+
+
+def test_nothing_is_decided_without_a_side_that_cannot_be_asked(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+
+    def away(method: str, path: str) -> None:
+        if method == "HEAD" and "/manifests/" in path:
+            raise ErrorReply(503, "UNAVAILABLE")
+
+    world.sides[2].on_request = away
+    drive = world.run()
+    world.sides[2].on_request = None
+
+    assert drive.report.state == "failed"
+    assert world.sides[2].host in drive.tags["v1"].reason
+    assert world.at() == [TWO.digest, ONE.digest, ONE.digest]
+
+
+def test_signatures_travel_from_the_side_that_has_them(world: World) -> None:
+    signature = build_artifact({"text": b"signed"}, artifact_type="application/vnd.test")
+    name = f"{ONE.digest.replace(':', '-')}.sig"
+    world.push(1, ONE)
+    world.push(1, signature, name)
+    world.run()
+
+    assert world.at() == everywhere(ONE)
+    assert world.at(name) == [signature.digest] * 3
+
+
+# -- conflicts --------------------------------------------------------------------------------------------
+
+
+def test_sides_that_moved_apart_are_left_alone_and_on_record(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    world.push(1, THREE)
+    world.writes()
+    with caplog.at_level(logging.WARNING, "mirror"):
+        drive = world.run()
+        world.run()
+
+    assert drive.report.state == "done"
+    assert drive.states("v1") == ["held"] * 3
+    assert world.at() == [TWO.digest, THREE.digest, ONE.digest]
+    assert world.writes() == []
+    found = world.conflicts()["v1"]
+    assert (found.kind, found.base) == ("conflict", ONE.digest)
+    assert list(found.sides.values()) == [TWO.digest, THREE.digest, ONE.digest]
+    assert [record.message for record in caplog.records] == [f"tag v1 is left alone: {found.reason}"]
+
+
+def test_since_when_there_is_a_conflict_is_kept_for_as_long_as_it_is_the_same(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    first = world.conflicts()["v1"]
+    world.run()
+    assert world.conflicts()["v1"].since_s == first.since_s
+    world.push(1, THREE)
+    world.run()
+    assert world.conflicts()["v1"].since_s > first.since_s
+
+
+def test_at_the_first_meeting_equal_tags_are_agreed_on_missing_ones_copied_differing_ones_held(
+    world: World,
+) -> None:
+    for side in range(3):
+        world.push(side, ONE, "equal")
+    world.push(1, TWO, "missing")
+    world.push(0, ONE, "differing")
+    world.push(2, TWO, "differing")
+    world.run()
+
+    assert world.agreed("equal") == ONE.digest
+    assert world.at("missing") == everywhere(TWO)
+    assert world.at("differing") == [ONE.digest, None, TWO.digest]
+    assert list(world.conflicts()) == ["differing"]
+    assert world.agreed("differing") is None
+
+
+def test_a_ledger_that_has_forgotten_what_was_agreed_overwrites_nothing(world: World, place: Place) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    with place.server.client() as client:
+        client.delete(world.engine.ledger.keys.agreed("app"))
+    world.run()
+
+    assert world.at() == [TWO.digest, ONE.digest, ONE.digest]
+    assert "v1" in world.conflicts()
+
+
+def test_a_conflict_that_has_gone_by_itself_is_closed_and_stays_on_record(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    world.push(1, ONE)
+    world.run()
+
+    assert world.at() == everywhere(ONE)
+    assert world.conflicts() == {}
+    (past,) = world.settled()
+    assert (past.rule, past.took) == ("equal", ONE.digest)
+
+
+def test_a_new_side_that_differs_is_a_conflict_for_its_tag_alone(world: World) -> None:
+    pair = replace(world.spec, targets=world.spec.targets[:2])
+    world.push(0, ONE, "v1")
+    world.push(0, ONE, "v2")
+    Drive(world.engine, pair).all()
+    world.push(2, TWO, "v1")
+    world.run()
+
+    assert list(world.conflicts()) == ["v1"]
+    assert world.at("v2") == everywhere(ONE)
+    assert world.at("v1") == [ONE.digest, ONE.digest, TWO.digest]
+
+
+def test_a_person_decides_by_naming_a_side(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    world.push(1, THREE)
+    world.run()
+    Drive(world.engine, replace(only(world.spec, "v1"), take=world.names[1])).all()
+
+    assert world.at() == everywhere(THREE)
+    assert world.conflicts() == {}
+    (past,) = world.settled()
+    assert (past.rule, past.took) == ("resolve", THREE.digest)
+    assert list(past.sides.values()) == [TWO.digest, THREE.digest, ONE.digest]
+    assert world.run().states("v1") == ["current"] * 3
+
+
+def test_the_preferred_side_wins_and_what_lost_is_on_record(world: World) -> None:
+    terms = {"rule": "prefer", "prefer": world.names[1]}
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run(**terms)
+
+    assert world.at() == everywhere(TWO)
+    (past,) = world.settled()
+    assert (past.rule, past.sides[world.names[0]]) == ("prefer", ONE.digest)
+
+
+def test_the_image_that_was_made_last_wins(world: World) -> None:
+    world.push(0, LATE)
+    world.push(1, EARLY)
+    world.run(rule="newest")
+
+    assert world.at() == everywhere(LATE)
+    assert [past.rule for past in world.settled()] == ["newest"]
+
+
+def test_an_immutable_tag_never_moves_not_even_by_a_rule(world: World) -> None:
+    terms: dict[str, Any] = {"immutable": ("v*",), "rule": "newest"}
+    for tag in ("v1", "latest"):
+        world.push(0, ONE, tag)
+    world.run(**terms)
+    for tag in ("v1", "latest"):
+        world.push(0, EARLY, tag)
+        world.push(1, LATE, tag)
+    world.run(**terms)
+
+    assert world.at() == [EARLY.digest, LATE.digest, ONE.digest]
+    assert world.conflicts()["v1"].kind == "immutable"
+    assert world.at("latest") == everywhere(LATE)
+
+
+# -- deletions -----------------------------------------------------------------------------------------------
+
+
+def test_a_deletion_is_noticed_and_neither_undone_nor_carried_over(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.delete(1)
+    world.run()
+
+    assert world.at() == [ONE.digest, None, ONE.digest]
+    assert world.conflicts()["v1"].kind == "deleted"
+
+
+def test_a_deletion_is_undone_where_a_person_says_so(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.delete(1)
+    world.run()
+    world.run(refs=(("v1", "v1"),), take=world.names[0])
+
+    assert world.at() == everywhere(ONE)
+    assert world.conflicts() == {}
+
+
+def test_a_tag_that_all_sides_have_deleted_is_forgotten_and_may_come_again(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.delete(1)
+    world.run()
+    for side in (0, 2):
+        world.delete(side)
+    drive = world.run()
+
+    assert drive.states("v1") == ["current"] * 3
+    assert world.agreed() is None
+    assert world.conflicts() == {}
+    world.push(2, TWO)
+    world.run()
+    assert world.at() == everywhere(TWO)
+
+
+def test_a_push_to_a_tag_that_another_side_deleted_is_a_conflict(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.delete(1)
+    world.push(2, TWO)
+    world.run()
+
+    assert world.at() == [ONE.digest, None, TWO.digest]
+    assert world.conflicts()["v1"].kind == "conflict"
+
+
+def test_a_named_tag_that_no_side_has_fails_by_name(world: World) -> None:
+    drive = Drive(world.engine, only(world.spec, "v9")).all()
+
+    assert drive.tags["v9"].reason == "no side has such a tag"
+    assert drive.report.state == "failed"
+
+
+# -- somebody is faster --------------------------------------------------------------------------------
+
+
+def begun(world: World) -> Drive:
+    """A run that is about to bring TWO from the first side to the others, which have ONE."""
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    drive = Drive(world.engine, world.spec)
+    drive.resolve()
+    return drive
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_push_between_looking_and_landing_holds_the_others_back(world: World, side: int) -> None:
+    drive = begun(world)
+    world.push(side, THREE)
+    world.writes()
+    drive.land()
+    drive.finalize()
+    drive.flip()
+    drive.conclude()
+
+    assert world.at()[side] == THREE.digest
+    assert world.at()[2] == ONE.digest
+    assert not [one for one in world.writes() if one.endswith("/v1")], "none went there and back"
+    assert drive.states("v1")[side] == "held"
+    assert "somebody moved the tag" in drive.tags["v1"].reason
+    assert world.conflicts()["v1"].sides[world.names[side]] == THREE.digest
+
+
+def test_a_push_between_landing_and_moving_is_kept_and_the_others_go_back(world: World) -> None:
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    drive.flip("us")
+    world.push(1, THREE)
+    drive.flip("eu")
+    assert drive.conclude() == ["return"]
+
+    assert world.at() == [TWO.digest, THREE.digest, ONE.digest]
+    assert drive.states("v1") == ["current", "held", "held"]
+    assert "went back to" in drive.tags["v1"].targets[2].reason
+    assert world.conflicts()["v1"].kind == "moved"
+    assert world.agreed() == ONE.digest
+
+
+def test_a_push_in_the_last_round_trip_before_the_move_is_kept(world: World) -> None:
+    """After the journal has looked, and before the turn looks again."""
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    looks = 0
+
+    def push(method: str, path: str) -> None:
+        nonlocal looks
+        looks += method == "HEAD" and path.endswith("/manifests/v1")
+        if looks == 2:
+            looks += 1
+            world.push(1, THREE)
+
+    world.sides[1].on_request = push
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, THREE.digest, ONE.digest]
+    assert drive.states("v1") == ["current", "held", "held"]
+
+
+def test_a_deletion_before_the_move_is_kept(world: World) -> None:
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    world.delete(1)
+    drive.flip()
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, None, ONE.digest]
+    assert "somebody deleted the tag" in drive.tags["v1"].reason
+
+
+def test_a_run_that_was_overtaken_does_not_undo_what_came_after(world: World) -> None:
+    """What it has seen is there again, and means something else."""
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    world.push(1, TWO)
+    world.push(2, TWO)
+    world.run()
+    world.push(1, ONE)
+    drive.flip()
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, ONE.digest, TWO.digest]
+    assert drive.states("v1") == ["current", "superseded", "superseded"]
+    world.run()
+    assert world.at() == everywhere(ONE)
+
+
+def test_a_push_to_a_tag_that_was_at_rest_is_left_to_the_next_run(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    drive = Drive(world.engine, world.spec)
+    drive.resolve()
+    world.push(1, TWO)
+    for step in (drive.land, drive.finalize, drive.flip, drive.conclude):
+        step()
+
+    assert drive.states("v1") == ["current", "superseded", "current"]
+    assert world.conflicts() == {}
+    world.run()
+    assert world.at() == everywhere(TWO)
+
+
+def test_a_move_that_failed_and_was_taken_back_is_no_push(world: World) -> None:
+    drive = begun(world)
+
+    def refuse(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/v1"):
+            raise ErrorReply(403, "DENIED", "no")
+
+    world.sides[2].on_request = refuse
+    for step in (drive.land, drive.finalize, drive.flip, drive.conclude):
+        step()
+    world.sides[2].on_request = None
+    assert world.at() == [TWO.digest, ONE.digest, ONE.digest]
+    world.run()
+
+    assert world.at() == everywhere(TWO)
+    assert world.conflicts() == {}
+
+
+def test_each_step_may_run_twice(world: World) -> None:
+    drive = begun(world)
+    for step in (drive.resolve, drive.land, drive.finalize, drive.flip, drive.conclude):
+        step()
+        step()
+
+    assert world.at() == everywhere(TWO)
+    assert world.agreed() == TWO.digest

@@ -1,0 +1,174 @@
+"""``conflicts`` and ``resolve``: tags of two-way mirrors that are left alone, and a person's decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workers.cli import options
+from workers.cli.exits import Exit, Stop
+from workers.cli.fleets import Engine, engine
+from workers.cli.mirroring import named_specs, see_through
+from workers.cli.session import Session
+from workers.cli.summary import by_number
+from workers.cli.text import counted, listed, moment
+
+if TYPE_CHECKING:
+    from mirror.ledger import Ledger
+    from mirror.ledger.conflicts import Conflict
+    from mirror.spec import MirrorSpec
+
+MOST_NAMED = 6
+_SETTLED = {
+    "newest": "the image made last won",
+    "prefer": "the preferred side won",
+    "resolve": "somebody decided",
+    "equal": "the sides became equal",
+}
+Found = list[tuple[str, "Conflict"]]
+"""With the mirror."""
+
+
+def conflicts(
+    context: typer.Context,
+    *,
+    mirrors: Annotated[list[str] | None, typer.Argument(metavar="MIRROR", help="Names; none: all.")] = None,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Those that are over instead, and what was left behind.")
+    ] = False,
+    json: options.Json = False,
+) -> Exit:
+    """List tags of two-way mirrors that are left alone: what each side has, and since when.
+
+    - `sealift conflicts explorer`
+    - `sealift resolve explorer v1.2 --take ghcr.io` decides one
+    """
+    session = Session.of(context)
+    session.console.json = json
+    found: Found = []
+    if not session.is_fresh:
+        with engine(session, workers=False) as fleet:
+            found = _read(fleet.rt.ledger, mirrors or [], settled=settled)
+    if json:
+        documents = [{"mirror": mirror, **asdict(one)} for mirror, one in found]
+        session.console.document({"conflicts": documents})
+    elif found:
+        _show(session, found)
+    else:
+        session.console.result("No conflict is on record." if settled else "No conflict is open.")
+    return Exit.DONE
+
+
+def resolve(
+    context: typer.Context,
+    *,
+    mirror: Annotated[str, typer.Argument(metavar="MIRROR", help="A two-way mirror of the fleet file.")],
+    tags: Annotated[list[str], typer.Argument(metavar="TAG", help="Tags that are left alone, or globs.")],
+    take: Annotated[
+        str,
+        typer.Option("--take", metavar="REGISTRY", help="The side that is right: its host or repository."),
+    ],
+    no_wait: options.NoWait = False,
+    timeout: options.Timeout = None,
+    all_rows: options.All = False,
+    json: options.Json = False,
+) -> Exit:
+    """Decide about tags that a two-way mirror left alone: all sides get what the one side has.
+
+    What the others had stays on record: `sealift conflicts --settled` shows it.
+
+    - `sealift resolve explorer v1.2 --take ghcr.io`
+    - `sealift resolve explorer '*' --take ghcr.io/me/explorer` decides all of them
+    """
+    session = Session.of(context)
+    session.console.json = json
+    (spec,) = named_specs(session, [mirror])
+    decided = replace(spec, take=_side(spec, take))
+
+    def start(fleet: Engine) -> list[str]:
+        from tasks import producer
+
+        chosen = _chosen(fleet.rt.ledger, mirror, tags)
+        fleet.need(spec.regions, wait=not no_wait)
+        return [producer.start(fleet.rt, replace(decided, refs=tuple((tag, tag) for tag in chosen)))]
+
+    return see_through(session, spec.regions, start, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def _side(spec: MirrorSpec, text: str) -> str:
+    """The one side that is meant."""
+    from tasks.sides import sides_named
+
+    if spec.kind != "two_way":
+        raise Stop(f"{spec.name} is no two-way mirror: its source decides", Exit.USAGE)
+    sides = [target.repository for target in spec.targets]
+    found = sides_named(sides, text)
+    if len(found) != 1:
+        raise Stop(f"--take {text!r} is not one side of {spec.name}; it has {listed(sides)}", Exit.USAGE)
+    return found[0]
+
+
+def _chosen(ledger: Ledger, mirror: str, patterns: Sequence[str]) -> list[str]:
+    """The tags that are meant, of those that are left alone."""
+    from mirror.select import Selection
+
+    is_open = {one.tag for one in ledger.conflicts.open(mirror)}
+    chosen: set[str] = set()
+    for pattern in patterns:
+        try:
+            kept = Selection((pattern,)).choose(is_open).kept
+        except ValueError as error:
+            raise Stop(str(error), Exit.USAGE) from None
+        if not kept:
+            some = listed(sorted(is_open, key=by_number)[:MOST_NAMED])
+            there = f"; there are {counted(len(is_open), 'conflict')}: {some}" if is_open else ""
+            raise Stop(f"{mirror} has no conflict about {pattern}{there}", Exit.USAGE)
+        chosen.update(kept)
+    return sorted(chosen, key=by_number)
+
+
+def _read(ledger: Ledger, mirrors: Sequence[str], *, settled: bool) -> Found:
+    """Sorted by mirror and tag; of one tag the newest first."""
+
+    def of(mirror: str) -> Iterator[Conflict]:
+        return ledger.conflicts.settled(mirror) if settled else ledger.conflicts.open(mirror)
+
+    return [
+        (mirror, one)
+        for mirror in dict.fromkeys(mirrors or ledger.conflicts.mirrors())
+        for one in sorted(of(mirror), key=lambda one: by_number(one.tag))
+    ]
+
+
+def _show(session: Session, found: Found) -> None:
+    for mirror, one in found:
+        session.console.result(f"{mirror} {one.tag}: {_kind(one)}")
+        width = max(len(name) for name in one.sides)
+        for name, digest in one.sides.items():
+            session.console.result(f"  {name:{width}}  {_shown(one, digest)}")
+    if found[0][1].settled_s is None:
+        mirror, one = found[0]
+        side = next(name for name, digest in one.sides.items() if digest)
+        session.console.say(f"Decide with `sealift resolve {mirror} {one.tag} --take REGISTRY`, as in {side}")
+
+
+def _kind(one: Conflict) -> str:
+    what = {
+        "conflict": "moved apart",
+        "deleted": "deleted on one side",
+        "immutable": "an immutable tag moved",
+        "moved": "moved while a run was about to",
+    }.get(one.kind, one.kind)
+    if one.settled_s is None:
+        return f"{what}, seen first {moment(one.since_s)}, last by run {one.run}"
+    return f"{what}, settled {moment(one.settled_s)} by run {one.run}: {_SETTLED.get(one.rule, one.rule)}"
+
+
+def _shown(one: Conflict, digest: str | None) -> str:
+    if digest is None:
+        return "no such tag"
+    notes = [note for note, at in (("as all had it", one.base), ("taken", one.took)) if at == digest]
+    return f"{digest} ({', '.join(notes)})" if notes else digest
