@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from mirror.ledger import claim_scripts, scripts, wait_scripts
+from mirror.ledger import scripts, wait_scripts
 from mirror.ledger.batches import Batches
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
@@ -31,9 +31,10 @@ from mirror.ledger.history import History
 from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
-from mirror.ledger.pins import Pin, Pins
+from mirror.ledger.pins import Pins
 from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.questions import Question, begin
 from mirror.ledger.remembered import Remembered
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
@@ -153,26 +154,9 @@ class Ledger:
     def lane(self, run: str) -> Lane:
         return self._terms.of(run)[1]
 
-    def begin_question(
-        self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = ""
-    ) -> tuple[int, float, set[str], dict[str, Pin]]:
-        """To be called just before the source is asked: generation, time, tags new to ``targets``, pins.
-
-        A generation is higher than all before it. What was asked later is newer: the highest one wins at
-        the flip (G5). New is a tag that no run ever moved in any target; without targets, none is. Pins are
-        those of ``pinned_of``, a mirror's name; they were there when the generation was taken.
-        """
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.incr(self.keys.generation).time()
-        self.pins.ask(pinned_of, tags or ("",), pipe)
-        for repository in targets if tags else ():
-            newest = self.keys.newest(repository)
-            pipe.hmget(newest, list(tags)).expire(newest, claim_scripts.CLAIM_KEEP_S)
-        generation, (seconds, micros), rows, *found = pipe.execute()
-        claims = zip(*found[::2], strict=True)
-        new = {tag for tag, claimed in zip(tags, claims, strict=False) if not any(claimed)}
-        pins = self.pins.read(pinned_of, tags, rows) if tags else {}
-        return int(generation), seconds + micros / 1e6, new, pins
+    def begin_question(self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = "") -> Question:
+        """See :func:`mirror.ledger.questions.begin`."""
+        return begin(self._redis, self.keys, self.pins, targets, tags, pinned_of)
 
     def cursor(self, run: str) -> tuple[str, bool]:
         """The last tag listed (empty at first), and whether the listing is over."""

@@ -18,8 +18,9 @@ from mirror.ledger.gone import Gone
 from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import Lease
-from mirror.ledger.pins import Pin, Pins
+from mirror.ledger.pins import Pins
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.questions import Question
 from mirror.ledger.remembered import Remembered
 from mirror.ledger.sources import Listed, Sources
 from mirror.ledger.turns import Turns
@@ -123,9 +124,7 @@ class RehearsalLedger(Ledger):
 
     # -- what the fleet's ledger knows as well ------------------------------------------------------
 
-    def begin_question(
-        self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = ""
-    ) -> tuple[int, float, set[str], dict[str, Pin]]:
+    def begin_question(self, targets: Sequence[str], tags: Sequence[str], pinned_of: str = "") -> Question:
         generation, now, new, _ = super().begin_question(targets, tags)
         unclaimed = self._known_ledger.batches.unclaimed(targets, new)
         return generation, now, unclaimed, self._known_ledger.pins.of(pinned_of, tags)
