@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from workers.cli import configuring, demo, mirroring, options, reporting, runs, scheduling, serving, watching
+from workers.cli import (
+    configuring,
+    demo,
+    mirroring,
+    options,
+    reporting,
+    rewriting,
+    runs,
+    scheduling,
+    serving,
+    watching,
+)
 from workers.cli.session import Session, take_options
 
 app = typer.Typer(
@@ -20,6 +31,7 @@ app = typer.Typer(
 )
 _PANELS = {
     "Mirror": (mirroring.mirror, mirroring.sync, mirroring.backfill, mirroring.plan),
+    "Moving house": (rewriting.rewrite,),
     "Runs": (
         runs.runs,
         runs.status,
