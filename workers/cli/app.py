@@ -11,6 +11,7 @@ from workers.cli import (
     configuring,
     demo,
     mirroring,
+    moving,
     options,
     reporting,
     rewriting,
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 _PANELS = {
     "Mirror": (mirroring.mirror, mirroring.sync, mirroring.backfill, mirroring.plan),
-    "Moving house": (rewriting.rewrite,),
+    "Moving house": (moving.move, rewriting.rewrite),
     "Runs": (
         runs.runs,
         runs.status,
