@@ -14,6 +14,8 @@ _TOOLS = re.compile(
     r"|regctl|oras|cosign|trivy|grype|syft|apptainer|singularity)(?![\w./:-])"
 )
 _COPIERS = frozenset({"skopeo", "crane", "regctl", "oras", "cosign"})
+_BY_OPTION = frozenset({"kubectl", "oc"})
+"""Their words may be ``deploy/app``: an image stands behind ``--image=`` or ``app=``."""
 _COPYING = frozenset({"copy", "cp", "sync"})
 _WORD = re.compile(r"[^\s\"'`\\()<>]+")
 _BETWEEN = re.compile(r"&&|\|\|?|;|\$\(|(?<![\\`])\n")
@@ -22,6 +24,7 @@ _VALUED = frozenset(
     {"-u", "--user", "-p", "--publish", "-v", "--volume", "--name", "-e", "--env", "-w", "--workdir", "-h"}
     | {"--hostname", "--network", "--net", "--entrypoint", "-l", "--label", "-f", "--file", "--target"}
 )
+_HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d+")
 _AS_TAG = ("-t", "--tag")
 _PREFIX = re.compile(r"(?:[\w.-]+=)*(?:(?:docker|docker-image|oci)://)?")
 """What may stand before a reference in its word, as in ``--image=`` and ``app=``."""
@@ -56,10 +59,12 @@ def _images(text: str, start: int, end: int, tool: str) -> Iterator[Named]:
     said = {word[0] for word in words}
     copies = tool in _COPIERS and bool(said & _COPYING)
     named: list[Named] = []
+    by_option = tool in _BY_OPTION
     before = ""
     for word in words:
         role: Role = "published" if copies or "push" in said or before in _AS_TAG else "used"
-        if before not in _VALUED and (found := _image(text, word)):
+        is_option = "=" in word[0] or before == "--image"
+        if before not in _VALUED and (is_option or not by_option) and (found := _image(text, word)):
             named.append(Named(found, role))
         before = word[0]
     if "tag" in said and len(named) > 1:  # docker tag OLD NEW
@@ -74,5 +79,6 @@ def _image(text: str, word: re.Match[str]) -> Found | None:
     if found is None or (found.end < word.end() and not found.has_variable):
         return None
     name = found.name.text
-    says_so = "/" in name or ((found.tag or found.digest or found.has_variable) and not name.isdigit())
+    is_known = found.tag or found.digest or found.has_variable
+    says_so = "/" in name or (is_known and not name.isdigit() and not _HOST_AND_PORT.fullmatch(word[0]))
     return found if says_so else None

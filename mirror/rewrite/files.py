@@ -158,7 +158,9 @@ def _rewritten(
 
 def _left(source: Source, spot: Spot, verdicts: Mapping[Claim, Verdict]) -> Left | None:
     if spot.role == "published":
-        return Left(source, spot, "is published there; change it by hand, with its account")
+        return Left(
+            source, spot, "is built or published under this name; change it by hand, with its account"
+        )
     if spot.writing is None:
         return Left(source, spot, spot.why_not)
     if not spot.must_prove:

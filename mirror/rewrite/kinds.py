@@ -40,7 +40,7 @@ _WITH_HASHES = frozenset(
         ".ini",
         ".cfg",
     }
-    | {".conf", ".properties", ".service", ".container", ".py", ".rb", ".star", ".bzl"}
+    | {".conf", ".properties", ".service", ".container"}
 )
 _NAMED = frozenset({"makefile", "gnumakefile", "justfile", "vagrantfile", "procfile", ".env", "tiltfile"})
 

@@ -25,10 +25,12 @@ FULL = re.compile(rf"(?:(?<![\w+.-]){SCHEME}|(?<=:-)|(?<![\w./@:$}}%+-]))(?=(?P<
 _PLACEHOLDER = ("$", "{", "%", "<")
 """What the placeholders of shells, Compose, templates, pipelines and manuals begin with."""
 _LATER = re.compile(r"[:@][\"']?[${%<]")
-_GOES_ON = re.compile(r"[A-Za-z0-9_/+@:.*-]")
+_GOES_ON = re.compile(r"[A-Za-z0-9_/+@:.*=-]")
 _STOPS = re.compile(r"[.:,;]*(?:\s|$|[\"'`)\]}>|\\])")
 """What follows a reference at a sentence's end, or behind which a quote or a bracket closes."""
 DEFAULTED = re.compile(r"\$\{\w+:?-(?P<default>[^}$]+)\}")
+_OF_MIRROR = re.compile(r"\bsource:[ \t]*[\"']?\Z")
+_NEAR = 40
 _DEFAULT = re.compile(r"\$\{\w+:?-([^}$]*)\}")
 """A variable of a shell or of Compose, with what it is unless it is set."""
 
@@ -120,5 +122,5 @@ def full_references(text: str, start: int, end: int) -> Iterator[Found]:
     """Every reference between ``start`` and ``end`` that names its host."""
     for match in FULL.finditer(text, start, end):
         found = reference_at(text, match.start("all"))
-        if found is not None and found.end <= end:
+        if found and found.end <= end and not _OF_MIRROR.search(text, match.start() - _NEAR, match.start()):
             yield found

@@ -128,8 +128,10 @@ class Yaml:
         yield from spots_without_comments(self.text, start, end, self.moves, manner)
 
     def _publishing(self, fields: Fields) -> None:
-        """What docker's own actions push is not used, but published."""
-        uses, given = fields.get("uses"), fields.get("with")
+        """What Compose builds and docker's own actions push is not used, but published."""
+        uses, given, image = (fields.get(name) for name in ("uses", "with", "image"))
+        if "build" in fields and isinstance(image, yaml.ScalarNode):
+            self._keep(self._published(image))
         if not (isinstance(uses, yaml.ScalarNode) and isinstance(given, yaml.MappingNode)):
             return
         if _PUBLISHING.match(str(uses.value)):
