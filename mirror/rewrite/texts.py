@@ -12,7 +12,7 @@ from mirror.rewrite.spots import Spot
 from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, spot_of
 
 _KEY = re.compile(
-    rf"""(?<![\w.])["']?(?P<key>(?:[\w.-]*[_.-])?image|\w*Image|container|(?:\w+_)?IMAGE)["']?"""
+    rf"""(?<![\w.-])["']?(?P<key>(?:[\w.-]*[_.-])?image|\w*Image|container|(?:\w+_)?IMAGE)["']?"""
     rf"""(?:\s*(?:[:?+]?=|[:=]{{1,2}})\s*["']?(?:\$\{{\w+:?-)?|\s*\(\s*["']|[ \t]+["'])"""
     rf"""(?:{SCHEME})?(?=[a-z0-9\[])"""
 )

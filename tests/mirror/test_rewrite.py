@@ -211,3 +211,9 @@ def test_a_file_keeps_its_rights_and_one_that_changed_meanwhile_is_left_alone(tm
     with pytest.raises(Changed, match="was changed meanwhile"):
         one.write()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_long_lines_of_no_sense_are_read_in_one_pass() -> None:
+    """Each of these was, or could be, read once for each of its characters."""
+    for junk in ("a-", "a.", "a/", "A", "docker.io/", "image-", "a/b "):
+        assert spots_in(Path("x.sh"), "org " + junk * (60_000 // len(junk)), MOVES) == []
