@@ -93,7 +93,7 @@ class Prover:
         else:
             here, there = self._head(old, str(old.tag)), self._head(new, str(old.tag))
             if here is None:
-                raise _Unproven(f"{old} is not there (any more): nothing to compare {new} with")
+                raise _Unproven(f"it is not there (any more), and nothing else says what {new} should be")
             if there is None:
                 raise _Unproven(f"{new} is not there: `sealift mirror {old} --to {new.name}` brings it")
             if here.digest != there.digest:

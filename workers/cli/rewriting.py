@@ -136,7 +136,9 @@ def _check(session: Session, found: Survey) -> Exit:
         session.console.document({"exit_code": int(code), "looked_at": found.looked_at, "old": rows})
         return code
     for source, spot in old:
-        session.console.result(f"{source.path}:{spot.line}: {spot.shown} is now at {spot.new.name}")
+        session.console.result(
+            f"{source.path}:{spot.line}: {spot.shown} is old; its new place is {spot.new.name}"
+        )
     remain = counted(len(old), "old reference") if old else "No old reference"
     session.console.say(f"{remain} in {counted(found.looked_at, 'file')}")
     return code
