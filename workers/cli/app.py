@@ -14,8 +14,10 @@ from workers.cli import (
     demo,
     history,
     mirroring,
+    moving,
     options,
     reporting,
+    rewriting,
     rollback,
     runs,
     scheduling,
@@ -44,6 +46,7 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
         deciding.conflicts,
         deciding.resolve,
     ),
+    "Moving house": (moving.move, rewriting.rewrite),
     "Runs": (
         runs.runs,
         runs.status,

@@ -1,0 +1,84 @@
+"""References in several values: Helm's ``registry``, ``repository`` and ``tag``, Kustomize's ``images``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from mirror.rewrite.moves import Moves
+from mirror.rewrite.nodes import Fields, span_of
+from mirror.rewrite.spots import Span, Split, Spot, Whole
+from mirror.rewrite.words import line_of
+from registry.descriptor import is_digest
+from registry.reference import MalformedReference, Reference, check_tag
+
+_REPOSITORY = ("repository", "imageRepository", "image_repository", "image", "name")
+_REGISTRY = ("registry", "imageRegistry", "image_registry")
+_TAG = ("tag", "imageTag", "image_tag")
+_DIGEST = ("digest", "imageDigest", "image_digest")
+_SHA_ONLY = ("sha",)
+_SHA = re.compile(r"[0-9a-f]{64}")
+_KUSTOMIZE = frozenset({"newName", "newTag", "digest"})
+
+
+def split(text: str, fields: Fields, key: str, moves: Moves, app_version: str | None) -> Iterator[Spot]:
+    """The image that a mapping of a chart's values is about, if it has its parts in several keys."""
+    repository, registry, tag, digest = (
+        _span(text, fields, names) for names in (_REPOSITORY, _REGISTRY, _TAG, _DIGEST)
+    )
+    has_parts = any(name in fields for name in (*_REGISTRY, *_TAG, *_DIGEST, *_SHA_ONLY))
+    if repository is None or not (has_parts or key.lower().endswith("image")):
+        return
+    if "name" in fields and fields["name"].value == repository.text and not key.lower().endswith("image"):
+        return  # {name: …, tag: …} may be anything
+    if ":" in repository.text.rpartition("/")[2] or (not has_parts and "repository" not in fields):
+        return  # whole by itself
+    writing = Split(repository, registry, tag, digest)
+    digest = digest or _span(text, fields, _SHA_ONLY)
+    name = f"{registry.text}/{repository.text}" if registry and registry.text else repository.text
+    old = _reference(name, tag.text if tag and tag.text else app_version, digest)
+    if old and (new := moves.of(old)):
+        yield Spot(repository.start, line_of(text, repository.start), str(old), old, new, writing)
+
+
+def kustomized(text: str, fields: Fields, key: str, moves: Moves) -> Iterator[Spot]:
+    """An entry of Kustomize's ``images``: ``name`` is what bases call it, ``newName`` what it becomes."""
+    name = span_of(text, fields.get("name"))
+    if key != "images" or name is None or not _KUSTOMIZE & fields.keys():
+        return
+    new_name, new_tag = span_of(text, fields.get("newName")), span_of(text, fields.get("newTag"))
+    digest = span_of(text, fields.get("digest"))
+    if new_name:
+        yield from _kustomize_spot(text, new_name, new_tag, digest, moves)
+    for spot in _kustomize_spot(text, name, new_tag, digest, moves):
+        whole = Whole(name, name.end, is_pinnable=False)
+        yield replace(spot, role="matched", writing=whole, must_prove=new_name is None)
+
+
+def _kustomize_spot(
+    text: str, name: Span, tag: Span | None, digest: Span | None, moves: Moves
+) -> Iterator[Spot]:
+    old = _reference(name.text, tag.text if tag else None, digest)
+    if old and (new := moves.of(old)):
+        writing = Split(name, tag=tag, digest=digest, is_pinnable=False)
+        yield Spot(name.start, line_of(text, name.start), str(old), old, new, writing)
+
+
+def _span(text: str, fields: Mapping[str, object], names: tuple[str, ...]) -> Span | None:
+    for name in names:
+        if span := span_of(text, fields.get(name)):  # type: ignore[arg-type]
+            return span
+    return None
+
+
+def _reference(name: str, tag: str | None, digest: Span | None) -> Reference | None:
+    try:
+        bare = Reference.parse(name)
+        tag, _, behind = (tag or "").partition("@")
+        said = digest.text if digest and digest.text else behind
+        if _SHA.fullmatch(said):
+            said = f"sha256:{said}"
+        return replace(bare, tag=check_tag(tag) if tag else None, digest=said if is_digest(said) else None)
+    except MalformedReference:
+        return None

@@ -1,0 +1,102 @@
+"""References in text of no format that is parsed: lists, scripts, templates, and strings within YAML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mirror.rewrite.commands import images_in_commands, untagged
+from mirror.rewrite.moves import Moves
+from mirror.rewrite.spots import Spot
+from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, spot_of
+
+_KEY = re.compile(
+    rf"""(?<![\w.-])["']?(?P<key>(?:[\w.-]*[_.-])?image|\w*Image|container|(?:\w+_)?IMAGE)["']?"""
+    rf"""(?:\s*(?:[:?+]?=|[:=]{{1,2}})\s*["']?(?:\$\{{\w+:?-)?|\s*\(\s*["']|[ \t]+["'])"""
+    rf"""(?:{SCHEME})?(?=[a-z0-9\[])"""
+)
+"""What a value that is an image stands behind: ``image:``, ``initImage =``, ``FOO_IMAGE=``, ``image('``."""
+_SHORT = re.compile(r"(?<![\w+.-])(?:docker|docker-image)://(?=[a-z0-9\[])")
+"""Behind such a scheme short names are images, too."""
+_MEANS_LATEST = frozenset({"image", "container"})
+_FENCE = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(.*?)^[ \t]*\1", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a kind of text is read."""
+
+    comment: str = ""
+    """What begins one, at a line's start or behind white space."""
+    lone_names: bool = False
+    """Whether a key's value may be a name of one word, as ``alpine``."""
+    is_list: bool = False
+    """Whether a line is a reference."""
+    names_alone: bool = False
+    """Whether such a line may be a name without host, tag and digest."""
+
+
+def spots_in_text(text: str, moves: Moves, manner: Manner) -> Iterator[Spot]:
+    """Every reference to an image at an old place, in order; comments are left out."""
+    return spots_without_comments(text, 0, len(text), moves, manner)
+
+
+def spots_without_comments(text: str, start: int, end: int, moves: Moves, manner: Manner) -> Iterator[Spot]:
+    """As spots_within, what stands behind ``manner.comment`` left out."""
+    for piece_start, piece_end in _pieces(text, manner.comment, start, end):
+        yield from spots_within(text, piece_start, piece_end, moves, manner)
+
+
+def spots_in_fences(text: str, moves: Moves) -> Iterator[Spot]:
+    """As spots_in_text, in the fenced blocks of Markdown; prose may speak of the past."""
+    for block in _FENCE.finditer(text):
+        yield from spots_without_comments(text, block.start(2), block.end(2), moves, Manner("#"))
+
+
+def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) -> list[Spot]:
+    """Those between ``start`` and ``end``; each once, by who knows most about it."""
+    spots: dict[int, Spot | None] = {}
+    if manner.is_list:
+        for found in _lines(text, start, end, manner):
+            spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None))
+    for named in images_in_commands(text, start, end):
+        spot = spot_of(text, named.found, moves, untagged=untagged(named.found), role=named.role)
+        spots.setdefault(named.found.name.start, spot)
+    for found, tag in _keyed(text, start, end, manner):
+        spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=tag))
+    for found in full_references(text, start, end):
+        spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None))
+    return [spot for at in sorted(spots) if (spot := spots[at])]
+
+
+def _keyed(text: str, start: int, end: int, manner: Manner) -> Iterator[tuple[Found, str | None]]:
+    for match in _KEY.finditer(text, start, end):
+        found = reference_at(text, match.end())
+        if found and (manner.lone_names or "/" in found.name.text or found.tag or found.digest):
+            yield found, LATEST if match["key"] in _MEANS_LATEST else None
+    for match in _SHORT.finditer(text, start, end):
+        if found := reference_at(text, match.end()):
+            yield found, LATEST
+
+
+def _lines(text: str, start: int, end: int, manner: Manner) -> Iterator[Found]:
+    for match in re.compile(r"^[ \t]*(?:[-*][ \t]+)?(\S+)", re.MULTILINE).finditer(text, start, end):
+        found = reference_at(text, match.start(1))
+        if (
+            found
+            and (found.has_variable or found.end >= match.end(1))
+            and (manner.names_alone or found.tag or found.digest)
+        ):
+            yield found
+
+
+def _pieces(text: str, comment: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """What is left of the text without its comments."""
+    if comment:
+        for match in re.compile(rf"(?:^|(?<=\s)){re.escape(comment)}[^\n]*", re.MULTILINE).finditer(
+            text, start, end
+        ):
+            yield start, match.start()
+            start = match.end()
+    yield start, end

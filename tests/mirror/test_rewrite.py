@@ -1,0 +1,219 @@
+"""From where to where, what ends a reference, what belongs together, files written in one piece."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirror.rewrite.files import Changed, decide, survey
+from mirror.rewrite.kinds import MAX_BYTES, spots_in
+from mirror.rewrite.moves import Moves
+from mirror.rewrite.proof import Claim, Verdict
+from mirror.rewrite.spots import Edit, edited
+from mirror.rewrite.words import reference_at
+from registry.reference import MalformedReference, Reference
+
+MOVES = Moves.parse(["docker.io/org=ghcr.io/org"])
+DEPLOYMENT = "kind: Deployment\nspec: {containers: [{image: 'org/app:1'}, {image: org/db:1}]}\n"
+KUSTOMIZATION = "resources: [{bases}]\nimages:\n- name: org/app\n  newTag: '{tag}'\n"
+
+
+@pytest.mark.parametrize(
+    ("maps", "old", "new"),
+    [
+        (["docker.io/org=ghcr.io/org"], "org/app:1", "ghcr.io/org/app:1"),
+        (["docker.io/org=ghcr.io/org"], "docker.io/org/a/b", "ghcr.io/org/a/b"),
+        (["docker.io/org/*=ghcr.io/*"], "org/app", "ghcr.io/app"),
+        (["docker.io/org/app=ghcr.io/new/name"], "org/app", "ghcr.io/new/name"),
+        (["docker.io/org=ghcr.io/org"], "organisation/app", None),
+        (["docker.io/org=ghcr.io/org"], "quay.io/org/app", None),
+        (["docker.io=hub.example:5000/hub"], "alpine", "hub.example:5000/hub/library/alpine"),
+        (["docker.io/org=b.example/x", "docker.io/org/db=c.example/y"], "org/db/z", "c.example/y/z"),
+        (["docker.io/org=docker.io/org/old"], "org/app", "docker.io/org/old/app"),
+        (["docker.io/org=docker.io/org/old"], "org/old/app", None),
+        (["index.docker.io/org=ghcr.io/org"], "org/app", "ghcr.io/org/app"),
+    ],
+)
+def test_the_longest_prefix_of_whole_components_decides(maps: list[str], old: str, new: str | None) -> None:
+    found = Moves.parse(maps).of(Reference.parse(old))
+
+    assert (str(found) if found else None) == new
+
+
+@pytest.mark.parametrize(
+    ("maps", "says"),
+    [
+        (["docker.io/org"], "write OLD=NEW"),
+        (["=ghcr.io/org"], "write OLD=NEW"),
+        (
+            ["org=ghcr.io/org"],
+            "docker.io/org for an account of Docker Hub, docker.io/library/org for an official",
+        ),
+        (["docker.io/org/app:1=ghcr.io/org/app:1"], "tags and digests stay as they are"),
+        (["docker.io/Org=ghcr.io/org"], "lower case"),
+        (["oci:dir=ghcr.io/org"], "a layout folder"),
+        (["ghcr.io/org=ghcr.io/org"], "the same place"),
+        (["docker.io/org=a.example/b", "docker.io/org/*=c.example/d"], "choose one"),
+    ],
+)
+def test_a_map_that_cannot_be_meant_is_refused(maps: list[str], says: str) -> None:
+    with pytest.raises(MalformedReference, match=says):
+        Moves.parse(maps)
+
+
+@pytest.mark.parametrize(
+    ("text", "tag"),
+    [
+        ("org/app:1 ", "1"),
+        ("org/app:1. Then", "1"),
+        ("org/app:1, then", "1"),
+        ("org/app:1'", "1"),
+        ("org/app:1\\n", "1"),
+        ("org/app:${TAG:-1.2}", "1.2"),
+        ("org/app:${TAG:-1.2}-alpine", None),
+        ("org/app:1.${PATCH}", None),
+        ('org/app:"$TAG"', None),
+        ("org/app:{{ .Values.tag }}", None),
+    ],
+)
+def test_a_tag_ends_where_a_registry_would_end_it_and_variables_are_seen(text: str, tag: str | None) -> None:
+    found = reference_at(text, 0)
+
+    assert found is not None
+    assert (found.tag, found.name.text) == (tag, "org/app")
+    assert found.has_variable == any(mark in text for mark in "${")
+
+
+@pytest.mark.parametrize("text", ["org/app:/data", "org/App", "org/app$X", "org/app/*", "org/app/", "-x", ""])
+def test_what_goes_on_otherwise_is_no_reference(text: str) -> None:
+    assert reference_at(text, 0) is None
+
+
+def test_edits_that_overlap_are_a_defect_and_equal_ones_are_one() -> None:
+    assert edited("abc", [Edit(1, 2, "x"), Edit(1, 2, "x")]) == "axc"
+    with pytest.raises(ValueError, match="overlap"):
+        edited("abc", [Edit(0, 2, "x"), Edit(1, 3, "y")])
+
+
+def written(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_yaml", ".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def outcome(folder: Path, *, unproven: str = "") -> tuple[dict[str, str], list[str]]:
+    """Texts that change, by file, and what stays; the tag ``unproven`` is not at the new place."""
+    found = survey([folder], MOVES)
+    verdicts: dict[Claim, Verdict] = {
+        claim: Verdict(why_not="is not there" if claim.old.tag == unproven else "") for claim in found.claims
+    }
+    changed, left = decide(found.sources, verdicts, pin=False)
+    names = {one.source.path.relative_to(folder).as_posix(): one.text for one in changed}
+    return names, [f"{one.place}: {one.why}".replace(f"{folder}/", "") for one in left]
+
+
+def test_a_kustomization_changes_together_with_what_it_finds(tmp_path: Path) -> None:
+    written(tmp_path, base_yaml=DEPLOYMENT, kustomization_yaml=KUSTOMIZATION.format(bases="base.yaml", tag=2))
+
+    changed, left = outcome(tmp_path)
+
+    assert left == []
+    assert "- name: ghcr.io/org/app\n" in changed["kustomization.yaml"]
+    assert "ghcr.io/org/app:1" in changed["base.yaml"]
+
+
+def test_neither_a_kustomization_nor_what_it_finds_changes_alone(tmp_path: Path) -> None:
+    prod, dev = (KUSTOMIZATION.format(bases="../base", tag=tag) for tag in (2, 3))
+    base = "resources: [app.yaml]\n"
+    written(
+        tmp_path,
+        base__app_yaml=DEPLOYMENT,
+        base__kustomization_yaml=base,
+        dev__kustomization_yaml=dev,
+        other_yaml="image: org/app:9\n",
+        prod__kustomization_yaml=prod,
+    )
+
+    changed, left = outcome(tmp_path, unproven="2")
+
+    assert set(changed) == {"base/app.yaml", "other.yaml"}
+    assert "'org/app:1'" in changed["base/app.yaml"]
+    assert "image: ghcr.io/org/db:1" in changed["base/app.yaml"]
+    assert left == [
+        "prod/kustomization.yaml:3: is not there",
+        "base/app.yaml:2: changes together with prod/kustomization.yaml:3, which stays",
+        "dev/kustomization.yaml:3: changes together with base/app.yaml:2, which stays",
+    ]
+
+
+@pytest.mark.parametrize("bases", ["https://git.example/base?ref=1", "gone.yaml"])
+def test_a_kustomization_of_bases_that_are_elsewhere_is_named(bases: str, tmp_path: Path) -> None:
+    written(tmp_path, kustomization_yaml=KUSTOMIZATION.format(bases=f'"{bases}"', tag=1))
+
+    changed, left = outcome(tmp_path)
+
+    assert changed == {}
+    assert left == [
+        "kustomization.yaml:3: names an image of bases that are not here; add newName: ghcr.io/org/app"
+    ]
+
+
+def test_a_charts_empty_tag_is_its_app_version(tmp_path: Path) -> None:
+    values = written(
+        tmp_path,
+        Chart_yaml="name: app\nappVersion: '1.4'\n",
+        values_yaml="image:\n  repository: org/app\n  tag: ''\n",
+    )
+
+    (spot,) = spots_in(values / "values.yaml", (values / "values.yaml").read_text(), MOVES)
+
+    assert str(spot.old) == "docker.io/org/app:1.4"
+
+
+def test_an_alias_is_changed_once_where_its_anchor_is(tmp_path: Path) -> None:
+    text = "x: &app org/app:1\nservices:\n  a: {image: *app}\n  b: {image: *app}\n"
+
+    changed, _ = outcome(written(tmp_path, compose_yaml=text))
+
+    assert changed["compose.yaml"] == text.replace("org/app", "ghcr.io/org/app")
+
+
+def test_files_are_looked_at_once_and_neither_links_nor_bytes_that_are_no_text(tmp_path: Path) -> None:
+    written(tmp_path, a_yaml="image: org/app:1\n")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "a.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"image: org/app:1\n\0")
+    (tmp_path / "large.txt").write_bytes(b"org/app:1\n" * (MAX_BYTES // 10 + 1))
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "x.yaml").write_text("image: org/app:1\n")
+    (tmp_path / "program").write_text("image: org/app:1\n")
+
+    found = survey([tmp_path, tmp_path / "a.yaml", tmp_path / "binary.yaml", tmp_path / "program"], MOVES)
+
+    assert [one.path.name for one in found.sources] == ["a.yaml", "program"]
+    assert [path.name for path in found.skipped] == []
+    assert survey([tmp_path / "binary.yaml"], MOVES).skipped == [tmp_path / "binary.yaml"]
+
+
+def test_a_file_keeps_its_rights_and_one_that_changed_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    written(tmp_path, run_yaml="image: org/app:1\n")
+    path = tmp_path / "run.yaml"
+    path.chmod(0o750)
+    found = survey([path], MOVES)
+    (one,), _ = decide(found.sources, {claim: Verdict() for claim in found.claims}, pin=False)
+
+    one.write()
+
+    assert path.read_text() == "image: ghcr.io/org/app:1\n"
+    assert path.stat().st_mode & 0o777 == 0o750
+    with pytest.raises(Changed, match="was changed meanwhile"):
+        one.write()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_long_lines_of_no_sense_are_read_in_one_pass() -> None:
+    """Each of these was, or could be, read once for each of its characters."""
+    for junk in ("a-", "a.", "a/", "A", "docker.io/", "image-", "a/b "):
+        assert spots_in(Path("x.sh"), "org " + junk * (60_000 // len(junk)), MOVES) == []
