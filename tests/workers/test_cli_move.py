@@ -63,11 +63,15 @@ def test_a_house_moves_to_a_real_registry_and_files_follow_by_the_line_that_it_s
     compose = tmp_path / "compose.yaml"
     compose.write_text(f"services:\n  app: {{image: {old.host}/org/app:1.0}}  # ours\n")
 
+    new.forget_requests()
     done = sealift("move", "--from", f"{old.host}/org", "--to", f"{new.host}/moved/org")
+    read = {one.path for one in new.requests() if one.method == "GET" and "/blobs/" in one.path}
 
     assert done.returncode == Exit.DONE, done.stdout + done.stderr
     assert re.search(rf"^{old.host}/org/app +{new.host}/moved/org/app +2 +0$", done.stdout, re.MULTILINE)
     assert "3 tags of 2 repositories ready" in done.stdout
+    layer = APP.children[0].blobs[-1].descriptor.digest  # type: ignore[union-attr]  # an image
+    assert f"/v2/moved/org/app/blobs/{layer}" in read  # every byte was read where it is now
     assert skopeo.digest(f"{new.host}/moved/org/app:latest") == APP.digest
     assert skopeo.exists(f"{new.host}/moved/org/app:{signature_tag(APP.digest)}")
     line = re.findall(r"`sealift (rewrite [^`]*)`", done.stderr)[0]
