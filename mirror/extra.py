@@ -7,15 +7,12 @@ from collections.abc import Iterator
 from mirror.ledger.batches import Outcome
 from mirror.ledger.verified import MOST_NAMED
 from mirror.report import ExtraReport
-from mirror.select import Selection, is_digest_tag
+from mirror.select import Selection, is_digest_tag, is_keeper_tag
 from mirror.spec import MirrorSpec
 from mirror.stage import Stage
 from mirror.waits import failure
 from registry.errors import NotFound, RegistryError
 from registry.repository import Repository, Source
-
-KEEPER = "sealift-keep."
-"""How tags of our own begin that keep what others were before."""
 
 
 def compare_tags(stage: Stage) -> None:
@@ -85,4 +82,4 @@ def _selection(spec: MirrorSpec) -> Selection:
 
 
 def _is_anothers(tag: str) -> bool:
-    return is_digest_tag(tag) or tag.startswith(KEEPER)
+    return is_digest_tag(tag) or is_keeper_tag(tag)

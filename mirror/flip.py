@@ -205,7 +205,7 @@ def _pushed(stage: Stage, pair: Pair) -> Outcome | None:
 
     Asked one round trip before the PUT, which is as near as it gets: registries cannot compare and set.
     """
-    return meanwhile(stage, *pair, _held(stage, pair)) if stage.spec.kind == "two_way" else None
+    return meanwhile(stage, *pair, _held(stage, pair)) if stage.spec.is_two_way else None
 
 
 def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
@@ -225,7 +225,7 @@ def _is_claimed(stage: Stage, pair: Pair, claim: Claim) -> bool:
     tag, name = pair
     if claim == "unsure":
         one = _resolved(stage, tag)
-        if stage.spec.kind == "two_way":
+        if stage.spec.is_two_way:
             return False  # two runs have met: the one that has seen the other's move is still to come
         try:
             held = stage.engine.patience.attempt(lambda: stage.source.resolve(one.ref)).digest

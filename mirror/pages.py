@@ -45,7 +45,7 @@ def _portions(engine: Engine, run: str, spec: MirrorSpec, cursor: str) -> Iterat
     if spec.refs or exact is not None:
         yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
         return
-    if spec.kind == "two_way":
+    if spec.is_two_way:
         yield "", _union(engine, run, spec), True
         return
     source = engine.open_source(run, spec)

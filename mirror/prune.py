@@ -161,6 +161,8 @@ class _Pruning:
         """What speaks against it; empty where nothing does."""
         if held not in {one.digest, tombstone(one.target, one.tag).digest}:
             return f"somebody else has moved it, to {held}"
+        if pin := self.engine.ledger.pins.of(self.spec.name, [one.tag]).get(one.tag):
+            return pin.reason
         if self.engine.ledger.turns.claimed(one.target, one.tag)[0] > self.generation:
             return "a newer run has claimed it"
         if self._held(self.source, one.tag) is not None:

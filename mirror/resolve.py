@@ -81,12 +81,12 @@ def _ask(
     """
     source = engine.open_source(run, spec)
     # Who only looks needs no manifest yet.
-    reads = source.host not in RATIONED and not spec.verifies and spec.kind != "two_way"
+    reads = source.host not in RATIONED and not spec.verifies and not spec.is_two_way
     targets = [target.repository for target in spec.targets] if reads else []
     tags = [one.tag for one in todo]
     generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
     asked = [replace(one, generation=generation, at=now) for one in todo]
-    if spec.kind == "two_way":
+    if spec.is_two_way:
         return look(engine, run, spec, asked), pins
     answers: list[Resolved | RegistryError] = []
     if new and engine.counts_pulls(source.host) is None:

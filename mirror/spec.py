@@ -110,6 +110,11 @@ class MirrorSpec:
         return self.source == EVERYWHERE or self.source.endswith(f"/{ANY}")
 
     @property
+    def is_two_way(self) -> bool:
+        """Whether sides are asked what its tags are to be: no source says so, nor the run itself."""
+        return self.source == TARGETS and self.kind != "rollback"
+
+    @property
     def verifies(self) -> bool:
         """Whether a run only looks: nothing of it moves, and nothing is written to a registry."""
         return self.kind == "verify"
@@ -118,7 +123,7 @@ class MirrorSpec:
     def looks_for_extra(self) -> bool:
         """Whether a run compares lists of tags, too: where it is about all that the mirror has."""
         exact = self.refs or (self.verification and self.verification.sample)
-        return self.verifies and not exact
+        return self.verifies and not exact and self.source != TARGETS  # a tag of one side is one of all
 
     @property
     def mirror(self) -> str:

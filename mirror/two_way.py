@@ -46,7 +46,7 @@ def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | 
 
     It stays as somebody has made it, and as it was in the others; the next run looks at it anew.
     """
-    if stage.spec.kind != "two_way":
+    if not stage.spec.is_two_way:
         return None
     one = next(one for one in stage.tags if one.tag == tag)
     position = next(n for n, target in enumerate(stage.spec.targets) if target.repository == name)
@@ -64,7 +64,7 @@ def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | 
 
 def outdated(stage: Stage, going: Outcomes) -> Outcomes:
     """Tags of a two-way mirror on which another run has had the sides agree since this one looked."""
-    if stage.spec.kind != "two_way":
+    if not stage.spec.is_two_way:
         return {}
     tags = [one for one in stage.tags if one.merged and any(tag == one.tag for tag, _ in going)]
     known = stage.engine.ledger.conflicts.known(stage.spec, [one.tag for one in tags])

@@ -40,6 +40,7 @@ from mirror.ledger.values import (
     unpacked,
 )
 from mirror.ledger.verified import found_of, totals_of
+from mirror.ledger.views import state_of, view_of
 from mirror.report import TagReport
 from mirror.spec import MirrorSpec
 
@@ -88,13 +89,13 @@ class Batches:
         return value.decode() if value else ""
 
     def state(self, batch: str) -> BatchState:
-        return _state(self._redis.hget(self._keys.batch(batch), "state"))
+        return state_of(self._redis.hget(self._keys.batch(batch), "state"))
 
     def view(self, batch: str) -> View:
         """What a step looks at before it does anything."""
         pipe = self._redis.pipeline(transaction=False)
         self._ask_view(pipe, batch)
-        return _view(pipe.execute())
+        return view_of(pipe.execute())
 
     def view_with(self, batch: str, key: str, token: str) -> View | None:
         """The same once the lease of that key is taken; None where another has it."""
@@ -102,14 +103,14 @@ class Batches:
         pipe.set(key, token, nx=True, px=int(LEASE_S * 1000))
         self._ask_view(pipe, batch)
         taken, *answers = pipe.execute()
-        return _view(answers) if taken else None
+        return view_of(answers) if taken else None
 
     def view_of_region(self, batch: str, region: str) -> tuple[View, Placed]:
         """The same, with what became of blobs in the region's targets, for whoever puts the manifests."""
         pipe = self._redis.pipeline(transaction=False)
         self._ask_view(pipe.hgetall(self._keys.placed(batch, region)), batch)
         rows, *rest = pipe.execute()
-        return _view(rest), placed_of(rows)
+        return view_of(rest), placed_of(rows)
 
     def _ask_view(self, pipe: Client, batch: str) -> None:
         for key in (self._keys.batch, self._keys.tags, self._keys.outcomes, self._keys.associates):
@@ -174,7 +175,7 @@ class Batches:
         self._ask_advance(after, batch, "resolving", "landing")  # after them: the exchange may be cut short
         self._ask_view(after, batch)
         advanced, *answers = after.execute()[-1 - _VIEWED :]
-        return _view(answers) if advanced else None
+        return view_of(answers) if advanced else None
 
     def _put_resolved(self, pipe: Client, batch: str, resolved: Sequence[Resolved]) -> None:
         for one in resolved:
@@ -380,22 +381,3 @@ class Batches:
 
 def _done(region: str, step: RegionStep) -> dict[str, str]:
     return {f"{step}:{region}": "1", "attempts": "0"}
-
-
-def _view(answers: Sequence[Any]) -> View:
-    row, tags, outcomes, associates, (run_state, waits), (seconds, micros) = answers
-    return View(
-        state=_state(row.get(b"state")),
-        repository=row.get(b"repository", b"").decode(),
-        done=done_of(row),
-        resolved=resolved_of(row.get(b"tags"), tags),
-        outcomes=outcomes_of(outcomes),
-        associates=associates_of(associates),
-        is_cancelled=run_state == b"cancelled",
-        has_trouble=waits is not None or b"trouble" in row,
-        now=seconds + micros / 1e6,
-    )
-
-
-def _state(value: bytes | None) -> BatchState:
-    return value.decode() if value else "concluded"  # type: ignore[return-value]  # scripts write only these

@@ -14,7 +14,7 @@ from typing import Literal
 
 import redis
 
-from mirror.ledger import scripts
+from mirror.ledger import lease_scripts
 from mirror.ledger.accounts import RegionBatch, totals_of
 from mirror.ledger.batches import KEEP_S
 from mirror.ledger.keys import Client, Keys
@@ -172,7 +172,7 @@ class Content:
         pipe = self._redis.pipeline(transaction=False)
         self.keep_manifests([manifest], on=pipe)
         self.leases.lay_down(lease)
-        pipe.eval(scripts.RELEASE, 1, self._keys.lease(lease.place, lease.what), lease.token)
+        pipe.eval(lease_scripts.RELEASE, 1, self._keys.lease(lease.place, lease.what), lease.token)
         pipe.execute()
 
     def keep_manifest(self, manifest: Manifest) -> None:
@@ -250,7 +250,7 @@ class Content:
             self.leases.lay_down(lease)
             key = self._keys.lease(lease.place, lease.what)
             if hold.became == "unknown" and hold.done is None:
-                pipe.eval(scripts.RELEASE, 1, key, lease.token)
+                pipe.eval(lease_scripts.RELEASE, 1, key, lease.token)
                 continue
             place = hold.host, hold.repository, lease.what
             self._leave(pipe, place, ttl, hold.became, (key, lease.token), counted_for, hold.done)

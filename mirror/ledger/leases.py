@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import redis
 
-from mirror.ledger import scripts
+from mirror.ledger import lease_scripts as scripts
 from mirror.ledger.keys import Client, Keys
 
 LEASE_S = 15.0

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import redis
 
-from mirror.ledger import scripts
+from mirror.ledger import lease_scripts, scripts
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import is_orphaned, new_token
@@ -173,7 +173,7 @@ class Schedules:
         self._redis, self._keys, self._beginnings = client, keys, beginnings
         script = client.register_script
         self._lead, self._look, self._take = script(_LEAD), script(_LOOK), script(_TAKE)
-        self._keep_only, self._release = script(_KEEP_ONLY), script(scripts.RELEASE)
+        self._keep_only, self._release = script(_KEEP_ONLY), script(lease_scripts.RELEASE)
         self._token = new_token()
 
     def lead(self) -> float | None:

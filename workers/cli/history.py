@@ -103,7 +103,7 @@ def _show(session: Session, flips: Iterable[Flip]) -> None:
                 Text(one.tag),
                 one.run,
                 shortened(before) if before else "-",
-                shortened(one.to),
+                shortened(one.to) if one.to else "deleted",
                 Text("\n".join(targets)),
             )
     session.console.table(table)
