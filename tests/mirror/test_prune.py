@@ -449,3 +449,14 @@ def test_each_repository_of_a_wildcard_has_its_own(world: World) -> None:
     assert [one.target for one in world.engine.ledger.gone.deletions(run.run)] == [f"{world.us.host}/copy/a"]
     assert set(world.us.tags("copy/a")) == {"1"}
     assert set(world.us.tags("copy/b")) == {"1", "2"}
+
+
+def test_a_tag_that_is_pinned_stays(world: World) -> None:
+    world.gone_since("1.0")
+    world.engine.ledger.pins.put("app", "a-rollback", {"1.0": image("1.0").digest})
+
+    run = world.sync()
+
+    assert world.states(run) == {"1.0": ["kept", "kept"]}
+    assert "pinned" in world.deletions(run)["1.0"][0].reason
+    assert world.us.tag("app", "1.0")

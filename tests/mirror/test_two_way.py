@@ -12,7 +12,7 @@ import pytest
 
 from mirror.engine import Engine
 from mirror.ledger.conflicts import Conflict
-from mirror.spec import TARGETS, MirrorSpec, Target
+from mirror.spec import TARGETS, MirrorSpec, Target, Verification
 from registry.images import Image, Index, build_artifact, build_image, build_index
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on, only
@@ -575,3 +575,32 @@ def test_each_step_may_run_twice(world: World) -> None:
 
     assert world.at() == everywhere(TWO)
     assert world.agreed() == TWO.digest
+
+
+def test_verifying_compares_every_side_with_what_it_is_to_be_and_moves_nothing(world: World) -> None:
+    world.push(0, ONE)
+    world.push(0, TWO, "v2")
+    world.run()
+    world.push(2, THREE)
+    world.delete(1, "v2")
+    world.writes()
+
+    run = world.run(kind="verify", verification=Verification()).report
+
+    assert [(one.verified, one.different) for one in run.found] == [(0, 1), (0, 1), (1, 0)]
+    assert run.states == {"failed": 1, "held": 1}
+    assert (world.writes(), world.conflicts()) == ([], {})
+
+
+def test_repairing_brings_sides_what_they_have_lost(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    lost = ONE.manifest.blobs[-1].digest
+    for side in world.sides[1:]:
+        side._store.remove_blob(world.repository, lost)
+
+    assert world.run(kind="verify", verification=Verification()).report.state == "failed"
+    assert world.run(kind="repair", verification=Verification()).report.states == {"updated": 1}
+
+    assert all(side.holds_blob(world.repository, lost) for side in world.sides)
+    assert world.at() == everywhere(ONE)
