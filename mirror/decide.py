@@ -200,12 +200,18 @@ def _after_return(one: _Batch) -> Decision:
         return one.conclude("returning")
     until = one.view.now + ROLL_PAUSE_S
     again = {pair: o for pair, o in one.in_state(*_NOT_MOVED).items() if pair[0] in split}
-    one.put({pair: replace(o, state="ready", reason="", at=until) for pair, o in again.items()}, _NOT_MOVED)
+    ready = {pair: replace(o, state="ready", reason=_went_back(o), at=until) for pair, o in again.items()}
+    one.put(ready, _NOT_MOVED)
     one.ledger.reopen(one.id, one.spec.regions, "returned")
     one.ledger.reopen(one.id, one.regions_of(again), "flipped")
     if not one.ledger.advance(one.id, "returning", "flipping"):
         return Decision("nothing")
     return one.park("flipping", until)
+
+
+def _went_back(outcome: Outcome) -> str:
+    """What users may have seen of it, kept for the report: what only failed is told by what comes of it."""
+    return outcome.reason if outcome.state == "returned" else ""
 
 
 def _wait_landing(one: _Batch, waiting: Outcomes, state: Literal["landing"]) -> Decision:

@@ -24,6 +24,7 @@ from registry.repository import Repository
 
 MAY_HAVE_MOVED: tuple[OutcomeState, ...] = ("updated", "failed")
 """A move that is called failed may have been made: the registry took it and its answer was lost."""
+_BACK, _REMOVED = "went back to", "was removed again"
 Heard = Callable[[dict[str, int]], None]
 Pair = tuple[str, str]
 """(tag, target repository)."""
@@ -212,7 +213,7 @@ def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
     """A worker that slept through its lease may have overwritten a newer run's tag: that one is put again."""
     newer = stage.engine.ledger.turns.end(turn, stage.spec.trust_s)
     if newer is None:
-        why = outcome.reason if stage.spec.kind == "repair" else ""  # what was wrong before
+        why = outcome.reason if stage.spec.kind == "repair" else _before(outcome)  # what was wrong before
         return replace(outcome, state="updated", reason=why, kind="", at=0.0)
     target = stage.targets[turn.repository]
     manifest = stage.engine.patience.attempt(lambda: target.manifest(newer))
@@ -248,6 +249,8 @@ def _undone(stage: Stage, outcome: Outcome, error: RegistryError) -> Outcome:
 def _again_or_failed(outcome: Outcome, ended: Outcome) -> Outcome:
     if ended.state == "waiting":
         ended = replace(ended, state="ready")
+    if before := _before(outcome):
+        ended = replace(ended, reason=f"{ended.reason}; before that it {before}")
     return replace(ended, moved=outcome.moved)
 
 
@@ -361,4 +364,9 @@ def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -
 
 def _went_back(outcome: Outcome) -> str:
     """What was done, for the report."""
-    return f"went back to {outcome.previous}" if outcome.previous else "was removed again"
+    return f"{_BACK} {outcome.previous}" if outcome.previous else _REMOVED
+
+
+def _before(outcome: Outcome) -> str:
+    """That a tag which is moved after all had been taken back: users may have seen so."""
+    return outcome.reason if _BACK in outcome.reason or _REMOVED in outcome.reason else ""

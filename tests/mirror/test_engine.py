@@ -200,6 +200,27 @@ def test_a_new_tag_that_cannot_be_removed_is_rolled_forward_and_then_reported_as
         )
 
 
+def test_a_tag_that_moved_after_all_says_that_it_was_taken_back_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "ROLL_PAUSE_S", 0.0)
+    world.source.hold("team/app", image("new"), "1.0")
+    refusals = iter([True])
+
+    def refuse_once(method: str, path: str) -> None:
+        if (method, path.endswith("/manifests/1.0")) == ("PUT", True) and next(refusals, False):
+            raise ErrorReply(403, "DENIED", "quota exceeded")
+
+    world.eu.on_request = refuse_once
+    with MemoryRegistry(deletes=False) as stuck:
+        targets = (*world.spec.targets, Target(f"{stuck.host}/copy/app", "eu"))
+        run = world.drive(replace(world.spec, targets=targets)).to_end()
+
+        assert run.report.states == {"updated": 1}
+        assert world.where("1.0") == [image("new").digest] * 2
+        assert "was removed again because" in run.tags["1.0"].targets[0].reason
+
+
 def test_what_may_not_move_is_not_tried_again(world: World) -> None:
     world.source.hold("team/app", image("new"), "1.0")
     world.eu.on_request = _immutable_tags
