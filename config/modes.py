@@ -15,6 +15,9 @@ _NOT_TWO_WAY = {
     "source": "a two-way mirror has none: name every repository under targets",
     "repositories": "belongs to a source that ends with '/*', which a two-way mirror cannot have yet",
     "read_from": "a two-way mirror reads from whichever side has it; leave it out",
+    "delete": "a two-way mirror carries no deletion over (`sealift conflicts` lists them); leave it out",
+    "delete_share": "belongs to 'delete', which a two-way mirror cannot have; leave it out",
+    "delete_after": "belongs to 'delete', which a two-way mirror cannot have; leave it out",
     "trust_ledger_for": "a two-way mirror must look at every side to see pushes; leave it out",
 }
 

@@ -52,7 +52,9 @@ class Anywhere:
         return self._ask(lambda one: one.resolve(_digest(tag_or_digest)))
 
     def named(self, tag: str) -> Descriptor:
-        """What a tag is at all that have it; NotFound where that is not one and the same."""
+        """What a tag is where it counts, or at all that have it: NotFound where that is not the same."""
+        if self._named is not None:
+            return self._named.named(tag) if isinstance(self._named, Anywhere) else self._named.resolve(tag)
         found: dict[str, Descriptor] = {}
         for place in self._places:
             with suppress(NotFound):

@@ -289,6 +289,8 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
             continue
         for one in (one for one in found.get(tag, ()) if one.tag):
             try:
+                if stage.spec.two_way and _held(stage, (one.tag, name)) is not None:
+                    continue  # it is there, or is somebody's: sides that differ keep each its own
                 _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
                 failed[tag, name] = _undone(stage, outcome, error)
@@ -369,4 +371,5 @@ def _went_back(outcome: Outcome) -> str:
 
 def _before(outcome: Outcome) -> str:
     """That a tag which is moved after all had been taken back: users may have seen so."""
-    return outcome.reason if _BACK in outcome.reason or _REMOVED in outcome.reason else ""
+    said = (outcome.reason.rfind(_BACK), outcome.reason.rfind(_REMOVED))
+    return outcome.reason[max(said) :] if max(said) >= 0 else ""

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from mirror.anywhere import Anywhere
 from mirror.damage import Part
 from mirror.engine import Cancelled, Engine, Progress
-from mirror.ledger.batches import Outcome, Outcomes, Placed, Placing, View
+from mirror.ledger.batches import BEFORE_FLIP, Outcome, Outcomes, Placed, Placing, View
 from mirror.plan import BlobWork, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
@@ -59,7 +59,11 @@ def land(
     if stage.view.is_through(region, "landing"):
         return []  # this message came late
     if stage.spec.verifies and not stage.view.is_cancelled:
-        verify(stage)
+        try:
+            verify(stage)
+        except Cancelled:
+            _end_missing(stage, CANCELLED)
+            stage.end("landed", BEFORE_FLIP)
         return []
     if hauls:
         engine.ledger.batches.due(batch, region, LAND)

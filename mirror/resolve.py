@@ -14,7 +14,7 @@ from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
 from mirror.ledger.pins import Pin
 from mirror.ledger.values import HELD
-from mirror.spec import TARGETS, MirrorSpec
+from mirror.spec import MirrorSpec
 from mirror.telling import tell_wait
 from mirror.two_way import look
 from mirror.waits import next_attempt
@@ -41,8 +41,9 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     spec = engine.spec_of(batch, view)
     todo = [one for one in view.resolved if one.descriptor is None and not one.reason]
     run = ledger.run_of(batch)
-    if spec.source == TARGETS:
+    if spec.kind == "rollback":
         _recall(engine, todo)
+        engine.ledger.gone.forget(spec.name, [one.tag for one in todo])
     if spec.pin:
         engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo})
     read: list[Manifest] = []

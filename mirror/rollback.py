@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from mirror.ledger.history import Flip
@@ -32,22 +32,31 @@ def rollback_of(spec: MirrorSpec, digests: Mapping[str, str], *, pin: bool) -> M
     )
 
 
-def digest_before(tag: str, flips: Sequence[Flip], run: str = "") -> str:
-    """What the tag was before ``run`` moved it, or before its last move; ``flips``: its own, newest first.
+def digest_before(tag: str, flips: Sequence[Flip], targets: Collection[str], run: str = "") -> str:
+    """What the tag was in ``targets`` before ``run`` moved it there, or before its last move.
+
+    ``flips``: its own, newest first. A target in which the run did not move it had what it was moved to.
 
     Raises:
         NoWayBack: that is not remembered, was nothing, or not the same in every target.
     """
-    flip = next((one for one in flips if run in {"", one.run}), None)
+    flip = next((one for one in flips if run in {"", one.run} and _is_of(one, targets)), None)
     if flip is None:
         raise NoWayBack(f"{tag}: no move of it{f' by run {run}' if run else ''} is remembered")
-    before = {digest: target for target, digest in flip.previous.items() if digest}
+    was = {target: flip.previous.get(target, flip.to) for target in targets}
+    before = {digest: target for target, digest in was.items() if digest}
     if not before:
         raise NoWayBack(f"{tag}: it was new with run {flip.run}: there is nothing to go back to")
     if len(before) > 1:
         each = ", ".join(f"{digest} in {target}" for digest, target in before.items())
         raise NoWayBack(f"{tag}: before run {flip.run} it was {each}: say which with --to")
     return next(iter(before))
+
+
+def _is_of(flip: Flip, targets: Collection[str]) -> bool:
+    """Whether the flip moved the tag in those targets, and did more than bring it to one that came later."""
+    own = [flip.previous[target] for target in targets if target in flip.previous]
+    return any(own) or len(own) == len(targets)
 
 
 def digest_named(tag: str, flips: Sequence[Flip], name: str) -> str:

@@ -92,14 +92,14 @@ class MirrorSpec:
     """Of all tags that we put in a target: the most that one run deletes, in percent; one in any case."""
     delete_after_s: int = 7 * 86400
     """For how long the source has to lack a tag; at least from one run to another."""
+    two_way: bool = False
+    """Whether the targets are sides that are kept equal, whatever a run of theirs does."""
     rule: Literal["hold", "newest", "prefer"] = "hold"
     """Of a two-way mirror: what becomes of tags that moved apart."""
     prefer: str = ""
     """... the target that then wins."""
     immutable: tuple[str, ...] = ()
     """... patterns of tags that never move once all have them."""
-    deletes: Literal["hold", "propagate"] = "hold"
-    """... what becomes of a tag that one side has deleted; nothing carries it over yet."""
     take: str = ""
     """... the target whose tags are taken everywhere: a person's decision about what was left alone."""
     rest: str = ""
@@ -112,7 +112,7 @@ class MirrorSpec:
     @property
     def is_two_way(self) -> bool:
         """Whether sides are asked what its tags are to be: no source says so, nor the run itself."""
-        return self.source == TARGETS and self.kind != "rollback"
+        return self.two_way and self.kind != "rollback"
 
     @property
     def verifies(self) -> bool:

@@ -80,8 +80,8 @@ def _delete_as_tombstone(repository: Repository, tag: str, refusal: Permanent) -
         if _is_at(repository, tag, marker):  # a tag that outlives its manifest
             raise _cannot(repository, refusal, "what a tag is at may be deleted, the tag stays")
     except RegistryError:
-        if before is not None:
-            with suppress(RegistryError):
+        with suppress(RegistryError):
+            if before is not None and _is_at(repository, tag, marker):  # else somebody has pushed meanwhile
                 repository.put_manifest(tag, before)
         raise
 

@@ -20,6 +20,7 @@ def two_way(spec: MirrorSpec, mirror: Mirror) -> MirrorSpec:
     return replace(
         spec,
         kind="two_way",
+        two_way=True,
         source=TARGETS,
         rule="prefer" if mirror.prefer else mirror.conflicts,
         prefer=found[0] if found else "",

@@ -134,13 +134,16 @@ class Conflicts:
 def agreements_of(
     keys: Keys, run: str, resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSpec
 ) -> Iterator[Lasting]:
-    """What a batch of a two-way mirror that is being concluded leaves behind for the next run."""
-    if spec.kind != "two_way":
+    """What a batch of a two-way mirror that is being concluded leaves behind for the next run.
+
+    Of rollbacks and repairs, too: what they moved must not be taken for a push.
+    """
+    if not spec.two_way or spec.verifies:
         return
     sides = _sides(spec)
     name, is_named = _name(sides), False
     for one in resolved:
-        if one.merged is None:
+        if one.merged is None and spec.kind != "rollback":
             continue  # all have what they had
         own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]
         if one.descriptor is not None and all(outcome and outcome.state in _GOOD for outcome in own):
@@ -148,7 +151,10 @@ def agreements_of(
                 is_named = True
                 yield Lasting(keys.agreed(spec.name), _SIDES + name, json.dumps(sides))
             yield Lasting(keys.agreed(spec.name), one.tag, f"{short(one.descriptor.digest)} {name}")
-            yield from _closed(keys, run, one, one.merged, spec)
+            if one.merged is not None:
+                yield from _closed(keys, run, one, one.merged, spec)
+        elif one.merged is None:
+            continue  # a rollback that moved nothing
         elif one.kind == GONE:
             yield Lasting(keys.agreed(spec.name), one.tag, "")
             yield from _closed(keys, run, one, one.merged, spec)

@@ -115,6 +115,11 @@ class Gone:
             return None
         return found - {_BEGUN}
 
+    def forget(self, mirror: str, tags: Sequence[str]) -> None:
+        """Somebody wants them in the targets: for how long the source lacks them is counted anew."""
+        if tags:
+            self._redis.hdel(self._keys.gone(mirror), *tags)
+
     # -- at the end of a run ------------------------------------------------------------------------
 
     def regions_to_do(self, run: str, regions: Sequence[str]) -> list[str]:

@@ -266,12 +266,17 @@ def flip(run: str, to: str, *previous: str | None) -> Flip:
     return Flip("v1", 1.0, run, to, {f"target-{number}": one for number, one in enumerate(previous)})
 
 
-FLIPS = (flip("r3", "sha256:c", "sha256:b", "sha256:b"), flip("r2", "sha256:b", "sha256:a", None))
+TARGETS = ("target-0", "target-1")
+FLIPS = (
+    flip("r4", "sha256:c", None),  # a target that came later
+    flip("r3", "sha256:c", "sha256:b", "sha256:b"),
+    flip("r2", "sha256:b", "sha256:a", None),
+)
 
 
 @pytest.mark.parametrize(("run", "digest"), [("", "sha256:b"), ("r3", "sha256:b"), ("r2", "sha256:a")])
 def test_the_digest_before_a_run_or_before_the_last_move(run: str, digest: str) -> None:
-    assert digest_before("v1", FLIPS, run) == digest
+    assert digest_before("v1", FLIPS, TARGETS, run) == digest
 
 
 @pytest.mark.parametrize(
@@ -279,13 +284,18 @@ def test_the_digest_before_a_run_or_before_the_last_move(run: str, digest: str) 
     [
         ((), "", "v1: no move of it is remembered"),
         (FLIPS, "r9", "v1: no move of it by run r9 is remembered"),
-        ((flip("r1", "sha256:a", None),), "", "v1: it was new with run r1: there is nothing to go back to"),
+        (
+            (flip("r1", "sha256:a", None, None),),
+            "",
+            "v1: it was new with run r1: there is nothing to go back to",
+        ),
         ((flip("r1", "c", "a", "b"),), "", "before run r1 it was a in target-0, b in target-1: say which"),
+        ((flip("r1", "c", "a"),), "", "before run r1 it was a in target-0, c in target-1: say which"),
     ],
 )
 def test_a_tag_without_a_way_back_is_named(flips: Sequence[Flip], run: str, says: str) -> None:
     with pytest.raises(NoWayBack, match=says):
-        digest_before("v1", flips, run)
+        digest_before("v1", flips, TARGETS, run)
 
 
 def test_a_digest_is_named_in_full_or_by_how_it_begins_in_the_history() -> None:

@@ -12,8 +12,17 @@ import pytest
 
 from mirror.engine import Engine
 from mirror.ledger.conflicts import Conflict
-from mirror.spec import TARGETS, MirrorSpec, Target, Verification
-from registry.images import Image, Index, build_artifact, build_image, build_index
+from mirror.rollback import rollback_of
+from mirror.spec import TARGETS, Kind, MirrorSpec, Target, Verification
+from registry.images import (
+    Image,
+    Index,
+    build_artifact,
+    build_image,
+    build_index,
+    build_signature,
+    signature_tag,
+)
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on, only
 from tests.support.valkey import ValkeyServer
@@ -101,7 +110,7 @@ def world(place: Place) -> World:
         Target(f"{side.host}/app{place.worlds}", region)
         for side, region in zip(place.sides, regions, strict=True)
     )
-    spec = MirrorSpec("app", TARGETS, targets, kind="two_way")
+    spec = MirrorSpec("app", TARGETS, targets, kind="two_way", two_way=True)
     return World(place.engine, place.sides, spec, f"app{place.worlds}")
 
 
@@ -604,3 +613,38 @@ def test_repairing_brings_sides_what_they_have_lost(world: World) -> None:
 
     assert all(side.holds_blob(world.repository, lost) for side in world.sides)
     assert world.at() == everywhere(ONE)
+
+
+@pytest.mark.parametrize("kind", ["rollback", "repair"])
+def test_what_a_rollback_or_a_repair_moved_is_what_all_agree_on(world: World, kind: Kind) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    world.run()
+    if kind == "rollback":
+        run = Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=False)).all()
+    else:
+        world.push(0, ONE)
+        run = world.run(kind="repair", verification=Verification())
+    assert (run.report.states, world.agreed()) == ({"updated": 1}, ONE.digest)
+
+    world.push(0, TWO)
+    world.run()
+
+    assert (world.at(), world.conflicts()) == (everywhere(TWO), {})
+
+
+def test_a_signature_that_a_side_has_already_is_not_overwritten(world: World) -> None:
+    first, second = build_signature(ONE), TWO
+    tag = signature_tag(ONE.digest)
+    world.push(0, ONE)
+    world.push(0, first, tag)
+    world.run()
+    world.writes()
+    world.run()
+    assert not [one for one in world.writes() if one.endswith(tag)]
+
+    world.push(1, second, tag)
+    world.run()
+
+    assert world.at(tag) == [first.digest, second.digest, first.digest]

@@ -51,7 +51,7 @@ class TwoWay(RuleBasedStateMachine):
             Target(f"{registry.host}/{self.repository}", region)
             for registry, region in zip(self.registries, ("us", "eu", "eu"), strict=True)
         ]
-        self.spec = MirrorSpec(self.repository, TARGETS, tuple(targets), kind="two_way")
+        self.spec = MirrorSpec(self.repository, TARGETS, tuple(targets), kind="two_way", two_way=True)
         self.pushed: Held = {}
         """What somebody has made of a tag on one side, and what not every side has had since."""
         self.spread: dict[tuple[int, str], set[int]] = {}

@@ -60,7 +60,8 @@ def rollback(
 
         flips = _flips(fleet.rt.ledger, mirror, tags or [], run or "")
         spec = own or _remembered(session, fleet.rt.ledger, mirror, flips)
-        digests = _digests(flips, to or "", run or "")
+        targets = [target.repository for target in spec.targets]
+        digests = _digests(flips, targets, to or "", run or "")
         fleet.need(spec.regions, wait=not no_wait)
         return [producer.start(fleet.rt, rollback_of(spec, digests, pin=pin))]
 
@@ -142,14 +143,16 @@ def _flips(ledger: Ledger, mirror: str, tags: Sequence[str], run: str) -> dict[s
     return ledger.history.of(mirror, sorted(set(moved)))
 
 
-def _digests(flips: Mapping[str, Sequence[Flip]], to: str, run: str) -> dict[str, str]:
+def _digests(
+    flips: Mapping[str, Sequence[Flip]], targets: Sequence[str], to: str, run: str
+) -> dict[str, str]:
     """Where each tag goes; Stop, naming each that has no way back: then none goes."""
     from mirror.rollback import NoWayBack, digest_before, digest_named
 
     digests, faults = dict[str, str](), list[str]()
     for tag, own in flips.items():
         try:
-            digests[tag] = digest_named(tag, own, to) if to else digest_before(tag, own, run)
+            digests[tag] = digest_named(tag, own, to) if to else digest_before(tag, own, targets, run)
         except NoWayBack as fault:
             faults.append(str(fault))
     if faults:
