@@ -217,8 +217,11 @@ class Storm:
             producer.ask(self._rollback(spec) or spec, lane)
 
     def _rollback(self, spec: MirrorSpec) -> MirrorSpec | None:
-        """Now and then some of the mirror's tags go back together; its next run takes them on again."""
-        if self.random.random() >= ROLLBACKS:
+        """Now and then some of the mirror's tags go back together; its next run takes them on again.
+
+        The first time as soon as there is something to go back to: in a short storm chance may have none.
+        """
+        if self.rollbacks and self.random.random() >= ROLLBACKS:
             return None
         before = {
             at.tag: digests[-2]
