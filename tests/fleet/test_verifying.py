@@ -148,6 +148,8 @@ def test_damage_in_a_registrys_storage_is_found_named_and_healed(mirrored: World
 def test_what_is_found_is_said_in_lines(mirrored: World) -> None:
     world = mirrored
     Storage(world.us).link(child("child-gone", 1).digest).unlink()
+    name = f"{world.eu.host}/{REPOSITORY}"
+    skopeo.copy(f"{name}:whole", f"{name}:theirs")
     done = world.fleet.sealift("verify")
 
     assert done.returncode == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mirror.ledger import Ledger, promises
+from tasks import canvas
 from tests.support.valkey import ValkeyServer
 from workers.cli import main
 from workers.state import StateBusy, StateFolder
@@ -136,6 +137,7 @@ def test_runs_that_no_replica_confirms_are_named_all_the_same(
     monkeypatch.setenv("SEALIFT_REDIS_URL", valkey.url)
     monkeypatch.setenv("SEALIFT_CONFIRM_REPLICAS", "1")
     monkeypatch.setattr(promises, "CONFIRM_MS", 200)
+    monkeypatch.setattr(canvas, "send_enumerate", lambda *_: None)  # Celery knows an earlier test's broker
 
     code = main(["mirror", "src.example/app:1.0", "--to", "eu=eu.example/app", "--no-wait"])
 
