@@ -17,7 +17,7 @@ from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.two_way import meanwhile, outdated
 from mirror.waits import failure, placing_failure, wait_for_promise
-from registry.deletion import delete_tag, tombstone
+from registry.deletion import delete_tag, is_tombstone
 from registry.errors import NotFound, RegistryError, TagImmutable, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository
@@ -158,6 +158,8 @@ def _journal(stage: Stage, pair: Pair, outcome: Outcome, claim: Claim) -> Outcom
         return _undone(stage, outcome, error)
     if held == _wanted(stage, tag):
         return outcome  # a repeated flip: the journal already says what was there before the first
+    if held and is_tombstone(name, tag, held):
+        held = None  # nothing to go back to
     return meanwhile(stage, tag, name, held) or replace(outcome, previous=held)
 
 
@@ -351,8 +353,8 @@ def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
     tag, name = pair
     generation, newest = stage.engine.ledger.turns.claimed(name, tag)
     is_wanted = generation > _resolved(stage, tag).generation and newest == held
-    is_put = held in {_wanted(stage, tag), tombstone(name, tag).digest}  # the latter: deleted by half
-    return is_put and not is_wanted
+    is_half_deleted = held is not None and is_tombstone(name, tag, held)
+    return (held == _wanted(stage, tag) or is_half_deleted) and not is_wanted
 
 
 def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> None:

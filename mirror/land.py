@@ -59,11 +59,7 @@ def land(
     if stage.view.is_through(region, "landing"):
         return []  # this message came late
     if stage.spec.verifies and not stage.view.is_cancelled:
-        try:
-            verify(stage)
-        except Cancelled:
-            _end_missing(stage, CANCELLED)
-            stage.end("landed", BEFORE_FLIP)
+        _verify(stage)
         return []
     if hauls:
         engine.ledger.batches.due(batch, region, LAND)
@@ -83,6 +79,14 @@ def land(
     else:
         stage.progress.flush()
     return sent
+
+
+def _verify(stage: Stage) -> None:
+    try:
+        verify(stage)
+    except Cancelled:
+        _end_missing(stage, CANCELLED)
+        stage.end("landed", BEFORE_FLIP)
 
 
 def _bring(stage: Stage, *, hauls: bool) -> list[str]:
@@ -112,7 +116,7 @@ def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard |
     note = engine.ledger.batches.due_document(batch, region, digest)
     if note is None:
         return
-    for name, part in note["again"].items():
+    for name, part in note.get("again", {}).items():
         stage.again[digest, name] = Part(**part)
     with contextlib.suppress(Cancelled):
         _carry(stage, [BlobWork(Descriptor.parse(note["blob"]), tuple(note["targets"]))])

@@ -19,7 +19,7 @@ from mirror.engine import Engine
 from mirror.ledger import Ledger
 from mirror.report import Deletion, DeletionState
 from mirror.spec import MirrorSpec, Target
-from registry.deletion import delete_tag, tombstone
+from registry.deletion import delete_tag, is_tombstone
 from registry.errors import CannotDelete, NotFound, RegistryError, TagImmutable, Transient
 from registry.repository import Repository, Source
 
@@ -45,7 +45,7 @@ def foreseen(engine: Engine, listing: Ledger, run: str) -> Iterator[Deletion]:
         spec = whole.of(repository)
         missing, known = listing.gone.missing(run, spec) or set(), gone.first_seen(spec.name)
         first_seen = {tag: known.get(tag, (now, run)) for tag in missing}
-        put = gone.put(spec.name, spec.targets)
+        put = gone.put(spec, spec.targets)
         for target in spec.targets:
             yield from deletions_of(spec, target, put[target.repository], first_seen, run, now)
 
@@ -102,7 +102,7 @@ class _Pruning:
     @classmethod
     def of(cls, engine: Engine, run: str, spec: MirrorSpec, region: str) -> _Pruning:
         gone = engine.ledger.gone
-        put = gone.put(spec.name, spec.targets_of(region))
+        put = gone.put(spec, spec.targets_of(region))
         source = engine.open_source(run, spec, region)
         return cls(engine, run, spec, region, source, gone.generation(run), gone.first_seen(spec.name), put)
 
@@ -131,7 +131,7 @@ class _Pruning:
         return self.region in self.engine.ledger.gone.regions_to_do(self.run, [self.region])
 
     def _record(self, one: Deletion) -> None:
-        self.engine.ledger.gone.record(self.run, one, self.spec.name)
+        self.engine.ledger.gone.record(self.run, one, self.spec)
 
     def _delete(self, target: Repository, one: Deletion) -> Deletion:
         """In the turn of whoever moves the tag: a move comes before or after it, never in between."""
@@ -159,7 +159,7 @@ class _Pruning:
 
     def _guard(self, one: Deletion, held: str) -> str:
         """What speaks against it; empty where nothing does."""
-        if held not in {one.digest, tombstone(one.target, one.tag).digest}:
+        if held != one.digest and not is_tombstone(one.target, one.tag, held):
             return f"somebody else has moved it, to {held}"
         if pin := self.engine.ledger.pins.of(self.spec.name, [one.tag]).get(one.tag):
             return pin.reason

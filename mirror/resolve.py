@@ -18,6 +18,7 @@ from mirror.spec import MirrorSpec
 from mirror.telling import tell_wait
 from mirror.two_way import look
 from mirror.waits import next_attempt
+from registry.deletion import is_tombstone
 from registry.descriptor import Descriptor, is_digest
 from registry.errors import NotFound, RegistryError, Transient
 from registry.manifest import Manifest
@@ -106,8 +107,11 @@ def _resolve(
     """A new tag, whose manifest is needed anyway, is ``read``."""
     try:
         if read is None:
-            return replace(one, descriptor=engine.patience.attempt(lambda: source.resolve(one.ref)))
+            at = engine.patience.attempt(lambda: source.resolve(one.ref))
+            _refuse_tombstone(source, one.ref, at.digest)
+            return replace(one, descriptor=at)
         manifest = engine.patience.attempt(lambda: source.manifest(one.ref))
+        _refuse_tombstone(source, one.ref, manifest.digest)
     except NotFound as error:
         kept = engine.ledger.content.manifest(one.ref) if is_digest(one.ref) else None
         return error if kept is None else replace(one, descriptor=_named(kept))
@@ -118,6 +122,12 @@ def _resolve(
     else:
         read.append(manifest)
     return replace(one, descriptor=_named(manifest))
+
+
+def _refuse_tombstone(source: Source, tag: str, digest: str) -> None:
+    """Raise NotFound for what is there only until it is deleted, which is no image of anybody's."""
+    if is_tombstone(source.name, tag, digest):
+        raise NotFound(source.host, f"{source.name}:{tag}", "is just being deleted")
 
 
 def _named(manifest: Manifest) -> Descriptor:

@@ -19,6 +19,7 @@ from mirror.merge import Side, Verdict, chosen, merge, newest, preferred, short,
 from mirror.select import Selection
 from mirror.spec import MirrorSpec
 from mirror.stage import Stage
+from registry.deletion import is_tombstone
 from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError, Transient
 from registry.repository import Repository
@@ -81,7 +82,8 @@ def _ask(engine: Engine, sides: Sequence[Repository], asked: Sequence[Resolved])
     def ask(pair: tuple[Resolved, Repository]) -> Look:
         one, side = pair
         try:
-            return engine.patience.attempt(lambda: side.resolve(one.ref))
+            at = engine.patience.attempt(lambda: side.resolve(one.ref))
+            return None if is_tombstone(side.name, one.ref, at.digest) else at
         except NotFound:
             return None
         except RegistryError as error:

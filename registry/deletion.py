@@ -42,6 +42,11 @@ def tombstone(repository: str, tag: str) -> Manifest:
     return Manifest.parse(json.dumps(document).encode())
 
 
+def is_tombstone(repository: str, tag: str, digest: str) -> bool:
+    """Whether a tag is on its way to be deleted: what it was is gone, and nobody's push."""
+    return tombstone(repository, tag).digest == digest
+
+
 def delete_tag(repository: Repository, tag: str) -> None:
     """Delete ``tag`` and nothing else: other tags of its image, and the image itself, stay.
 

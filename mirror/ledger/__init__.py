@@ -375,14 +375,16 @@ class Ledger:
     def run_report(self, run: str) -> RunReport:
         """The run as a value, without its tags; UnknownRun."""
         pipe = self._redis.pipeline(transaction=False)
-        for key in (self.keys.run, self.keys.progress, self.keys.failures, self.keys.extra_tags):
+        for key in (self.keys.run, self.keys.progress, self.keys.failures):
             pipe.hgetall(key(run))
         fields, *rest = pipe.execute()
         row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
         spec = self._terms.keep(run, row["spec"], row["lane"])[0]
-        return report_of(run, row, spec, *rest)
+        extra = self._redis.hgetall(self.keys.extra_tags(run)) if spec.verifies else {}
+        progress, failures = rest
+        return report_of(run, row, spec, progress, failures, extra)
 
     def runs(self, limit: int = 20) -> list[RunReport]:
         """The last runs, newest first."""

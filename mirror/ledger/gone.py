@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
-from itertools import islice
+from itertools import groupby, islice
 from typing import TypeVar
 
 from mirror.ledger import gone_scripts as scripts
@@ -18,7 +18,7 @@ from mirror.ledger.history import Flip, History, deletion_of
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import rows
 from mirror.report import Deletion
-from mirror.spec import MirrorSpec, Target
+from mirror.spec import TARGETS, MirrorSpec, Target
 
 KEEP_S = 7 * 86400
 LEFT_S = 86400
@@ -37,6 +37,8 @@ class Listing:
         self._is_kept = spec.delete == "mirror" and spec.kind == "mirror"
         if self._is_kept and from_the_start:
             gone.begin(run, spec)
+        elif from_the_start and spec.kind == "mirror":
+            gone.forget_all(spec.name)  # what was seen before `delete` was taken out gives no grace later
 
     def saw(self, tags: Sequence[str]) -> None:
         """To be told of each page, with everything on it, before the cursor moves on."""
@@ -75,7 +77,7 @@ class Gone:
         draft = f"{key}:{secrets.token_hex(8)}"
         self._redis.sadd(draft, _BEGUN, _NOTHING_LISTED)
         self._redis.expire(draft, KEEP_S)
-        for flips in portions(self._standing(spec.name)):
+        for flips in portions(self._standing(spec)):
             self._redis.sadd(draft, *(tag for tag, _ in flips))
         if not self._redis.renamenx(draft, key):
             self._redis.delete(draft)
@@ -120,6 +122,10 @@ class Gone:
         if tags:
             self._redis.hdel(self._keys.gone(mirror), *tags)
 
+    def forget_all(self, mirror: str) -> None:
+        """Nobody counts for how long the source lacks its tags."""
+        self._redis.unlink(self._keys.gone(mirror))
+
     # -- at the end of a run ------------------------------------------------------------------------
 
     def regions_to_do(self, run: str, regions: Sequence[str]) -> list[str]:
@@ -144,23 +150,17 @@ class Gone:
         words = ((tag.decode(), row.decode().partition(" ")) for tag, row in rows)
         return {tag: (float(at), run) for tag, (at, _, run) in words}
 
-    def put(self, mirror: str, targets: Sequence[Target]) -> dict[str, dict[str, str]]:
-        """By target: the tags that are where a run of the mirror put them, as far as we know; digests."""
+    def put(self, spec: MirrorSpec, targets: Sequence[Target]) -> dict[str, dict[str, str]]:
+        """By target: the tags that are where a run from this source put them, as far as we know; digests."""
         put: dict[str, dict[str, str]] = {target.repository: {} for target in targets}
-        for tag, digests in self._standing(mirror):
+        for tag, digests in self._standing(spec):
             for name in digests.keys() & put.keys():
                 put[name][tag] = digests[name]
         return put
 
-    def _standing(self, mirror: str) -> Iterator[tuple[str, dict[str, str]]]:
-        of: list[Flip] = []
-        for flip in self._history.all(mirror):
-            if of and of[0].tag != flip.tag:
-                yield from _where(of)
-                of = []
-            of.append(flip)
-        if of:
-            yield from _where(of)
+    def _standing(self, spec: MirrorSpec) -> Iterator[tuple[str, dict[str, str]]]:
+        for _, flips in groupby(self._history.all(spec.name), key=lambda one: one.tag):
+            yield from _where(list(flips), spec.source)
 
     def deletion(self, run: str, tag: str, target: str) -> Deletion | None:
         row = self._redis.hget(self._keys.deletions(run), f"{tag}\n{target}")
@@ -171,10 +171,9 @@ class Gone:
         found = [Deletion(**json.loads(row)) for row in self._redis.hvals(self._keys.deletions(run))]
         return sorted(found, key=lambda one: (one.target, one.tag))
 
-    def record(self, run: str, one: Deletion, mirror: str) -> None:
+    def record(self, run: str, one: Deletion, spec: MirrorSpec) -> None:
         """Write what becomes of it; what was deleted stays so, and is put into the tag's history, once."""
-        history = self._keys.history(mirror)
-        kept = deletion_of(history, run, one.tag, one.target, one.digest, self._flips_kept)
+        kept = deletion_of(self._keys, run, spec, one, self._flips_kept)
         is_gone = one.state in {"deleted", "absent"}
         keys = [self._keys.run(run), self._keys.deletions(run), self._keys.open]
         words = [run, f"{one.tag}\n{one.target}", one.state, json.dumps(asdict(one)), KEEP_S]
@@ -196,11 +195,17 @@ def portions(items: Iterable[T], size: int = PORTION) -> Iterator[list[T]]:
         yield portion
 
 
-def _where(flips: Sequence[Flip]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Nothing for a tag that was deleted from every target."""
-    at: dict[str, str] = {}
+def _where(flips: Sequence[Flip], source: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Nothing for a tag that was deleted from every target, or that others put there under the same name.
+
+    Whose a tag is says the last move that had a source: a rollback moves what was somebody's before.
+    """
+    at, origin = dict[str, str](), dict[str, str]()
     for flip in flips:
         for target in flip.previous:
             at.setdefault(target, flip.to)
-    if held := {target: digest for target, digest in at.items() if digest}:
+            if flip.source != TARGETS:
+                origin.setdefault(target, flip.source)
+    held = {target: digest for target, digest in at.items() if digest and origin.get(target) == source}
+    if held:
         yield flips[0].tag, held

@@ -12,11 +12,14 @@ from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.values import Outcomes, Resolved
-from mirror.spec import MirrorSpec
+from mirror.report import Deletion
+from mirror.spec import TARGETS, MirrorSpec
 
 PAGE = 500
-_TARGETS = "\n"
-"""How the fields that name targets begin: no tag does."""
+_PLACES = "\n"
+"""How the fields that name a source and targets begin: no tag does."""
+_Named = tuple[str, list[str]]
+"""(source, targets)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Flip:
     """The digest; empty where it was deleted."""
     previous: Mapping[str, str | None]
     """By the targets that were moved: the digest that the tag had there, None if it was new."""
+    source: str = TARGETS
+    """Where the run took it from; of a rollback no source, but the targets."""
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
@@ -48,7 +53,7 @@ class History:
         key = self._keys.history(mirror)
         rows = zip(tags, self._redis.hmget(key, list(tags)) if tags else (), strict=True)
         known = {tag: row.decode() for tag, row in rows if row}
-        named: dict[str, list[str]] = {}
+        named: dict[str, _Named] = {}
         return {tag: self._flips(key, tag, row, named) for tag, row in known.items()}
 
     def last(self, mirror: str, tag: str) -> Flip | None:
@@ -57,21 +62,21 @@ class History:
 
     def all(self, mirror: str) -> Iterator[Flip]:
         """Of every tag, in no order of tags; of each the newest first."""
-        key, named = self._keys.history(mirror), dict[str, list[str]]()
+        key, named = self._keys.history(mirror), dict[str, _Named]()
         for field, row in self._redis.hscan_iter(key, count=PAGE):
-            if not field.startswith(_TARGETS.encode()):
+            if not field.startswith(_PLACES.encode()):
                 yield from self._flips(key, field.decode(), row.decode(), named)
 
-    def _flips(self, key: str, tag: str, row: str, named: dict[str, list[str]]) -> list[Flip]:
-        """``named``: lists of targets that were read already, by the name under which lines have them."""
+    def _flips(self, key: str, tag: str, row: str, named: dict[str, _Named]) -> list[Flip]:
+        """``named``: what was read already of places, by the name under which lines have them."""
         lines = [line.partition(" ") for line in reversed(row.split("\n"))]
         values = [(float(at), *json.loads(value)) for at, _, value in lines]
         names = list({name for *_, name in values} - named.keys())
         if names:
-            lists = self._redis.hmget(key, [_TARGETS + name for name in names])
-            named |= {name: json.loads(found or "[]") for name, found in zip(names, lists, strict=True)}
+            rows = self._redis.hmget(key, [_PLACES + name for name in names])
+            named |= {name: _named(found) for name, found in zip(names, rows, strict=True)}
         return [
-            Flip(tag, at, run, full(to) if to else "", _previous(before, named[name]))
+            Flip(tag, at, run, full(to) if to else "", _previous(before, named[name][1]), named[name][0])
             for at, run, to, before, name in values
         ]
 
@@ -93,24 +98,35 @@ def flips_of(
         before = {name: o.previous for name, o in moved.items() if o.previous != to}  # else it was repaired
         if not before or one.descriptor is None:
             continue
-        targets = json.dumps(list(before))
-        name = sha256(targets.encode()).hexdigest()[:8]
+        places = _places(key, spec.source, list(before))
+        name = places.field.removeprefix(_PLACES)
         if name not in named:
             named.add(name)
-            yield Lasting(key, _TARGETS + name, targets)
+            yield places
         digests = [_short(digest) for digest in before.values()]
         row = [run, _short(one.descriptor.digest), digests if len(set(digests)) > 1 else digests[0], name]
         yield Lasting(key, one.tag, json.dumps(row, separators=(",", ":")), most)
 
 
-def deletion_of(key: str, run: str, tag: str, target: str, digest: str, most: int) -> tuple[Lasting, ...]:
+def deletion_of(keys: Keys, run: str, spec: MirrorSpec, one: Deletion, most: int) -> tuple[Lasting, ...]:
     """What the deletion of a tag in one target adds: a move to nothing; it counts as ours no more."""
     if not most:
         return ()
-    targets = json.dumps([target])
-    name = sha256(targets.encode()).hexdigest()[:8]
-    row = json.dumps([run, "", _short(digest), name], separators=(",", ":"))
-    return Lasting(key, _TARGETS + name, targets), Lasting(key, tag, row, most)
+    key = keys.history(spec.name)
+    places = _places(key, spec.source, [one.target])
+    row = [run, "", _short(one.digest), places.field.removeprefix(_PLACES)]
+    return places, Lasting(key, one.tag, json.dumps(row, separators=(",", ":")), most)
+
+
+def _places(key: str, source: str, targets: list[str]) -> Lasting:
+    """Named by what it is, so that many lines name it in eight letters."""
+    text = json.dumps([source, targets])
+    return Lasting(key, _PLACES + sha256(text.encode()).hexdigest()[:8], text)
+
+
+def _named(row: bytes | None) -> _Named:
+    source, targets = json.loads(row) if row else (TARGETS, [])
+    return source, targets
 
 
 def _previous(digests: str | list[str | None] | None, targets: list[str]) -> dict[str, str | None]:

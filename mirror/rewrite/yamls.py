@@ -170,8 +170,11 @@ def _is_about_mirroring(document: yaml.Node) -> bool:
     """Whether this is a fleet file of ours or its like: its sources are to stay what they are."""
     for name in ("mirrors", "sync"):
         entries = fields_of(document).get(name)
-        if isinstance(entries, yaml.SequenceNode) and entries.value:
-            first = fields_of(entries.value[0])
-            if "source" in first and ("targets" in first or "target" in first):
-                return True
+        if isinstance(entries, yaml.SequenceNode):
+            return any(_is_mirror(fields_of(entry)) for entry in entries.value)
     return False
+
+
+def _is_mirror(fields: Fields) -> bool:
+    """One of two_way has no source."""
+    return bool(fields.keys() & {"targets", "target"}) and bool(fields.keys() & {"source", "mode"})

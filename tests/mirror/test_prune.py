@@ -17,8 +17,9 @@ from mirror.ledger.gone import Gone
 from mirror.listing import enumerate_tags
 from mirror.prune import foreseen, prune
 from mirror.report import Deletion
+from mirror.rollback import rollback_of
 from mirror.spec import MirrorSpec, Target
-from registry.deletion import tombstone
+from registry.deletion import _CONFIG, tombstone
 from registry.images import Image, build_image
 from registry.memory import ErrorReply, MemoryRegistry
 from registry.memory_api import Reply
@@ -354,8 +355,8 @@ def test_a_deletion_that_was_cut_short_is_finished_and_counted_once(
     assert run.report.deletions == {"deleted": 2}
     gone = world.engine.ledger.gone
     for one in gone.deletions(run.run):
-        gone.record(run.run, one, "app")
-        gone.record(run.run, replace(one, state="kept"), "app")
+        gone.record(run.run, one, world.spec)
+        gone.record(run.run, replace(one, state="kept"), world.spec)
     assert run.report.deletions == {"deleted": 2}, "each word may come twice, and late"
     assert len(world.engine.ledger.history.of("app", ["2"])["2"]) == 3
     assert set(world.eu.tags("app")) == {"kept"}
@@ -460,3 +461,62 @@ def test_a_tag_that_is_pinned_stays(world: World) -> None:
     assert world.states(run) == {"1.0": ["kept", "kept"]}
     assert "pinned" in world.deletions(run)["1.0"][0].reason
     assert world.us.tag("app", "1.0")
+
+
+def test_what_a_person_brought_from_elsewhere_under_the_same_name_stays(world: World) -> None:
+    world.gone_since("1.0")
+    with MemoryRegistry() as elsewhere:
+        elsewhere.hold("app", image("theirs"), "hotfix")
+        theirs = replace(world.spec, source=f"{elsewhere.host}/app", refs=(("hotfix", "hotfix"),))
+        Drive(world.engine, theirs).all()
+    world.sync()
+    run = world.sync()
+
+    assert "hotfix" not in world.states(run)
+    assert world.us.tag("app", "hotfix") == image("theirs").digest
+
+
+def test_a_rollback_makes_nobodys_tag_ours(world: World) -> None:
+    world.hold("kept")
+    world.us.hold("app", image("theirs"), "2")
+    world.eu.hold("app", image("theirs"), "2")
+    with MemoryRegistry() as elsewhere:
+        elsewhere.hold("app", image("new"), "2")
+        Drive(world.engine, replace(world.spec, source=f"{elsewhere.host}/app", refs=(("2", "2"),))).all()
+    Drive(world.engine, rollback_of(world.spec, {"2": image("theirs").digest}, pin=False)).all()
+    runs = [world.sync() for _ in range(3)]
+
+    assert [world.states(run) for run in runs] == [{}, {}, {}]
+    assert world.us.tag("app", "2") == image("theirs").digest
+
+
+def test_a_tag_of_ours_that_was_rolled_back_is_still_ours(world: World) -> None:
+    world.hold("kept", "2")
+    world.sync()
+    world.source.hold("app", image("newer"), "2")
+    world.sync()
+    Drive(world.engine, rollback_of(world.spec, {"2": image("2").digest}, pin=False)).all()
+    world.lose("2")
+    world.sync()
+
+    assert world.states(world.sync()) == {"2": ["deleted", "deleted"]}
+
+
+def test_what_was_seen_before_deletion_was_switched_off_counts_no_more(world: World) -> None:
+    world.after_s = 2 * DAY_S
+    world.gone_since("1.0")
+    world.sync(replace(world.spec, delete="never"))
+
+    assert world.engine.ledger.gone.first_seen("app") == {}
+
+
+def test_a_source_at_a_tombstone_has_no_such_tag(world: World) -> None:
+    world.hold("kept")
+    marker = tombstone(f"{world.source.host}/app", "1.0")
+    world.source.hold_blob("app", _CONFIG)
+    world.source.plant("app", "1.0", marker)
+
+    run = Drive(world.engine, world.spec).all()
+
+    assert run.tags["1.0"].targets[0].kind == "NotFound"
+    assert world.us.tag("app", "1.0") is None

@@ -14,6 +14,7 @@ from mirror.engine import Engine
 from mirror.ledger.conflicts import Conflict
 from mirror.rollback import rollback_of
 from mirror.spec import TARGETS, Kind, MirrorSpec, Target, Verification
+from registry.deletion import tombstone
 from registry.images import (
     Image,
     Index,
@@ -648,3 +649,13 @@ def test_a_signature_that_a_side_has_already_is_not_overwritten(world: World) ->
     world.run()
 
     assert world.at(tag) == [first.digest, second.digest, first.digest]
+
+
+def test_a_side_that_is_just_deleting_a_tag_has_not_been_pushed_at(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.sides[1].plant(world.repository, "v1", tombstone(world.names[1], "v1"))
+    world.run(rule="prefer", prefer=world.names[1])
+
+    assert world.at()[0] == ONE.digest
+    assert world.conflicts()["v1"].sides[world.names[1]] is None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mirror.engine import Engine
+from mirror import land as landing
+from mirror.engine import Cancelled, Engine
 from mirror.ledger import Ledger
 from mirror.ledger.verified import DAMAGED, DIFFERENT, MISSING
 from mirror.report import FoundReport
@@ -453,3 +454,18 @@ def test_a_rate_is_kept_by_waiting(world: World) -> None:
     world.verify(how=Verification(deep=True, bytes_per_s=1000))
 
     assert max(waited) > 1.0
+
+
+def test_a_run_that_is_cancelled_while_it_looks_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.source.hold("app", ONE, "v1")
+    world.mirror()
+
+    def stop(_: object) -> None:
+        raise Cancelled("run")
+
+    monkeypatch.setattr(landing, "verify", stop)
+    run = world.verify()
+
+    assert set(run.states("v1")) == {"cancelled"}

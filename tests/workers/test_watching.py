@@ -74,7 +74,7 @@ def test_a_refresh_costs_as_many_commands_for_many_tags_as_for_few(ledger: Ledge
 
         before = commands(ledger)
         look()
-        assert commands(ledger) - before - 1 == 4, "the budgets were looked at a moment ago"
+        assert commands(ledger) - before - 1 == 3, "the budgets were looked at a moment ago"
     assert costs[0] == costs[1] <= REFRESH_COMMANDS
 
 
