@@ -11,8 +11,8 @@ from typing import Any
 
 from mirror.ledger.keys import Keys
 
-EVERY = 16
-"""One key of so many is weighed."""
+EVERY, FEW = 16, 64
+"""One key of so many is weighed; of kinds with few keys, which may differ much, all are."""
 _KINDS = (
     (re.compile(rb":batch:[^:]+$"), "batch"),
     (re.compile(rb":batch:[^:]+:(\w+)"), "batch: {}"),
@@ -67,7 +67,7 @@ def kinds(redis: Any) -> list[Kind]:
         chosen = []
         for name in names:
             kind = kind_of(name)
-            if counts[kind] % EVERY == 0:
+            if counts[kind] < FEW or counts[kind] % EVERY == 0:
                 chosen.append((kind, name))
             counts[kind] += 1
         for kind, pair in zip((kind for kind, _ in chosen), _weigh(redis, chosen), strict=True):

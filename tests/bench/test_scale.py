@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench.scale import figures
+from bench.scale import figures, keyspace
 from bench.scale.keyspace import kind_of
 from bench.scale.source import Source
 from bench.scale.target import Target
@@ -20,6 +20,7 @@ from bench.scale.world import Image, Size, World
 from registry.descriptor import OCI_MANIFEST
 from registry.manifest import Manifest
 from registry.memory_limits import PullLimits
+from tests.support.valkey import ValkeyServer
 
 SIZE = Size(tags=1001, repositories=3, tags_per_image=2)
 REPOSITORY = "library/app-00001"
@@ -215,3 +216,14 @@ def test_older_results_are_read_that_tell_less_of_looks() -> None:
 )
 def test_keys_are_told_apart_by_their_kind(key: bytes, kind: str) -> None:
     assert kind_of(key) == kind
+
+
+def test_few_keys_are_all_weighed_whichever_comes_first(valkey: ValkeyServer) -> None:
+    with valkey.client() as redis:
+        redis.set("large", b"x" * 50_000)
+        for number in range(9):
+            redis.set(f"small-{number}", b"x")
+        (found,) = keyspace.kinds(redis)
+
+        assert found.keys == 10
+        assert found.bytes == sum(redis.memory_usage(name) or 0 for name in redis.scan_iter())
