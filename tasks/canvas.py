@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from celery import Signature, chord, signature
+from celery import Signature, Task, chord, signature
 
 from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec
@@ -120,6 +120,23 @@ def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
     spec = ledger.spec_of(batch)
     title = f"haul · {spec.name} {digest[:19]}… → {region}"
     return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
+
+
+def grow(task: Task[..., Any], hauls: Sequence[Signature]) -> None:
+    """Add hauls to the chord that ``task`` is one of.
+
+    Celery counts by how much a chord has grown under a key that would outlive a chord that dies. Made
+    beforehand with its end it keeps that end whoever is killed; a Redis that lost it is told once more.
+    """
+    if not hauls:
+        return
+    backend: Any = task.backend  # the Redis one: Celery's types know only what all have
+    growth = backend.get_key_for_group(task.request.group, ".t")
+    until = task.app.conf.result_chord_expires
+    backend.client.set(growth, 0, nx=True, ex=until)
+    for one in hauls:
+        task.add_to_chord(one)
+        backend.client.expire(growth, until)
 
 
 def turn_of(ledger: Ledger, name: str, run: str) -> Turn:

@@ -68,10 +68,7 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
         if view is None:
             return
         digests = land_batch(rt, batch, region, _heard(self), hauls=chorded, view=view)
-        if digests:
-            _let_growth_expire(self)
-        for digest in digests:
-            self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
+        canvas.grow(self, [canvas.haul(rt.ledger, batch, region, digest) for digest in digests])
         _go_ahead(rt, batch, region, _heard(self))
     _ask_for_finalize(rt, batch, chorded=chorded)
 
@@ -268,16 +265,6 @@ class _Shortcut:
         for digest in digests:
             canvas.haul(self._rt.ledger, self._batch, self._region, digest).delay()
         return None if digests else "finalize"
-
-
-def _let_growth_expire(task: Task[..., None]) -> None:
-    """Celery counts by how much a chord has grown under a key that would outlive a chord that dies.
-
-    Made beforehand with its end, it keeps that end through Celery's INCR, whoever is killed when.
-    """
-    backend: Any = task.backend  # the Redis one: Celery's types know only what all have
-    key = backend.get_key_for_group(task.request.group, ".t")
-    backend.client.set(key, 0, nx=True, ex=task.app.conf.result_chord_expires)
 
 
 _Step = Literal["resolve", "land", "land alone", "finalize", "flip", "return"]
