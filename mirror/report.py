@@ -9,7 +9,10 @@ from typing import Any, Literal
 RunState = Literal["planned", "open", "done", "failed", "cancelled"]
 """``planned``: cut into batches, and not begun; ``done``: every tag is current or updated; ``failed``: ended,
 and some tags failed."""
-TagState = Literal["pending", "current", "updated", "failed", "superseded", "held", "waiting", "cancelled"]
+TagState = Literal[
+    "pending", "current", "updated", "failed", "superseded", "held", "pinned", "waiting", "cancelled"
+]
+"""``held``: left alone, and somebody has to decide; ``pinned``: left alone because somebody has."""
 DeletionState = Literal["waiting", "deleting", "deleted", "absent", "kept", "failed"]
 """``waiting``: for its grace; ``deleting``: begun; ``absent``: gone already; ``kept``: a guard says no."""
 FOLLOWS = "not moved, because of "
@@ -131,6 +134,10 @@ class FoundReport:
     missing: int = 0
     different: int = 0
     damaged: int = 0
+    behind: int = 0
+    """Nothing is wrong with them: what they are to be has not been copied yet."""
+    held: int = 0
+    """Of a two-way mirror: its sides moved apart, and nobody has decided."""
     unchecked: int = 0
     """Nothing can be said of them: a registry could not be asked, or only by pulls that count."""
     extra: int = 0

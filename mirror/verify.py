@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mirror.apart import behind
 from mirror.associates import associates, digest_tags_of, listed_for
 from mirror.damage import (
     Companion,
@@ -28,8 +29,7 @@ from mirror.deep import Later, read_part, read_parts
 from mirror.extra import compare_tags
 from mirror.graph import Graph, GraphError
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Placing, Resolved
-from mirror.ledger.values import HELD
-from mirror.ledger.verified import DAMAGED, DIFFERENT, MISSING, WRONG
+from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING, UNASKED, WRONG
 from mirror.places import counts, uncounted
 from mirror.stage import Stage
 from mirror.threads import Crew
@@ -77,6 +77,8 @@ def mark_damage(stage: Stage) -> None:
         if outcome.kind in WRONG:
             outcome = Outcome("missing", f"was not whole: {outcome.reason}", previous=outcome.previous)
             _forget_all(stage, tag, name)
+        elif outcome.kind == BEHIND:
+            outcome = Outcome("missing", f"was behind: {outcome.reason}", previous=outcome.previous)
         stage.outcomes[tag, name] = outcome
         stage.again |= {(flaw.part.digest, name): flaw.part for flaw in one.flaws if flaw.is_there}
 
@@ -124,7 +126,8 @@ def _look_at_tags(stage: Stage, crew: Crew) -> dict[Pair, Finding]:
         for one, wanted, name, target in stage.pairs
         if _is_open(stage.outcomes.get((one.tag, name)), now)
     }
-    return {pair: Finding(answer.result()) for pair, answer in asked.items()}
+    looked = {pair: answer.result() for pair, answer in asked.items()}
+    return {pair: Finding(one) for pair, one in {**looked, **behind(stage, looked)}.items()}
 
 
 def _is_open(known: Outcome | None, now: float) -> bool:
@@ -250,7 +253,7 @@ def _finding(
         return _judged(stage, pair, finding, [answers[name, part] for part in promise])
     if promise is None:
         reason = "only its digest was compared: what it is made of is to be had by pulls that count alone"
-        return Finding(Outcome("held", f"{name}:{tag}: {reason}", HELD, previous))
+        return Finding(Outcome("held", f"{name}:{tag}: {reason}", UNASKED, previous))
     if isinstance(promise, NotFound | GraphError):
         return Finding(Outcome("failed", f"{name}:{tag}: cannot be followed: {promise}", DAMAGED, previous))
     return Finding(failure(stage.engine, stage.batch, promise, previous))

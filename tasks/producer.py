@@ -8,7 +8,7 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from mirror.ledger.sources import Entry, Staged
-from mirror.ledger.verified import WRONG
+from mirror.ledger.verified import MENDED
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 from tasks import canvas
@@ -101,7 +101,7 @@ def repair(rt: Runtime, run: str) -> str:
         NothingFailed: nothing that a repair would mend.
     """
     spec, lane = replace(rt.ledger.spec(run), kind="repair"), rt.ledger.lane(run)
-    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in WRONG for t in one.targets))
+    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in MENDED for t in one.targets))
     first = next(wrong, None)
     if first is None:
         raise NothingFailed(f"run {run} has found nothing wrong")

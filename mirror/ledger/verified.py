@@ -12,15 +12,22 @@ from typing import Any
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.scripts import NOW
 from mirror.ledger.totals import Series, series, tags_of
+from mirror.ledger.values import HELD
 from mirror.report import ExtraReport, FoundReport, TagReport, TargetReport
 from mirror.spec import ANY, MirrorSpec
 from registry.reference import LAYOUT
 
-MISSING, DIFFERENT, DAMAGED = "Missing", "Different", "Damaged"
+MISSING, DIFFERENT, DAMAGED, BEHIND = "Missing", "Different", "Damaged", "Behind"
 """The kinds of what is wrong with a tag in a target: it is not there; it is at another digest; it is at its
-digest, and not all of what that promises is there."""
+digest, and not all of what that promises is there; it is what it was to be before, and not yet what it is to
+be now."""
 WRONG = frozenset({MISSING, DIFFERENT, DAMAGED})
+MENDED = WRONG | {BEHIND}
+"""What a repair is about."""
+UNASKED = "Unasked"
+"""The kind of a reason why nothing is known beyond a digest: to ask would be a pull that counts."""
 VERIFIED, UNCHECKED = "verified", "unchecked"
+_RESULTS = (VERIFIED, UNCHECKED, HELD.lower(), *sorted(kind.lower() for kind in MENDED))
 FOUND = "found:"
 """How the fields of a run begin that count what was found: ``found:TARGET⏎RESULT``."""
 KEEP_S = 30 * 86400
@@ -75,10 +82,11 @@ return string.format('%.6f', at - now)
 
 
 def result_of(report: TargetReport) -> str:
-    """``verified``, ``missing``, ``different``, ``damaged``, or ``unchecked``: nothing can be said."""
+    """``verified``, or what else it is; ``unchecked`` where nothing can be said."""
     if report.state == "current":
         return VERIFIED
-    return report.kind.lower() if report.state == "failed" and report.kind in WRONG else UNCHECKED
+    is_told = report.state == "failed" and report.kind in MENDED
+    return report.kind.lower() if is_told or (report.state, report.kind) == ("held", HELD) else UNCHECKED
 
 
 def found_of(spec: MirrorSpec, reports: Iterable[TagReport]) -> Counter[str]:
@@ -123,7 +131,7 @@ def founds_of(
     return tuple(
         FoundReport(
             target,
-            **{name: count[name] for name in (VERIFIED, UNCHECKED, *(kind.lower() for kind in WRONG))},
+            **{name: count[name] for name in _RESULTS},
             extra=sum(one.count for one in extras if _is_of(one.repository, target)),
             extras=tuple(one for one in extras if _is_of(one.repository, target)),
         )

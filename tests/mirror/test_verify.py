@@ -11,7 +11,7 @@ import pytest
 from mirror import land as landing
 from mirror.engine import Cancelled, Engine
 from mirror.ledger import Ledger
-from mirror.ledger.verified import DAMAGED, DIFFERENT, MISSING
+from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
 from mirror.report import FoundReport
 from mirror.spec import MirrorSpec, Target, Verification
 from registry.images import (
@@ -34,7 +34,7 @@ LAYER = random_layer(5000, 1)
 AMD64 = build_image({}, layers=[random_layer(4000, 2)])
 ARM64 = build_image({}, layers=[LAYER], platform=LINUX_ARM64)
 INDEX = build_index([AMD64, ARM64])
-ONE, TWO = (build_image({"app": text}) for text in (b"one", b"two"))
+ONE, TWO, LATER = (build_image({"app": text}) for text in (b"one", b"two", b"later"))
 SIGNATURE = build_signature(INDEX)
 
 
@@ -177,6 +177,19 @@ def test_missing_and_different_tags_are_told_apart_from_damaged_ones(world: Worl
     assert world.said(run, "v2") == (MISSING, "is missing")
     assert world.said(run, "v2", world.us) == (DIFFERENT, f"is at {TWO.digest} instead of {ONE.digest}")
     assert (world.found(run).missing, world.found(run, world.us).different) == (1, 1)
+
+
+def test_a_target_that_is_as_the_mirror_left_it_is_behind_a_source_that_moved(world: World) -> None:
+    world.source.hold("app", TWO, "v2")
+    world.us.hold("app", LATER, "v2")
+    run = world.verify()
+
+    assert world.said(run, "v2") == (BEHIND, f"is still at {ONE.digest}: {TWO.digest} is not copied yet")
+    assert world.said(run, "v2", world.us)[0] == DIFFERENT, "nobody but a hand has moved it to that"
+    assert (world.found(run).behind, world.found(run).different, run.report.state) == (1, 0, "failed")
+
+    repair(world, "v2")
+    assert world.us.tag("app", "v2") == world.eu.tag("app", "v2") == TWO.digest
 
 
 def test_a_source_that_has_lost_content_does_not_hide_what_a_target_holds(world: World) -> None:

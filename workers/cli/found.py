@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MOST_LINES = 40
 """Reasons that are shown, unless all are asked for."""
 WRONG = ("missing", "different", "damaged")
+APART = ("behind", "held")
+"""Nothing is wrong with them, and they are not equal everywhere."""
+OTHERS = (*APART, "unchecked", "extra")
+"""Columns that are left out where nothing is to be said in them."""
 
 
 def show_found(
@@ -25,10 +29,10 @@ def show_found(
     """Print it; what is extra is told, and nothing wrong. ``is_last``: nothing was done about it."""
     total = Counter[str]()
     for one in report.found:
-        total.update({name: getattr(one, name) for name in ("verified", *WRONG, "unchecked", "extra")})
+        total.update({name: getattr(one, name) for name in ("verified", *WRONG, *OTHERS)})
     if report.found:
         _show_table(console, report.found, total)
-    if sum(total[name] for name in (*WRONG, "unchecked")):
+    if sum(total[name] for name in (*WRONG, *APART, "unchecked")):
         _show_reasons(console, ledger, report, everything=everything)
     for one in report.found:
         for extra in one.extras:
@@ -36,13 +40,19 @@ def show_found(
     console.result(f"{named}{_closing_line(report, total)}")
     if is_last and any(total[name] for name in WRONG):
         console.say("With --repair the same command mends it, and names what cannot be mended.")
+    if is_last and total["behind"]:
+        console.say("What is behind is copied by the mirror's next run; nothing is wrong with it.")
+    if total["held"]:
+        console.say(
+            f"To do: `sealift conflicts {report.mirror}` shows what is left alone, and how to decide."
+        )
 
 
 def _show_table(console: Console, found: tuple[FoundReport, ...], total: Counter[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    names = ["verified", *WRONG, *(name for name in ("unchecked", "extra") if total[name])]
+    names = ["verified", *WRONG, *(name for name in OTHERS if total[name])]
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column("TARGET", overflow="fold")
     for name in names:
@@ -88,8 +98,11 @@ def _closing_line(report: RunReport, total: Counter[str]) -> str:
     where = f"{counted(report.tags, 'tag')} in {counted(len(report.found), 'target')}"
     wrong = [f"{total[name]:,} {name}" for name in WRONG if total[name]]
     unchecked = f"{total['unchecked']:,} could not be checked" if total["unchecked"] else ""
-    if wrong:
-        return f"Not whole ({took}): {listed([*wrong, *filter(None, [unchecked])])}; {where} were looked at."
+    apart = [f"{total[name]:,} {name}" for name in APART if total[name]]
+    if wrong or apart:
+        word, others = ("Not whole", ".") if wrong else ("Not equal", "; all else is whole.")
+        told = listed([*wrong, *apart, *filter(None, [unchecked])])
+        return f"{word} ({took}): {told}; {where} were looked at{others}"
     if unchecked:
         return f"Verified in {took}: {where}; {unchecked}, the rest is whole."
     return f"Verified in {took}: {where}, all whole."

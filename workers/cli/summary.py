@@ -84,7 +84,7 @@ def exit_code(reports: Iterable[RunReport]) -> Exit:
     """
     kinds: set[str] = set()
     for report in reports:
-        if report.kind == "two_way" and report.states.get("held"):
+        if is_undecided(report):
             kinds.add("held")
         if report.state in {"done", "open", "planned"} and not report.states.get("failed"):
             continue
@@ -95,6 +95,12 @@ def exit_code(reports: Iterable[RunReport]) -> Exit:
     if not kinds:
         return Exit.DONE
     return Exit.AUTHENTICATION if kinds <= AUTHENTICATION else Exit.FAILED
+
+
+def is_undecided(report: RunReport) -> bool:
+    """Whether tags of a two-way mirror are left alone until somebody decides."""
+    is_held = report.kind == "two_way" and bool(report.states.get("held"))
+    return is_held or any(one.held for one in report.found)
 
 
 def until(report: RunReport) -> str:
@@ -213,7 +219,7 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
         console.say(_remedy(report, rows))
-    if report.kind == "two_way" and report.states.get("held"):
+    if is_undecided(report):
         console.say(
             f"To do: `sealift conflicts {report.mirror}` shows what is left alone, and how to decide."
         )
