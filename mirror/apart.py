@@ -1,4 +1,4 @@
-"""Tags that are not what they are to be, and nothing is wrong: what they are to be came after the last copy."""
+"""Tags that are only behind: what they are to be came after the last copy."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mirror.apart import behind
 from mirror.associates import associates, digest_tags_of, listed_for
@@ -27,6 +27,7 @@ from mirror.damage import (
 )
 from mirror.deep import Later, read_part, read_parts
 from mirror.extra import compare_tags
+from mirror.fixed import immovable
 from mirror.graph import Graph, GraphError
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Placing, Resolved
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING, UNASKED, WRONG
@@ -72,8 +73,11 @@ def verify(stage: Stage) -> None:
 
 def mark_damage(stage: Stage) -> None:
     """For whoever repairs: what is wrong is missing, with the reason why; the rest is current."""
-    for (tag, name), one in inspect(stage).items():
-        outcome = one.outcome
+    found = inspect(stage)
+    moves = {pair: one.outcome for pair, one in found.items() if one.outcome.kind in {DIFFERENT, BEHIND}}
+    fixed = immovable(stage, {pair: replace(one, state="missing") for pair, one in moves.items()})
+    for (tag, name), one in found.items():
+        outcome = fixed.get((tag, name), one.outcome)
         if outcome.kind in WRONG:
             outcome = Outcome("missing", f"was not whole: {outcome.reason}", previous=outcome.previous)
             _forget_all(stage, tag, name)

@@ -399,6 +399,31 @@ def test_a_registry_that_keeps_a_damaged_file_is_named_with_what_to_do(world: Wo
     assert repair(world, "v1", deep=True).states("v1") == ["current", "updated"]
 
 
+def immutable(method: str, path: str) -> None:
+    if method == "PUT" and "/manifests/v" in path:
+        raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
+
+
+def test_a_tag_that_a_target_refused_to_move_a_while_ago_is_not_tried_again_by_a_repair(world: World) -> None:
+    world.eu.hold("app", TWO, "v2")
+    world.eu.on_request = immutable
+    assert repair(world, "v2").states("v2") == ["current", "failed"]
+    world.eu.forget_requests()
+
+    again = repair(world, "v2")
+
+    assert again.tags["v2"].targets[1].kind == "TagImmutable"
+    assert not [one for one in world.eu.requests if one.method not in {"GET", "HEAD"}]
+
+
+def test_of_a_tag_that_may_not_move_the_content_is_repaired_all_the_same(world: World) -> None:
+    del world.eu.blobs[blob_of(ARM64)]
+    world.eu.on_request = immutable
+
+    assert repair(world, "v1").states("v1") == ["current", "updated"]
+    assert world.verify().report.state == "done"
+
+
 # -- bytes ----------------------------------------------------------------------------------------------
 
 
