@@ -140,9 +140,33 @@ class FoundReport:
     """Of a two-way mirror: its sides moved apart, and nobody has decided."""
     unchecked: int = 0
     """Nothing can be said of them: a registry could not be asked, or only by pulls that count."""
+    read: int = 0
+    """Those of the verified whose bytes were all read in the pass that the run is of."""
     extra: int = 0
     """Not the mirror's; what its source has lost, perhaps. Nothing wrong by itself."""
     extras: tuple[ExtraReport, ...] = ()
+
+    @property
+    def looked_at(self) -> int:
+        """All of the mirror's tags, whatever was found."""
+        wrong = self.missing + self.different + self.damaged
+        return self.verified + wrong + self.behind + self.held + self.unchecked
+
+
+@dataclass(frozen=True, slots=True)
+class DeepReport:
+    """How far the reading of all bytes is, which may take several runs."""
+
+    began_s: float
+    """Unix time at which the first of them began to read."""
+    read: int
+    """Tags whose bytes were all read since, each counted in every target."""
+    tags: int
+    """... of so many that this run has looked at."""
+    bytes: int
+    """What this run has read."""
+    is_over: bool
+    """The run left nothing unread that it could read: the next one begins a new pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +201,8 @@ class RunReport:
     """As :data:`mirror.spec.Kind`."""
     found: tuple[FoundReport, ...] = ()
     """What a verifying run has found so far, by target."""
+    deep: DeepReport | None = None
+    """Of a run that verifies bytes, too."""
     is_paused: bool = False
     """Nothing further of an open run is begun until it is resumed."""
     waits: str = ""

@@ -25,15 +25,16 @@ from mirror.damage import (
     said,
     unlisted,
 )
-from mirror.deep import Later, read_part, read_parts
+from mirror.deep import Later, Left, read_part, read_parts
 from mirror.extra import compare_tags
 from mirror.fixed import immovable
 from mirror.graph import Graph, GraphError
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Placing, Resolved
-from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING, UNASKED, WRONG
+from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING, UNASKED, UNREAD, WRONG
 from mirror.places import counts, uncounted
 from mirror.stage import Stage
 from mirror.threads import Crew
+from mirror.transfer import path_of
 from mirror.waits import failure
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, NotFound, Refused, RegistryError
@@ -45,7 +46,7 @@ Pair = tuple[str, str]
 Wanted = tuple[str, Part]
 """(target repository, what it has to hold)."""
 Asked = Flaw | RegistryError | None
-Answer = Asked | Later
+Answer = Asked | Later | Left
 KEPT = (
     "the registry took it again and keeps the damaged file that it has: have that deleted from its storage, "
     "then repair once more"
@@ -274,6 +275,8 @@ def _judged(stage: Stage, pair: Pair, finding: Finding, answers: Sequence[Answer
         return Finding(failure(stage.engine, stage.batch, error, previous))
     if any(isinstance(one, Later) for one in answers):
         return Finding(Outcome("waiting", "its bytes are being read", "", previous, at=stage.now))
+    if any(isinstance(one, Left) for one in answers):
+        return Finding(replace(finding.outcome, kind=UNREAD))
     return finding
 
 
@@ -281,6 +284,9 @@ def _disbelieve(stage: Stage, found: Mapping[Pair, Finding]) -> None:
     """Nobody shall rely on what the ledger says of what was found to be wrong."""
     for name, target in stage.targets.items():
         own = {tag: one for (tag, place), one in found.items() if place == name}
+        gone = {flaw.part.digest for one in own.values() for flaw in one.flaws if not flaw.is_there}
+        place = target.host, path_of(target)
+        stage.engine.ledger.verified.passes.forget([(*place, digest) for digest in sorted(gone)])
         stage.forget(target, sorted({flaw.part.digest for one in own.values() for flaw in one.flaws}))
         wrong = [tag for tag, one in own.items() if one.outcome.kind in WRONG]
         stage.engine.ledger.proofs.drop(name, wrong)

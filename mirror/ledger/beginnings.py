@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from mirror.ledger import scripts, verify_scripts
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.passes import pass_of
 from mirror.ledger.sources import Staged
 from mirror.plan import cut
 from mirror.spec import Lane, MirrorSpec
@@ -147,7 +148,9 @@ class Beginnings:
             "state": state,
         }
         if spec.verifies and not spec.refs and not spec.given:
-            fields["verifies"] = "all" if spec.looks_for_extra else "some"
+            fields["verifies"] = "1"
+        if spec.verifies and spec.verification and spec.verification.deep:
+            fields["deep_pass"] = pass_of(spec)
         if spec.verifies and spec.verification and spec.verification.repairs:
             fields["repairs"] = "wanted"
         flat = [part for pair in fields.items() for part in pair]

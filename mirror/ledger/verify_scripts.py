@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-# Only of a run about what the mirror has, all or a sample, which its beginning says. A pass over all bytes
-# ends with a run that read some, and was not stopped by how many it may read.
+# When a mirror was verified is said by runs about what it has, all or a sample, which their beginning says.
+# A pass over bytes ends with a run of it that was not stopped by how many it may read. What is owed stays.
 NOTE_VERIFIED = """
 local function note_verified(run_key, open_key)
-  local r = redis.call('HMGET', run_key, 'verifies', 'mirror', 'error', 'read_bytes', 'read_short')
-  if not r[1] or (r[3] and r[3] ~= '') then return end
-  local totals = beside(open_key, 'totals')
-  redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. r[2]), math.floor(now))
-  if r[1] == 'all' and r[4] and not r[5] then redis.call('DEL', beside(open_key, 'deep-pass:' .. r[2])) end
+  local names = {'verifies', 'mirror', 'error', 'deep_pass', 'pass_began', 'read_short'}
+  local r = redis.call('HMGET', run_key, unpack(names))
+  if r[3] and r[3] ~= '' then return end
+  if r[1] then
+    local totals = beside(open_key, 'totals')
+    redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. r[2]), math.floor(now))
+  end
+  if not r[4] or r[6] then return end
+  local pass = beside(open_key, 'deep-pass:' .. r[4])
+  if redis.call('HGET', pass, 'began') == r[5] then redis.call('HDEL', pass, 'began') end
 end
 """
 

@@ -628,6 +628,20 @@ def test_what_only_one_side_was_given_is_behind_in_the_others_and_a_sync_is_all_
     assert (after.state, exit_code([after])) == ("done", Exit.DONE)
 
 
+def test_a_deep_pass_over_all_sides_has_an_end_and_the_next_run_begins_another(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    first, second = (
+        world.run(kind="verify", verification=Verification(deep=True)).report.deep for _ in range(2)
+    )
+
+    assert first is not None
+    assert second is not None
+    assert (first.is_over, first.read, first.tags) == (True, 3, 3)
+    assert second.began_s > first.began_s
+    assert second.bytes == first.bytes > 0
+
+
 def test_a_tag_that_only_waits_for_a_decision_fails_a_verification(world: World) -> None:
     for side, image in enumerate((ONE, TWO, ONE)):
         world.push(side, image)

@@ -12,7 +12,7 @@ from mirror import land as landing
 from mirror.engine import Cancelled, Engine
 from mirror.ledger import Ledger
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
-from mirror.report import FoundReport
+from mirror.report import DeepReport, FoundReport
 from mirror.spec import MirrorSpec, Target, Verification
 from registry.images import (
     LINUX_ARM64,
@@ -484,6 +484,125 @@ def test_a_pass_that_is_over_begins_anew(world: World) -> None:
     world.verify(how=Verification(deep=True))
 
     assert len(reads(world.eu)) == 2 * first > 0
+
+
+def deep_runs(world: World, how: Verification, spec: MirrorSpec | None = None, most: int = 40) -> list[Drive]:
+    """Runs until one says that the pass is over."""
+    runs: list[Drive] = []
+    while not runs or not (runs[-1].report.deep and runs[-1].report.deep.is_over):
+        assert len(runs) < most, "a pass without end"
+        runs.append(world.verify(spec, how))
+    return runs
+
+
+def deep(run: Drive) -> DeepReport:
+    assert run.report.deep is not None
+    return run.report.deep
+
+
+def all_bytes(world: World) -> int:
+    contents = {one.digest: one.size for image in (AMD64, ARM64, ONE) for one in image.manifest.blobs}
+    manifests = {one.digest: one.manifest.size for one in (AMD64, ARM64)}  # a tag's HEAD proves its root
+    return 2 * sum((contents | manifests).values())
+
+
+def test_a_pass_says_when_it_began_how_far_it_is_and_when_it_is_over(world: World) -> None:
+    runs = deep_runs(world, Verification(deep=True, most_bytes=6000))
+
+    reports = [deep(run) for run in runs]
+    assert len({one.began_s for one in reports}) == 1
+    assert [one.tags for one in reports] == [4] * len(runs), "two tags in two targets"
+    read = [one.read for one in reports]
+    assert read == sorted(read)
+    assert (read[0], read[-1]) < (4, 4) or read[0] < read[-1] == 4
+    assert sum(one.bytes for one in reports) == all_bytes(world)
+    assert deep(world.verify(how=Verification(deep=True))).began_s > reports[-1].began_s
+
+
+def test_a_layer_larger_than_a_runs_bytes_is_read_whole_and_paid_for_by_the_next_runs(world: World) -> None:
+    most = 1500  # the layers have 4,000 and 5,000 bytes
+    runs = deep_runs(world, Verification(deep=True, most_bytes=most))
+
+    spent = [deep(run).bytes for run in runs]
+    assert sum(spent) == all_bytes(world)
+    assert max(spent) > most
+    largest = max(blob.size for blob in ARM64.manifest.blobs)
+    for number in range(1, len(spent)):
+        assert sum(spent[:number]) <= number * most + largest, spent
+    assert 0 in spent[1:], "a run that pays and reads nothing"
+
+
+def test_what_the_last_layer_of_a_pass_took_too_much_the_next_pass_pays(world: World) -> None:
+    spec = only(world.spec, "v2")
+    how = Verification(deep=True, most_bytes=1)
+    deep_runs(world, how, spec, most=10_000)
+
+    assert deep(world.verify(spec, how)).bytes == 0
+
+
+def test_what_is_damaged_or_cannot_be_read_keeps_nothing_else_from_being_read(world: World) -> None:
+    digest, size = blob_of(AMD64), AMD64.manifest.blobs[-1].size
+    world.eu.blobs[digest] = b"?" * size
+    broken = blob_of(ARM64)
+
+    def refuse(method: str, path: str) -> None:
+        if method == "GET" and broken in path:
+            raise ErrorReply(403, "DENIED", "not you")
+
+    world.us.on_request = refuse
+    runs = deep_runs(world, Verification(deep=True, most_bytes=1500))
+
+    assert [deep(run).read for run in runs][-1] == 2, "v2 in both targets"
+    assert runs[-1].report.state == "failed"
+    reasons = [world.said(run, "v1")[1] for run in runs if world.said(run, "v1")[0] == DAMAGED]
+    assert reasons[-1].endswith("that was found in this pass before; a repair or the next one reads it again")
+    assert len([path for path in reads(world.eu) if digest in path]) == 1
+
+
+def test_a_repair_reads_what_was_found_wrong_whatever_that_costs(world: World) -> None:
+    for image in (AMD64, ARM64):
+        world.eu.blobs[blob_of(image)] = b"?" * image.manifest.blobs[-1].size
+    how = Verification(deep=True, most_bytes=1500)
+    deep_runs(world, how)
+    repairs = replace(only(world.spec, "v1"), kind="repair", verification=how)
+    said = Drive(world.engine, repairs).all().tags["v1"].targets[1].reason
+    assert "have that deleted from its storage" in said
+
+    for image in (AMD64, ARM64):
+        del world.eu.blobs[blob_of(image)]
+    shallow = Drive(world.engine, replace(repairs, verification=Verification())).all()
+    assert shallow.states("v1")[1] == "updated"
+    assert all(run.report.state == "done" for run in deep_runs(world, how)), "nobody believes what was before"
+
+
+def test_the_same_typed_again_and_a_sample_read_again(world: World) -> None:
+    for spec, how in (
+        (only(world.spec, "v1"), Verification(deep=True)),
+        (world.spec, Verification(deep=True, sample=2)),
+    ):
+        first, second = (deep(world.verify(spec, how)) for _ in range(2))
+        assert first.bytes == second.bytes > 0
+        assert (first.is_over, second.is_over) == (True, True)
+
+
+def test_a_run_of_some_tags_ends_no_pass_of_all(world: World) -> None:
+    began = deep(world.verify(how=Verification(deep=True, most_bytes=6000))).began_s
+    world.verify(only(world.spec, "v2"), Verification(deep=True))
+    world.verify(how=Verification(deep=True, sample=1))
+
+    assert deep(world.verify(how=Verification(deep=True, most_bytes=6000))).began_s == began
+
+
+def test_two_runs_at_once_are_of_one_pass_and_the_later_one_does_not_begin_another(world: World) -> None:
+    spec = replace(world.spec, kind="verify", verification=Verification(deep=True))
+    slow = Drive(world.engine, spec)
+    slow.resolve()
+    slow.land("us")
+    fast = world.verify(how=Verification(deep=True))
+    slow.to_end()
+
+    assert deep(slow).began_s == deep(fast).began_s
+    assert deep(slow).bytes + deep(fast).bytes == all_bytes(world)
 
 
 def test_a_rate_is_kept_by_waiting(world: World) -> None:

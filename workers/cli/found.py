@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mirror.report import ExtraReport, FoundReport, RunReport
-from workers.cli.text import counted, duration, listed
+from workers.cli.text import counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
     from mirror.ledger import Ledger
@@ -38,6 +38,8 @@ def show_found(
         for extra in one.extras:
             console.result(_extra_line(extra))
     console.result(f"{named}{_closing_line(report, total)}")
+    if line := pass_line(report):
+        console.result(f"{named}{line}")
     if is_last and any(total[name] for name in WRONG):
         console.say("With --repair the same command mends it, and names what cannot be mended.")
     if is_last and total["behind"]:
@@ -87,6 +89,17 @@ def _extra_line(extra: ExtraReport) -> str:
     more = extra.count - len(extra.tags)
     names = listed([*extra.tags, *([f"{more:,} more"] if more else [])])
     return f"{extra.repository}: {counted(extra.count, 'tag')} not of the mirror: {names}"
+
+
+def pass_line(report: RunReport) -> str:
+    """Where the reading of all bytes is; empty of a run that reads none."""
+    deep = report.deep
+    if deep is None:
+        return ""
+    read = f"all bytes of {deep.read:,} of {counted(deep.tags, 'tag')} in targets are read"
+    end = "; it is over" if deep.is_over else "; the next run goes on with it"
+    began = moment(deep.began_s)
+    return f"Deep pass since {began}: {read}, {size(deep.bytes)} by this run{end if report.ended else ''}."
 
 
 def _closing_line(report: RunReport, total: Counter[str]) -> str:

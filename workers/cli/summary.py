@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror.report import FOLLOWS, Deletion, Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
-from workers.cli.found import show_found
+from workers.cli.found import pass_line, show_found
 from workers.cli.outlook import absent, absent_line, budget_lines, document, hosts_of, pace_line
 from workers.cli.progress import listed_states
 from workers.cli.removals import removal_lines
@@ -211,7 +211,7 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
     for line in _reasons(rows):
         console.result(line)
     if not report.ended:
-        ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report))
+        ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report), pass_line(report))
         for line in filter(None, (*ahead, absent_line(absent(ledger, report)))):
             console.result(line)
     for line in removal_lines(_deletions(ledger, report), now_s=time()):
