@@ -22,7 +22,7 @@ from registry.errors import DigestMismatch, NotFound, RegistryError
 
 SLICE_S = 600.0
 _ANY_KIND = "application/octet-stream"
-_FOUND_BEFORE = "has other bytes: that was found in this pass before; a repair or the next one reads it again"
+_FOUND_BEFORE = "has other bytes, as was found in this pass before; a repair or the next pass reads it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +73,18 @@ class _Reader:
     def read(self, wanted: Wanted, known: Known) -> Read | None:
         """None: it is what it should be.
 
-        What the pass has found wrong is read again by whoever repairs, whatever that costs. Where bytes are
-        counted no other run does so: it would come first each time, and nothing else would ever be read.
+        Where bytes are counted, what the pass has found wrong is not read again: it would come first in each
+        run, and nothing else would ever be read. Whoever repairs it reads it once it was sent again.
         """
         name, part = wanted
-        is_free = known == "wrong" and self.own.repairs
-        if known == "wrong" and not is_free and self.own.most_bytes:
+        if known == "wrong" and self.own.most_bytes:
             return Flaw(part, f"{part.name} {_FOUND_BEFORE}", is_there=True)
         if time.monotonic() > self._until:
             return Later()
-        if not is_free and not self.passes.reserve(self.own, part.size):
+        if not self.passes.reserve(self.own, part.size):
             return Left()
         answer = read_part(self._stage, name, part)
-        if isinstance(answer, RegistryError) and not is_free:
+        if isinstance(answer, RegistryError):
             self.passes.give_back(self.own, part.size)
         return answer
 

@@ -26,12 +26,13 @@ from mirror.damage import (
     unlisted,
 )
 from mirror.deep import Later, Left, read_part, read_parts
+from mirror.engine import Engine
 from mirror.extra import compare_tags
 from mirror.fixed import immovable
 from mirror.graph import Graph, GraphError
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Placing, Resolved
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING, UNASKED, UNREAD, WRONG
-from mirror.places import counts, uncounted
+from mirror.places import any_counts, counts, uncounted
 from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.transfer import path_of
@@ -45,7 +46,16 @@ Pair = tuple[str, str]
 """(tag, target repository)."""
 Wanted = tuple[str, Part]
 """(target repository, what it has to hold)."""
-Asked = Flaw | RegistryError | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """Only a pull that counts would tell."""
+
+    part: Part
+
+
+Asked = Flaw | RegistryError | Unasked | None
 Answer = Asked | Later | Left
 KEPT = (
     "the registry took it again and keeps the damaged file that it has: have that deleted from its storage, "
@@ -105,7 +115,9 @@ def still_wrong(stage: Stage, name: str, digest: str) -> Placing | None:
     answer = _answer(stage, name, part) or (read_part(stage, name, part) if read else None)
     if isinstance(answer, RegistryError):
         return Placing.failed(answer)
-    return Placing("failed", f"{name}: {answer.text}; {KEPT}", DAMAGED) if answer else None
+    if not isinstance(answer, Flaw):
+        return None
+    return Placing("failed", f"{name}: {answer.text}; {KEPT}", DAMAGED)
 
 
 def inspect(stage: Stage) -> dict[Pair, Finding]:
@@ -185,7 +197,7 @@ def _companions(stage: Stage, graph: Graph) -> Iterable[Companion]:
     told = listed_for(stage.engine, stage.run, digests, stage.source)
     asked = digests if told.tags or told.has_referrers else (root,)
     listed = told.tags
-    if counts(stage.engine, stage.source.host):  # reading the list of referrers under its tag would be a pull
+    if any_counts(stage.engine, stage.source):  # reading the list of referrers under its tag would be a pull
         known = listed if listed is not None else frozenset(digest_tags_of(root))
         listed = known - {fallback_tag(digest) for digest in digests}
     found = associates(stage.engine, stage.run, stage.source, asked, listed)
@@ -211,17 +223,18 @@ def _answer(stage: Stage, name: str, part: Part) -> Asked:
     stage.progress.add()
     target = stage.targets[name]
     try:
-        return stage.engine.patience.attempt(lambda: _flaw(target, part))
+        return stage.engine.patience.attempt(lambda: _flaw(stage.engine, target, part))
     except NotFound:
         return gone(part)
     except RegistryError as error:
         return error
 
 
-def _flaw(target: Repository, part: Part) -> Flaw | None:
+def _flaw(engine: Engine, target: Repository, part: Part) -> Flaw | Unasked | None:
     """One or two exchanges; raises RegistryError, NotFound where the part is gone."""
     if part.kind == "listed":
-        return None if _is_listed(target, part) else unlisted(part)
+        is_listed = _is_listed(engine, target, part)
+        return Unasked(part) if is_listed is None else (None if is_listed else unlisted(part))
     if part.kind == "tag":
         held = target.resolve(part.at).digest
         return None if held == part.digest else other_digest(part, held)
@@ -236,12 +249,19 @@ def _flaw(target: Repository, part: Part) -> Flaw | None:
     return None if size == part.size else other_size(part, size)
 
 
-def _is_listed(target: Repository, part: Part) -> bool:
-    """By the referrers API, else by what the tag schema's tag is at; the tag itself is not read."""
+def _is_listed(engine: Engine, target: Repository, part: Part) -> bool | None:
+    """By the referrers API, else by what the tag schema's tag is at; the tag itself is not read.
+
+    None where that is not in the fleet's cache and the registry counts who reads it.
+    """
     if any(one.digest == part.digest for one in target.referrers(part.at, has_tag=False)):
         return True
     try:
-        index = target.manifest(target.resolve(fallback_tag(part.at)).digest)
+        digest = target.resolve(fallback_tag(part.at)).digest
+        index = engine.ledger.content.manifest(digest)
+        if index is None and counts(engine, target.host):
+            return None
+        index = index or target.manifest(digest)
     except NotFound:
         return False
     return any(child.digest == part.digest for child in index.children)
@@ -275,6 +295,10 @@ def _judged(stage: Stage, pair: Pair, finding: Finding, answers: Sequence[Answer
         return Finding(failure(stage.engine, stage.batch, error, previous))
     if any(isinstance(one, Later) for one in answers):
         return Finding(Outcome("waiting", "its bytes are being read", "", previous, at=stage.now))
+    unasked = next((one for one in answers if isinstance(one, Unasked)), None)
+    if unasked is not None:
+        reason = f"whether {unasked.part.name} is listed can only be known by a pull that counts"
+        return Finding(Outcome("held", f"{name}:{tag}: {reason}", UNASKED, previous))
     if any(isinstance(one, Left) for one in answers):
         return Finding(replace(finding.outcome, kind=UNREAD))
     return finding

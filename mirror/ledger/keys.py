@@ -144,6 +144,9 @@ class Keys:
     def pulling(self, host: str, source: str) -> str:
         return f"{self.root}pulling:{host}:{source}"
 
+    def counting(self, host: str) -> str:
+        return f"{self.root}counting:{host}"
+
     def pace(self, host: str) -> str:
         return f"{self.root}pace:{host}"
 

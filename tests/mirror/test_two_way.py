@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mirror.engine import Engine
+from mirror.ledger import Ledger
 from mirror.ledger.conflicts import Conflict
 from mirror.rollback import rollback_of
 from mirror.spec import TARGETS, Kind, MirrorSpec, Target, Verification
@@ -640,6 +641,25 @@ def test_a_deep_pass_over_all_sides_has_an_end_and_the_next_run_begins_another(w
     assert (first.is_over, first.read, first.tags) == (True, 3, 3)
     assert second.began_s > first.began_s
     assert second.bytes == first.bytes > 0
+
+
+def test_a_side_that_counts_who_reads_is_not_read_to_verify_the_others(world: World) -> None:
+    child = build_image({"app": b"child"})
+    world.push(0, build_index([child]))
+    world.run()
+    world.sides[0]._store.remove_manifest(world.repository, child.digest)
+    forgotten = Ledger(world.engine.ledger._redis, "test:")
+    forgotten._redis.delete(*(forgotten.keys.manifest(one) for one in (child.digest, str(world.at()[0]))))
+    counting = world.sides[1].host
+    world.engine = replace(world.engine, ledger=forgotten, counts_pulls=lambda host: host == counting)
+    for side in world.sides:
+        side.forget_requests()
+
+    run = world.run(kind="verify", verification=Verification()).report
+
+    assert [one.damaged for one in run.found] == [1, 0, 0]
+    asked = [one.path for one in world.sides[1].requests if one.method == "GET" and "/manifests/" in one.path]
+    assert asked == []
 
 
 def test_a_tag_that_only_waits_for_a_decision_fails_a_verification(world: World) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mirror import land as landing
-from mirror.engine import Cancelled, Engine
+from mirror.engine import Cancelled, Engine, Limits
 from mirror.ledger import Ledger
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
 from mirror.report import DeepReport, FoundReport
@@ -26,9 +26,12 @@ from registry.images import (
     signature_tag,
 )
 from registry.memory import ErrorReply, MemoryRegistry
+from registry.referrers import fallback_tag
 from tests.support.engine import Drive, engine_on, only
 from tests.support.pushing import ask
 from tests.support.valkey import ValkeyServer
+from workers.cli.exits import Exit
+from workers.cli.summary import exit_code
 
 LAYER = random_layer(5000, 1)
 AMD64 = build_image({}, layers=[random_layer(4000, 2)])
@@ -302,6 +305,45 @@ def test_where_every_pull_counts_nothing_is_said_beyond_the_digests(world: World
     assert not [one for one in world.us.requests if one.method == "GET" and "/manifests/" in one.path]
 
 
+SBOM = build_artifact({"s": b"bom"}, artifact_type="application/vnd.test", subject=TWO)
+
+
+@pytest.fixture
+def bare(valkey: ValkeyServer) -> Iterator[World]:
+    """Registries without the referrers API: that v3 has an SBOM is listed in an index under a tag alone."""
+    with (
+        MemoryRegistry(referrers=False) as source,
+        MemoryRegistry(referrers=False) as us,
+        MemoryRegistry(referrers=False) as eu,
+        engine_on(valkey) as engine,
+    ):
+        world = World(engine, source, us, eu, valkey)
+        source.hold("app", SBOM)
+        source.hold("app", TWO, "v3")
+        engine.open_repository(f"{source.host}/app").add_referrer(TWO.digest, SBOM.manifest.descriptor)
+        world.mirror()
+        yield world
+
+
+def test_a_list_of_referrers_is_not_read_where_that_would_be_a_pull(bare: World) -> None:
+    world = bare
+    assert world.verify(only(world.spec, "v3")).report.states == {"current": 1}
+    tag = fallback_tag(TWO.digest)
+    index = world.eu.tag("app", tag)
+    with world.valkey.client() as client:
+        client.delete(world.engine.ledger.keys.manifest(str(index)))
+    world.engine = replace(world.engine, counts_pulls=lambda host: host == world.eu.host)
+    world.engine = replace(world.engine, ledger=Ledger(world.valkey.client(), "test:"))
+    world.eu.forget_requests()
+    run = world.verify(only(world.spec, "v3"))
+
+    assert run.states("v3") == ["current", "held"]
+    says = f"whether referrer {SBOM.digest} is listed can only be known by a pull that counts"
+    assert world.said(run, "v3")[1] == says
+    assert (world.found(run).unchecked, exit_code([run.report])) == (1, Exit.DONE)
+    assert not [one for one in world.eu.requests if one.method == "GET" and "/manifests/" in one.path]
+
+
 def test_a_registry_that_is_away_leaves_its_tags_unchecked_and_others_verified(world: World) -> None:
     world.eu.stop()
     run = world.verify()
@@ -555,24 +597,38 @@ def test_what_is_damaged_or_cannot_be_read_keeps_nothing_else_from_being_read(wo
     assert [deep(run).read for run in runs][-1] == 2, "v2 in both targets"
     assert runs[-1].report.state == "failed"
     reasons = [world.said(run, "v1")[1] for run in runs if world.said(run, "v1")[0] == DAMAGED]
-    assert reasons[-1].endswith("that was found in this pass before; a repair or the next one reads it again")
+    assert reasons[-1].endswith("as was found in this pass before; a repair or the next pass reads it again")
     assert len([path for path in reads(world.eu) if digest in path]) == 1
 
 
-def test_a_repair_reads_what_was_found_wrong_whatever_that_costs(world: World) -> None:
+def test_a_repair_is_about_all_that_was_found_wrong_however_little_it_may_read(world: World) -> None:
     for image in (AMD64, ARM64):
         world.eu.blobs[blob_of(image)] = b"?" * image.manifest.blobs[-1].size
     how = Verification(deep=True, most_bytes=1500)
     deep_runs(world, how)
-    repairs = replace(only(world.spec, "v1"), kind="repair", verification=how)
-    said = Drive(world.engine, repairs).all().tags["v1"].targets[1].reason
-    assert "have that deleted from its storage" in said
+    world.eu.forget_requests()
+    run = Drive(world.engine, replace(only(world.spec, "v1"), kind="repair", verification=how)).all()
 
-    for image in (AMD64, ARM64):
-        del world.eu.blobs[blob_of(image)]
-    shallow = Drive(world.engine, replace(repairs, verification=Verification())).all()
-    assert shallow.states("v1")[1] == "updated"
-    assert all(run.report.state == "done" for run in deep_runs(world, how)), "nobody believes what was before"
+    assert "have that deleted from its storage" in run.tags["v1"].targets[1].reason
+    read = {path.rpartition("/")[2] for path in reads(world.eu)}
+    assert read >= {blob_of(AMD64), blob_of(ARM64)}
+
+
+def test_what_was_deleted_and_brought_again_is_not_called_wrong_any_more(world: World) -> None:
+    world.engine = replace(world.engine, limits=Limits(copy_threads=1))
+    how = Verification(deep=True, most_bytes=1500)
+    world.eu.blobs[blob_of(AMD64)] = b"?" * AMD64.manifest.blobs[-1].size
+    run = world.verify(how=how)
+    while world.said(run, "v1")[0] != DAMAGED:
+        run = world.verify(how=how)
+    assert not deep(run).is_over
+
+    del world.eu.blobs[blob_of(AMD64)]
+    assert repair(world, "v1").states("v1") == ["current", "updated"]
+
+    runs = deep_runs(world, how)
+    assert {one.report.state for one in runs} == {"done"}
+    assert deep(runs[-1]).began_s == deep(run).began_s
 
 
 def test_the_same_typed_again_and_a_sample_read_again(world: World) -> None:
