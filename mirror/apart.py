@@ -30,7 +30,7 @@ def behind(stage: Stage, found: Outcomes) -> Outcomes:
 def _not_copied(pair: tuple[str, str], apart: Outcome, one: Resolved) -> Outcome:
     (tag, name), wanted = pair, one.descriptor.digest if one.descriptor else ""
     is_at = f"is still at {apart.previous}" if apart.previous else "has no such tag yet"
-    return Outcome("failed", f"{name}:{tag}: {is_at}: {wanted} is not copied yet", BEHIND, apart.previous)
+    return Outcome("failed", f"{name}:{tag}: {is_at}; {wanted} is not copied yet", BEHIND, apart.previous)
 
 
 def _as_we_left_them(stage: Stage, apart: Outcomes) -> list[tuple[str, str]]:

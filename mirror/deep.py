@@ -94,7 +94,7 @@ def read_part(stage: Stage, name: str, part: Part) -> Flaw | RegistryError | Non
     answer = _hashed(stage, name, part)
     if not isinstance(answer, RegistryError):
         passes = stage.engine.ledger.verified.passes
-        passes.note(*_place(stage, name, part), is_wrong=answer is not None)
+        passes.note(stage.run, _place(stage, name, part), part.size, is_wrong=answer is not None)
     return answer
 
 

@@ -146,12 +146,6 @@ class FoundReport:
     """Not the mirror's; what its source has lost, perhaps. Nothing wrong by itself."""
     extras: tuple[ExtraReport, ...] = ()
 
-    @property
-    def looked_at(self) -> int:
-        """All of the mirror's tags, whatever was found."""
-        wrong = self.missing + self.different + self.damaged
-        return self.verified + wrong + self.behind + self.held + self.unchecked
-
 
 @dataclass(frozen=True, slots=True)
 class DeepReport:
@@ -162,9 +156,9 @@ class DeepReport:
     read: int
     """Tags whose bytes were all read since, each counted in every target."""
     tags: int
-    """... of so many that this run has looked at."""
+    """... of so many that the run is about."""
     bytes: int
-    """What this run has read."""
+    """What this run has read to its end."""
     is_over: bool
     """The run left nothing unread that it could read: the next one begins a new pass."""
 

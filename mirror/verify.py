@@ -90,7 +90,8 @@ def mark_damage(stage: Stage) -> None:
     for (tag, name), one in found.items():
         outcome = fixed.get((tag, name), one.outcome)
         if outcome.kind in WRONG:
-            outcome = Outcome("missing", f"was not whole: {outcome.reason}", previous=outcome.previous)
+            was = "was not whole" if outcome.kind == DAMAGED else "was wrong"
+            outcome = Outcome("missing", f"{was}: {outcome.reason}", previous=outcome.previous)
             _forget_all(stage, tag, name)
         elif outcome.kind == BEHIND:
             outcome = Outcome("missing", f"was behind: {outcome.reason}", previous=outcome.previous)

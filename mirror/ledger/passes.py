@@ -161,12 +161,13 @@ class Passes:
         pairs = zip(read, wrong, strict=True)
         return ["wrong" if is_wrong else ("read" if is_read else "unread") for is_read, is_wrong in pairs]
 
-    def note(self, host: str, repository: str, digest: str, *, is_wrong: bool) -> None:
-        """It was read just now. Beyond MOST_READ the oldest are forgotten."""
-        member = _member((host, repository, digest))
+    def note(self, run: str, place: Place, size: int, *, is_wrong: bool) -> None:
+        """It was read just now, by that run. Beyond MOST_READ the oldest are forgotten."""
+        member = _member(place)
         names = (member + _WRONG, member) if is_wrong else (member, member + _WRONG)
         pipe = self._redis.pipeline(transaction=False)
         pipe.eval(_NOTE_READ, 1, self._keys.read, *names, MOST_READ)
+        pipe.hincrby(self._keys.run(run), "hashed_bytes", size)
         pipe.execute()
 
     def forget(self, places: Sequence[Place]) -> None:
@@ -197,8 +198,8 @@ def deep_of(row: Mapping[str, str], found: Sequence[FoundReport]) -> DeepReport 
     return DeepReport(
         began_s=float(row["pass_began"]),
         read=sum(one.read for one in found),
-        tags=sum(one.looked_at for one in found),
-        bytes=int(row.get("read_bytes", 0)),
+        tags=int(row["tags"]) * len(found),
+        bytes=int(row.get("hashed_bytes", 0)),
         is_over=is_whole,
     )
 

@@ -618,8 +618,8 @@ def test_what_only_one_side_was_given_is_behind_in_the_others_and_a_sync_is_all_
     run = world.run(kind="verify", verification=Verification())
 
     assert [target.kind for target in run.tags["v1"].targets] == ["Behind", "", "Behind"]
-    late = f"{world.names[0]}:v1: is still at {ONE.digest}: {TWO.digest} is not copied yet"
-    new = f"{world.names[0]}:new: has no such tag yet: {THREE.digest} is not copied yet"
+    late = f"{world.names[0]}:v1: is still at {ONE.digest}; {TWO.digest} is not copied yet"
+    new = f"{world.names[0]}:new: has no such tag yet; {THREE.digest} is not copied yet"
     assert (run.tags["v1"].targets[0].reason, run.tags["new"].targets[0].reason) == (late, new)
     told = world.engine.ledger.gauges.read().told.of("verify")
     assert {one.labels["result"] for one in told} == {"verified", "behind"}

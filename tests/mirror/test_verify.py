@@ -187,7 +187,7 @@ def test_a_target_that_is_as_the_mirror_left_it_is_behind_a_source_that_moved(wo
     world.us.hold("app", LATER, "v2")
     run = world.verify()
 
-    assert world.said(run, "v2") == (BEHIND, f"is still at {ONE.digest}: {TWO.digest} is not copied yet")
+    assert world.said(run, "v2") == (BEHIND, f"is still at {ONE.digest}; {TWO.digest} is not copied yet")
     assert world.said(run, "v2", world.us)[0] == DIFFERENT, "nobody but a hand has moved it to that"
     assert (world.found(run).behind, world.found(run).different, run.report.state) == (1, 0, "failed")
 

@@ -80,7 +80,7 @@ def _show_reasons(console: Console, ledger: Ledger, report: RunReport, *, everyt
 def _reasons(ledger: Ledger, run: str) -> Iterator[str]:
     for tag in ledger.tag_reports(run):
         for reason in dict.fromkeys(one.reason for one in tag.targets if one.reason):
-            yield reason if tag.tag in reason else f"{tag.label}: {reason}"
+            yield reason if f":{tag.tag}: " in reason else f"{tag.label}: {reason}"
 
 
 def _extra_line(extra: ExtraReport) -> str:
@@ -117,5 +117,7 @@ def _closing_line(report: RunReport, total: Counter[str]) -> str:
         told = listed([*wrong, *apart, *filter(None, [unchecked])])
         return f"{word} ({took}): {told}; {where} were looked at{others}"
     if unchecked:
-        return f"Verified in {took}: {where}; {unchecked}, the rest is whole."
+        word = "Verified" if report.state == "done" else "Not all verified"
+        rest = ", the rest is whole" if total["verified"] else ""
+        return f"{word} in {took}: {where}; {unchecked}{rest}."
     return f"Verified in {took}: {where}, all whole."
