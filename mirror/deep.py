@@ -45,7 +45,9 @@ def read_parts(stage: Stage, crew: Crew, wanted: Sequence[Wanted]) -> dict[Wante
     reader = _Reader(stage, time.monotonic() + SLICE_S)
     parts = [(name, part) for name, part in wanted if _is_readable(stage, name, part)]
     known = reader.passes.known(reader.own, [_place(stage, *one) for one in parts])
-    due = [(one, how) for one, how in zip(parts, known, strict=True) if how != "read"]
+    due: list[tuple[Wanted, Known]] = [
+        (one, how) for one, how in zip(parts, known, strict=True) if how != "read"
+    ]
     answers = crew.map(lambda one: reader.read(*one), due)
     return {one: answer for (one, _), answer in zip(due, answers, strict=True) if answer is not None}
 

@@ -62,8 +62,8 @@ class Keys:
     def extra_tags(self, run: str) -> str:
         return f"{self.root}run:{run}:extra"
 
-    def deep_pass(self, mirror: str) -> str:
-        return f"{self.root}deep-pass:{mirror}"
+    def deep_pass(self, terms: str) -> str:
+        return f"{self.root}deep-pass:{terms}"
 
     def deep_pace(self, run: str) -> str:
         return f"{self.root}run:{run}:deep-pace"
