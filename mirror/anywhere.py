@@ -37,6 +37,11 @@ class Anywhere:
     def host(self) -> str:
         return (self._named or self._first).host
 
+    @property
+    def places(self) -> tuple[Source, ...]:
+        """Whoever may be asked, the one whose tags count among them."""
+        return self._places if self._named is None else (*self._places, self._named)
+
     def without(self, names: Collection[str]) -> Anywhere:
         """The same but for those, unless there are no others."""
         left = [one for one in self._places if one.name not in names]
@@ -120,6 +125,18 @@ class Anywhere:
     def _in_order(self) -> list[Source]:
         first = self._first
         return [first, *(one for one in self._places if one is not first)]
+
+
+def places_of(source: Source) -> tuple[Source, ...]:
+    """Each repository that may be asked, where ``source`` is several; else itself."""
+    if not isinstance(source, Anywhere):
+        return (source,)
+    return tuple(one for place in source.places for one in places_of(place))
+
+
+def hosts_of(source: Source) -> frozenset[str]:
+    """Every host that may be asked."""
+    return frozenset(one.host for one in places_of(source))
 
 
 def _digest(text: str) -> str:

@@ -72,7 +72,7 @@ class Engine:
     list_repositories: Lister | None = None
     """None where no run is of a wildcard."""
     counts_pulls: Callable[[str], bool | None] = lambda _: False
-    """Whether a registry counts reading as pulls, as far as this process has heard."""
+    """Whether a registry counts reading as pulls, as far as anybody has heard."""
     is_paced: Callable[[str], bool] = lambda _: False
     """Whether the operator limits how often a registry is asked."""
     shunned: Shunned = field(default_factory=Shunned)

@@ -195,6 +195,8 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
                 _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, turn, outcome)
         except RegistryError as error:
+            if isinstance(error, TagImmutable) and outcome.previous == digest:
+                return _unless_newer(stage, turn, outcome)  # no move: what was wrong is put by digest already
             if isinstance(error, TagImmutable) and outcome.previous:
                 stage.engine.ledger.fixed.note(name, tag, outcome.previous, str(error))
             return _undone(stage, outcome, error)

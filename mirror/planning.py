@@ -287,7 +287,7 @@ def _state(report: TagReport, target: TargetReport) -> tuple[State, str]:
         if target.state == "current" or target.previous == report.digest:
             return "current", ""
         return ("move" if target.previous else "new"), ""
-    if target.state == "held":
+    if target.state in {"held", "pinned"}:
         return "held", target.reason
     if report.tag and report.digest is None and target.kind == "NotFound":
         return "missing", "the source has no such tag"

@@ -8,7 +8,7 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from mirror.ledger.sources import Entry, Staged
-from mirror.ledger.verified import WRONG
+from mirror.ledger.verified import MENDED
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 from tasks import canvas
@@ -100,19 +100,38 @@ def repair(rt: Runtime, run: str) -> str:
         UnknownRun: no such run.
         NothingFailed: nothing that a repair would mend.
     """
-    spec, lane = replace(rt.ledger.spec(run), kind="repair"), rt.ledger.lane(run)
-    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in WRONG for t in one.targets))
+    spec, staged = _repair(rt, run)
+    begun, _ = rt.ledger.create_or_join_run(spec, rt.ledger.lane(run), staged)
+    canvas.send_enumerate(rt.ledger, begun)
+    return begun
+
+
+def repair_if_due(rt: Runtime, run: str) -> None:
+    """Begin the repair that the end of a verifying run asked for; whoever else asks, it is begun once."""
+    spec, owed = rt.ledger.spec(run), rt.ledger.beginnings
+    is_asked = spec.verifies and spec.verification is not None and spec.verification.repairs
+    if not is_asked or not owed.owes_repair(run):
+        return
+    try:
+        spec, staged = _repair(rt, run)
+    except NothingFailed:
+        owed.no_repair(run)
+        return
+    if begun := owed.repair(run, spec, rt.ledger.lane(run), staged):
+        canvas.send_enumerate(rt.ledger, begun)
+
+
+def _repair(rt: Runtime, run: str) -> tuple[MirrorSpec, Staged | None]:
+    """On what terms that is mended which a verifying run has found wrong. Raises NothingFailed."""
+    spec = replace(rt.ledger.spec(run), kind="repair")
+    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in MENDED for t in one.targets))
     first = next(wrong, None)
     if first is None:
         raise NothingFailed(f"run {run} has found nothing wrong")
     found = chain((first,), wrong)
     if spec.has_many:
-        spec, staged = _given(rt, replace(spec, given=""), _entries(found))
-    else:
-        spec, staged = _of_tags(spec, (one.tag for one in found)), None
-    begun, _ = rt.ledger.create_or_join_run(spec, lane, staged)
-    canvas.send_enumerate(rt.ledger, begun)
-    return begun
+        return _given(rt, replace(spec, given=""), _entries(found))
+    return _of_tags(spec, (one.tag for one in found)), None
 
 
 def verify_again(rt: Runtime, run: str) -> str:

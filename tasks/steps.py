@@ -192,12 +192,7 @@ def _go_on(rt: Runtime, run: str) -> None:
     """A batch was concluded: the next ones begin, or the run's last step, or what follows it."""
     open_window(rt, run)
     send_prunes(rt, run)
-    how = rt.ledger.spec(run).verification
-    if how is not None and how.repairs and rt.ledger.spec(run).verifies:
-        report = rt.ledger.run_report(run)
-        if report.ended:
-            with contextlib.suppress(producer.NothingFailed):
-                producer.repair(rt, run)
+    producer.repair_if_due(rt, run)
 
 
 def open_window(rt: Runtime, run: str) -> None:

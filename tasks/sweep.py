@@ -14,7 +14,7 @@ from celery import shared_task
 from mirror import decide
 from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import STEP_OF, BatchState
-from tasks import canvas
+from tasks import canvas, producer
 from tasks.about import fields_of_member
 from tasks.canvas import mark
 from tasks.pruning import send_lost_prunes
@@ -69,6 +69,7 @@ def _send_on_run(rt: Runtime, queues: Queues, run: str) -> None:
     """A message that asked for the list may be lost, and with it whoever would have asked again."""
     open_window(rt, run)
     send_lost_prunes(rt, run, queues.hold)
+    producer.repair_if_due(rt, run)
 
 
 def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:

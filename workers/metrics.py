@@ -54,7 +54,8 @@ COUNTERS = {
     ),
     "verify": Family(
         "sealift_verify_tags",
-        "Tags in targets by what verifying runs found: verified, missing, different, damaged, unchecked.",
+        "Tags in targets by what verifying runs found: verified, missing, different, damaged, behind, held, "
+        "unchecked.",
         ("mirror", "registry", "result"),
     ),
 }

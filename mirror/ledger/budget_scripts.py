@@ -132,3 +132,11 @@ end
 redis.call('ZADD', KEYS[3], tonumber(t[1]), ARGV[4])
 return string.format('%.3f', left)
 """
+
+# What one account was told is not taken back because another one was not.
+NOTE_COUNTING = """
+-- KEYS counting; ARGV whether it counts, seconds
+if ARGV[1] == '0' and redis.call('GET', KEYS[1]) == '1' then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
+"""

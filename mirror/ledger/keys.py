@@ -62,8 +62,8 @@ class Keys:
     def extra_tags(self, run: str) -> str:
         return f"{self.root}run:{run}:extra"
 
-    def deep_pass(self, mirror: str) -> str:
-        return f"{self.root}deep-pass:{mirror}"
+    def deep_pass(self, terms: str) -> str:
+        return f"{self.root}deep-pass:{terms}"
 
     def deep_pace(self, run: str) -> str:
         return f"{self.root}run:{run}:deep-pace"
@@ -143,6 +143,9 @@ class Keys:
 
     def pulling(self, host: str, source: str) -> str:
         return f"{self.root}pulling:{host}:{source}"
+
+    def counting(self, host: str) -> str:
+        return f"{self.root}counting:{host}"
 
     def pace(self, host: str) -> str:
         return f"{self.root}pace:{host}"

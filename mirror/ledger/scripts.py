@@ -8,6 +8,7 @@ from __future__ import annotations
 from mirror.ledger.failures import COUNT_FAILURE
 from mirror.ledger.lasting import KEEP
 from mirror.ledger.totals import COUNT, COUNT_LAGS
+from mirror.ledger.verify_scripts import NOTE_VERIFIED, OWE_REPAIR, PAY_REPAIR
 
 KEEP_RUN_S = 30 * 86400
 """How long a run can be looked up."""
@@ -78,16 +79,23 @@ end
 CREATE_RUN = (
     NOW
     + _WATCH_RUNS
+    + PAY_REPAIR
     + """
--- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one
+-- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one, then a
+--   verifying run where this is the repair that it owes
 -- ARGV run id, run root, seconds to keep that key, seconds to keep a run that is only planned (0: it is not)
 --   field, value, ...
--- The id of the run, this one or that one; nothing where the id is taken.
+-- The id of the run, this one or that one; nothing where the id is taken; empty where no repair is owed.
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
-if #KEYS == 6 then
+if KEYS[7] and not owes_repair(KEYS[7]) then
+  redis.call('DEL', KEYS[5])
+  return ''
+end
+if KEYS[6] then
   local other = redis.call('GET', KEYS[6])
   if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then
     redis.call('DEL', KEYS[5])
+    if KEYS[7] then pay_repair(KEYS[7], KEYS[3], ARGV[2], other) end
     return other
   end
   redis.call('SET', KEYS[6], ARGV[1], 'EX', ARGV[3])
@@ -108,21 +116,10 @@ else
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('EXPIRE', KEYS[4], ARGV[4])
 end
+if KEYS[7] then pay_repair(KEYS[7], KEYS[3], ARGV[2], ARGV[1]) end
 return ARGV[1]
 """.replace("KEEP_RUN_S", str(KEEP_RUN_S))
 )
-
-# Only of a run about what the mirror has, all or a sample, which its beginning says. A pass over all bytes
-# ends with a run that read some, and was not stopped by how many it may read.
-_NOTE_VERIFIED = """
-local function note_verified(run_key, open_key)
-  local r = redis.call('HMGET', run_key, 'verifies', 'mirror', 'error', 'read_bytes', 'read_short')
-  if not r[1] or (r[3] and r[3] ~= '') then return end
-  local totals = beside(open_key, 'totals')
-  redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. r[2]), math.floor(now))
-  if r[1] == 'all' and r[4] and not r[5] then redis.call('DEL', beside(open_key, 'deep-pass:' .. r[2])) end
-end
-"""
 
 _KEEP_RUN = """
 local function keep_run(run_key)
@@ -137,7 +134,8 @@ end
 END_RUN = (
     _KEEP_RUN
     + _WATCH_RUNS
-    + _NOTE_VERIFIED
+    + NOTE_VERIFIED
+    + OWE_REPAIR
     + """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error',
@@ -156,6 +154,7 @@ local function end_run(run_key, open_key, run_id)
   redis.call('ZREM', open_key, run_id)
   note_ended(run_key, open_key, run_id, state)
   note_verified(run_key, open_key)
+  owe_repair(run_key, open_key, run_id, state)
   keep_run(run_key)
   return 1
 end

@@ -10,7 +10,7 @@ import pytest
 from mirror.engine import Engine
 from mirror.ledger.history import Flip
 from mirror.rollback import NoWayBack, digest_before, digest_named, rollback_of
-from mirror.spec import MirrorSpec, Target
+from mirror.spec import MirrorSpec, Target, Verification
 from registry.images import Image, Index, build_artifact, build_image, build_index
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on
@@ -169,7 +169,7 @@ def test_a_pinned_tag_is_held_until_it_is_let_go_and_others_move_on(world: World
 
     assert world.pinned() == [("v1", ONE.digest)]
     assert held.report.state == "done"
-    assert (held.states("v1"), held.states("v2")) == (["held", "held"], ["updated", "updated"])
+    assert (held.states("v1"), held.states("v2")) == (["pinned", "pinned"], ["updated", "updated"])
     reason = held.tags["v1"].reason
     assert reason.startswith(f"pinned at {ONE.digest} since 20")
     assert reason.endswith(f"by rollback {rollback.run}; `sealift unpin app v1` lets it go")
@@ -185,6 +185,34 @@ def test_a_pinned_tag_that_the_source_agrees_with_is_current(world: World) -> No
     world.rollback(("v1", ONE), pin=True)
 
     assert world.sync(ONE).states("v1") == ["current", "current"]
+
+
+def test_a_pinned_tag_is_verified_and_repaired_at_its_pin_and_not_at_its_source(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.rollback(("v1", ONE), pin=True)
+    verify = replace(world.spec, kind="verify", refs=(("v1", "v1"),), verification=Verification())
+    assert Drive(world.engine, verify).to_end().report.states == {"current": 1}
+
+    world.eu.hold("app", TWO, "v1")
+    found = Drive(world.engine, verify).to_end().tags["v1"].targets
+    assert [one.kind for one in found] == ["", "Different"]
+    assert found[1].reason.endswith(f"is at {TWO.digest} instead of {ONE.digest}")
+
+    assert Drive(world.engine, replace(verify, kind="repair")).to_end().states("v1") == ["current", "updated"]
+    assert world.tags() == [ONE.digest, ONE.digest]
+    assert world.pinned() == [("v1", ONE.digest)]
+
+
+def test_a_pin_that_nobody_can_keep_is_missing_everywhere(world: World) -> None:
+    world.sync(ONE)
+    world.engine.ledger.pins.put("app", "run", {"v1": THREE.digest})
+    verify = replace(world.spec, kind="verify", refs=(("v1", "v1"),), verification=Verification())
+
+    run = Drive(world.engine, verify).to_end()
+
+    assert [one.missing for one in run.report.found] == [1, 1]
+    assert "`sealift unpin app v1` lets it go; but " in run.tags["v1"].reason
 
 
 def test_a_rollback_that_fails_leaves_the_pin_that_there_was(world: World) -> None:
@@ -204,7 +232,7 @@ def test_a_pin_holds_from_before_its_rollback_moves_anything(world: World) -> No
     rollback = Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=True))
     rollback.resolve()  # here the fleet is killed
 
-    assert world.sync().states("v1") == ["held", "held"]
+    assert world.sync().states("v1") == ["pinned", "pinned"]
     rollback.all()
     assert world.tags() == [ONE.digest, ONE.digest]
     assert world.pinned() == [("v1", ONE.digest)]
