@@ -45,8 +45,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     if spec.kind == "rollback":
         _recall(engine, todo)
         engine.ledger.gone.forget(spec.name, [one.tag for one in todo])
-    if spec.pin:
-        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo})
+        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo}, new=spec.pin)
     read: list[Manifest] = []
     answers, pins = _ask(engine, run, spec, todo, read)
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]

@@ -198,6 +198,31 @@ def test_a_rollback_that_fails_leaves_the_pin_that_there_was(world: World) -> No
     assert world.pinned() == [("v1", ONE.digest)]
 
 
+def test_the_pin_of_a_tag_goes_along_with_a_rollback_that_pins_nothing_itself(world: World) -> None:
+    for image in (ONE, TWO, THREE):
+        world.sync(image, "v1", "v2")
+    world.rollback(("v1", ONE), pin=True)
+
+    later = world.rollback(("v1", TWO), ("v2", TWO))
+
+    assert world.pinned() == [("v1", TWO.digest)], "v2 was not pinned"
+    assert [pin.run for pin in world.engine.ledger.pins.all()] == [later.run]
+    held = world.sync()
+    assert (held.states("v1"), held.states("v2")) == (["held", "held"], ["updated", "updated"])
+    assert world.tags() == [TWO.digest, TWO.digest]
+
+
+def test_the_pin_stays_where_it_was_when_such_a_rollback_fails(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.rollback(("v1", ONE), pin=True)
+
+    failed = world.rollback(("v1", THREE))  # which is nowhere
+
+    assert failed.report.state == "failed"
+    assert world.pinned() == [("v1", ONE.digest)]
+
+
 def test_a_pin_holds_from_before_its_rollback_moves_anything(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)
