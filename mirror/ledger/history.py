@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from mirror.ledger.digests import full, short
@@ -16,6 +17,8 @@ from mirror.report import Deletion
 from mirror.spec import TARGETS, MirrorSpec
 
 PAGE = 500
+MOST_NAMES = 5000
+"""So many tags are looked through for one that a person may have meant."""
 _PLACES = "\n"
 """How the fields that name a source and targets begin: no tag does."""
 _Named = tuple[str, list[str]]
@@ -66,6 +69,12 @@ class History:
         for field, row in self._redis.hscan_iter(key, count=PAGE):
             if not field.startswith(_PLACES.encode()):
                 yield from self._flips(key, field.decode(), row.decode(), named)
+
+    def names(self, mirror: str) -> list[str]:
+        """Tags that have a history: of very many, some."""
+        found = self._redis.hscan_iter(self._keys.history(mirror), count=PAGE, no_values=True)
+        names = (name.decode() for name in islice(found, MOST_NAMES))
+        return [name for name in names if not name.startswith(_PLACES)]
 
     def _flips(self, key: str, tag: str, row: str, named: dict[str, _Named]) -> list[Flip]:
         """``named``: what was read already of places, by the name under which lines have them."""

@@ -131,6 +131,29 @@ def test_a_layer_that_is_nowhere_any_more_is_named_and_the_tag_moves_nowhere(wor
     assert drive.tags["v1"].reason.count("either") == 1
 
 
+def test_a_tag_that_no_target_has_or_had_is_not_made(world: World) -> None:
+    world.sync(ONE, "v1.0", "v1.1")
+
+    drive = world.rollback(("v1.00", ONE), ("v1.1", ONE))
+
+    assert (drive.states("v1.00"), drive.states("v1.1")) == (["failed", "failed"], ["current", "current"])
+    assert world.tags("v1.00") == [None, None]
+    reason = "no target has a tag v1.00, and no move of it is remembered; did you mean v1.0 or v1.1?"
+    assert drive.tags["v1.00"].reason == reason
+
+
+def test_a_tag_of_somebody_elses_moves_and_a_deleted_one_comes_back(world: World) -> None:
+    world.sync(ONE)
+    world.us.hold("app", TWO, "theirs")
+    for registry in (world.us, world.eu):
+        world.engine.open_repository(f"{registry.host}/app").delete_manifest("v1")
+
+    drive = world.rollback(("theirs", ONE), ("v1", ONE))
+
+    assert drive.report.state == "done", drive.report.failures
+    assert world.tags("theirs") == world.tags() == [ONE.digest, ONE.digest]
+
+
 def test_where_one_target_refuses_the_others_keep_what_they_have(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)
