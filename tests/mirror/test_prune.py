@@ -221,6 +221,50 @@ def test_no_more_than_a_share_goes_in_one_run(world: World, newest: int | None) 
     assert world.sync().report.deletions == {"deleted": 6}
 
 
+def test_what_other_guards_keep_is_no_part_of_the_share(world: World) -> None:
+    tags = [f"1.{number}" for number in range(10)]
+    world.hold(*tags)
+    world.sync()
+    world.lose("1.0", "1.1", "1.2", "1.3", "1.4")
+    world.sync()
+    world.engine.ledger.pins.put("app", "a-rollback", {"1.0": image("1.0").digest})
+    for registry in (world.us, world.eu):
+        registry.hold("app", image("theirs"), "1.1")
+        registry._store.remove_manifest("app", "1.2")
+    world.share = 25  # of eight that are ours and there, two go
+    plan = world.engine.ledger.beginnings.plan(world.spec, "release")
+    enumerate_tags(world.engine, plan, 32, lambda: None)
+    pinned = [one for one in foreseen(world.engine, world.engine.ledger, plan) if one.tag == "1.0"]
+    assert all(one.reason.startswith("pinned") for one in pinned), pinned
+
+    run = world.sync()
+
+    assert world.states(run) == {
+        "1.0": ["kept", "kept"],
+        "1.1": ["kept", "kept"],
+        "1.2": ["absent", "absent"],
+        "1.3": ["deleted", "deleted"],
+        "1.4": ["deleted", "deleted"],
+    }
+
+
+def test_of_very_many_no_more_are_asked_about_than_it_takes(world: World) -> None:
+    world.hold(*(f"1.{number:02}" for number in range(20)))
+    world.sync()
+    world.lose(*(f"1.{number:02}" for number in range(10)))
+    world.share = 10
+    world.sync()
+    world.us.forget_requests()
+
+    run = world.sync()
+
+    assert set(map(tuple, world.states(run).values())) == {("kept", "kept")}
+    reason = world.deletions(run)["1.00"][0].reason
+    assert reason.startswith("10 of 20 tags that we put there are gone from the source")
+    asked = [one for one in world.us.requests if one.method == "HEAD" and "/manifests/1.0" in one.path]
+    assert len(asked) == 3, "the third is one too many"
+
+
 def test_one_tag_may_go_whatever_the_share(world: World) -> None:
     world.share = 1
     world.gone_since("2")
