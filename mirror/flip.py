@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
-from mirror.keepers import keep_previous
+from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
@@ -79,6 +79,7 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         failed |= _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
+        free_surplus(stage, moved)
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     stage.outcomes.update({**journal, **failed, **moved})
     stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
