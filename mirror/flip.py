@@ -12,7 +12,7 @@ from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
-from mirror.seal import BlobMissing, put_graph
+from mirror.seal import BlobMissing, forgiving, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.two_way import meanwhile, outdated
@@ -294,7 +294,8 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
             try:
                 if stage.spec.two_way and _held(stage, (one.tag, name)) is not None:
                     continue  # it is there, or is somebody's: sides that differ keep each its own
-                _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
+                with forgiving(stage, one, stage.targets[name]):
+                    _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
                 failed[tag, name] = _undone(stage, outcome, error)
     return failed

@@ -1,7 +1,8 @@
 """Which digests a batch is about: one request per tag at the source, kept for the whole life of the batch.
 
 A HEAD, which costs nothing of a budget. A tag that no target ever had by us is going to be read anyway:
-where reading is not rationed, its one GET says which digest it is too.
+where reading is not rationed, its one GET says which digest it is too. A rollback knows its digests, and
+whether they are whole is each region's to say: nobody else may reach its targets.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from registry.repository import Source
 
 RATIONED = COUNTING_HOSTS | {LAYOUT}
 """Where a GET of a manifest is a pull and a HEAD is none; and a folder, which is asked for nothing twice."""
+UNREAD = "application/octet-stream"
+"""The media type of what is known by its digest only."""
 KEPT_TOGETHER_BYTES = 2**16
 """A larger manifest goes to the ledger at once instead of with the others: bounds a worker's memory (G10)."""
 
@@ -82,13 +85,15 @@ def _ask(
     """
     source = engine.open_source(run, spec)
     # Who only looks needs no manifest yet.
-    reads = source.host not in RATIONED and not spec.verifies and not spec.is_two_way
+    reads = source.host not in RATIONED and spec.kind in {"mirror", "repair"} and not spec.is_two_way
     targets = [target.repository for target in spec.targets] if reads else []
     tags = [one.tag for one in todo]
     generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
     asked = [replace(one, generation=generation, at=now) for one in todo]
     if spec.is_two_way:
         return look(engine, run, spec, asked), pins
+    if spec.kind == "rollback":
+        return [replace(one, descriptor=Descriptor(UNREAD, one.ref, 0)) for one in asked], pins
     answers: list[Resolved | RegistryError] = []
     if new and engine.counts_pulls(source.host) is None:
         answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too

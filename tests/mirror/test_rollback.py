@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
@@ -168,6 +169,60 @@ def test_where_one_target_refuses_the_others_keep_what_they_have(world: World) -
     assert drive.report.state == "failed"
     assert world.tags() == [TWO.digest, TWO.digest]
     assert world.pinned() == [], "a pin of what did not happen would hold the tag for nothing"
+
+
+class Closed:
+    """Workers of two regions that each reach their own registry only, and of control that reach none."""
+
+    def __init__(self, world: World, drive: Drive) -> None:
+        self._world, self._drive = world, drive
+
+    def all(self) -> Drive:
+        drive, us, eu = self._drive, self._world.us, self._world.eu
+        self._while(drive.resolve, us, eu)
+        for step in (drive.land, drive.flip):
+            self._while(partial(step, "us"), eu)
+            self._while(partial(step, "eu"), us)
+            self._while(drive.finalize if step == drive.land else drive.conclude, us, eu)
+        return drive
+
+    def _while(self, step: Callable[..., object], *closed: MemoryRegistry) -> None:
+        def refuse(method: str, path: str) -> None:
+            raise ErrorReply(503, "UNAVAILABLE", f"{method} {path}: out of reach")
+
+        for registry in closed:
+            registry.on_request = refuse
+        step()
+        for registry in closed:
+            registry.on_request = None
+
+
+def test_regions_that_reach_only_their_own_registry_go_back_together(world: World) -> None:
+    index, signature = build_index([ONE, THREE]), build_artifact({"sig": b"x"}, artifact_type="a/sig")
+    name = f"{index.digest.replace(':', '-')}.sig"
+    world.sync(index, "v1", "v2")
+    world.sync(TWO, "v1", "v2")
+    world.us.hold("app", signature, name)  # which nobody can bring to eu
+    for manifest in (index, ONE, THREE):
+        world.engine.ledger.content._redis.delete(world.engine.ledger.keys.manifest(manifest.digest))
+
+    drive = Closed(world, Drive(world.engine, rollback_of(world.spec, {"v1": index.digest}, pin=False))).all()
+
+    assert drive.states("v1") == ["updated", "updated"], drive.tags
+    assert world.tags() == [index.digest, index.digest]
+    assert world.tags(name) == [signature.digest, None]
+
+
+def test_a_region_that_has_lost_the_image_and_reaches_no_other_fails_it_for_all(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.lose(world.eu, ONE)
+
+    drive = Closed(world, Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=False))).all()
+
+    assert world.tags() == [TWO.digest, TWO.digest]
+    assert drive.states("v1") == ["failed", "failed"]
+    assert world.us.host in drive.tags["v1"].reason, "it is said who could not be asked"
 
 
 def test_signatures_go_where_they_are_missing(world: World) -> None:
