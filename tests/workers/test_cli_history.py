@@ -110,7 +110,7 @@ def test_a_mirror_that_only_the_ledger_knows_is_shown_too(world: World) -> None:
 def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.engine.ledger.pins.put("app", "abc", {"v1": ONE.digest})
 
-    assert [main(["pins"]), main(["pins", "other"]), main(["pins", "app", "--json"])] == [0, 0, 0]
+    assert [main(["pins"]), main(["pins", "many"]), main(["pins", "app", "--json"])] == [0, 0, 0]
     head, row, none, document = capsys.readouterr().out.splitlines()
     assert head.split() == ["MIRROR", "TAG", "PINNED", "AT", "SINCE", "BY"]
     assert row.split()[:3] == ["app", "v1", ONE.digest[:19]]
@@ -124,6 +124,8 @@ def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureF
         "v1 of app may move again, from the next run on.",
         "Nothing to do: v1 of app is not pinned.",
     ]
+    assert [main(["pins", "apq"]), main(["unpin", "apq", "v1"])] == [2, 2]
+    assert capsys.readouterr().err.count('no mirror "apq"; did you mean "app"?') == 2
 
 
 @pytest.mark.parametrize(
@@ -131,12 +133,17 @@ def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureF
     [
         (["app"], 2, "say which TAG, or --run RUN for all that it moved"),
         (["app", "v1", "--to", "sha256:1", "--run", "x"], 2, "give one of them"),
-        (["app", "v2", "v9"], 1, "v2: it was new with run"),
-        (["app", "v2", "v9"], 1, "; v9: no move of it is remembered"),
-        (["app", "v11"], 1, "v11: no move of it is remembered; did you mean v1?"),
+        (["app", "v2"], 1, "v2: it was new with run"),
+        (["app", "v2", "v9"], 1, "v9: no target has such a tag, and no move of it is remembered"),
+        (
+            ["app", "v11"],
+            1,
+            "v11: no target has such a tag, and no move of it is remembered; did you mean v1?",
+        ),
+        (["app", "v11", "--to", ONE.digest], 1, "v11: no target has such a tag, and no move"),
         (["app", "v1", "--to", "sha256:00"], 1, "no digest of its history begins with 'sha256:00'"),
-        (["app", "v1", "--to", "sha256:zz"], 2, "--to 'sha256:zz': no digest is or begins so"),
-        (["app", "v1", "--to", "latest"], 2, "--to 'latest': no digest is or begins so"),
+        (["app", "v1", "--to", "sha256:zz"], 2, "--to 'sha256:zz' is no digest"),
+        (["app", "v1", "--to", "latest"], 2, "--to 'latest' is no digest"),
         (["app", "v 1"], 2, "'v 1' is not a tag"),
         (["app", "sealift-keep.0.v1"], 2, "keeps what another tag was: name that one"),
         (["app", "--run", "nosuch"], 2, "no move by run nosuch is remembered in the history of app"),
@@ -208,7 +215,7 @@ def test_it_is_said_that_a_pin_goes_along(world: World, capsys: pytest.CaptureFi
     assert main(["rollback", "app", "v1", "--no-wait"]) == 0
     assert main(["rollback", "app", "v1", "--pin", "--no-wait"]) == 0
     err = capsys.readouterr().err
-    assert err.count("the pin goes along; `sealift unpin app v1` lets go") == 1
+    assert err.count("v1 was pinned: its pin goes along; `sealift unpin app v1` lets go") == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mirror.ledger.pins import Pin
     from mirror.rollback import NoWayBack
     from mirror.spec import MirrorSpec
+    from tasks.runtime import Runtime
 
 
 def rollback(
@@ -63,6 +64,7 @@ def rollback(
 
         flips = wanted.flips(fleet.rt.ledger)
         spec = own or _remembered(session, fleet.rt.ledger, mirror, flips)
+        _refuse_misspelt(fleet.rt, spec, [tag for tag, own_flips in flips.items() if not own_flips])
         digests = wanted.digests(fleet.rt.ledger, flips, [target.repository for target in spec.targets])
         fleet.need(spec.regions, wait=not no_wait)
         return [producer.start(fleet.rt, rollback_of(spec, digests, pin=pin))] if digests else []
@@ -153,7 +155,8 @@ class _Wanted:
         pinned = [] if self.pin else list(ledger.pins.of(self.mirror, list(digests)))
         if pinned:
             free = f"`sealift unpin {self.mirror} {' '.join(pinned[:MOST_NAMED])}` lets go"
-            say(f"{some(pinned)} pinned before: the pin goes along; {free}")
+            was = "was pinned: its pin goes" if len(pinned) == 1 else "were pinned: their pins go"
+            say(f"{some(pinned)} {was} along; {free}")
 
 
 def _stays(new: list[str], run: str, targets: Sequence[str]) -> str:
@@ -161,6 +164,31 @@ def _stays(new: list[str], run: str, targets: Sequence[str]) -> str:
     was, they, them = ("was", "it stays", "it") if len(new) == 1 else ("were", "they stay", "them")
     delete = f"delete {them} at the source, or the next run brings {them} again, then in {listed(targets)}"
     return f"{some(new)} {was} new with run {run}: {they}. To be rid of {them}, {delete}"
+
+
+def _refuse_misspelt(rt: Runtime, spec: MirrorSpec, tags: Sequence[str]) -> None:
+    """Stop where a tag without a history is in none of the targets, as far as they are reached from here.
+
+    Regions ask again: a run makes no such tag either.
+    """
+    from mirror.rollback import meant
+    from registry.errors import NotFound, RegistryError
+
+    def is_nowhere(tag: str) -> bool:
+        for target in spec.targets:
+            try:
+                rt.engine.open_repository(target.repository).resolve(tag)
+            except NotFound:
+                continue
+            except RegistryError:
+                return False
+            return False
+        return True
+
+    if missing := [tag for tag in tags if is_nowhere(tag)]:
+        names = rt.ledger.history.names(spec.name)
+        nowhere = "no target has such a tag, and no move of it is remembered"
+        raise Stop("; ".join(f"{tag}: {nowhere}{meant(tag, names)}" for tag in missing), Exit.FAILED)
 
 
 def _check_words(tags: Sequence[str], to: str) -> None:
@@ -177,7 +205,7 @@ def _check_words(tags: Sequence[str], to: str) -> None:
         if is_keeper_tag(tag):
             raise Stop(f"{tag} keeps what another tag was: name that one, with --to", Exit.USAGE)
     if to and not begins_digest(to):
-        reason = f"--to {to!r}: no digest is or begins so (sha256: and 64 hexadecimal digits)"
+        reason = f"--to {to!r} is no digest (sha256: and 64 hexadecimal digits), nor the start of one"
         raise Stop(reason, Exit.USAGE)
 
 
@@ -198,6 +226,8 @@ def pins(
             found = sorted(fleet.rt.ledger.pins.all(), key=lambda one: (one.mirror, one.tag))
     if mirror:
         found = [one for one in found if mirror in {one.mirror, one.mirror.partition("/")[0]}]
+        if not found:
+            _need_mirror(session, mirror)
     if json:
         session.console.document({"pins": [one.document() for one in found]})
     elif found:
@@ -221,6 +251,8 @@ def unpin(
     if not session.is_fresh:
         with engine(session, workers=False) as fleet:
             dropped = fleet.rt.ledger.pins.drop(mirror, tags)
+    if not dropped:
+        _need_mirror(session, mirror)
     if json:
         session.console.document({"mirror": mirror, "unpinned": dropped})
     elif dropped:
@@ -246,6 +278,13 @@ def _remembered(
         reason = f"the fleet file has no mirror {mirror!r}, and its last run {last.run} is forgotten"
         raise Stop(f"{reason}: add the mirror", Exit.USAGE) from None
     return one_of(spec, mirror.removeprefix(f"{spec.name}/"))
+
+
+def _need_mirror(session: Session, mirror: str) -> None:
+    """Stop where nothing is pinned of a name because there is no such mirror."""
+    known = [entry.name for entry in session.fleet.mirrors]
+    if mirror.partition("/")[0] not in known:
+        raise Stop(unknown(mirror, known), Exit.USAGE)
 
 
 def _show(session: Session, found: Sequence[Pin]) -> None:
