@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import TypeVar
 
 from mirror.select import is_digest_tag
+from mirror.siblings import Shunned
 from registry.descriptor import Descriptor, is_digest
-from registry.errors import NotFound, RegistryError
+from registry.errors import NotFound, Refused, RegistryError
 from registry.manifest import Manifest
 from registry.repository import Source
 
@@ -23,11 +24,22 @@ class Anywhere:
     it may be the one that has it.
     """
 
-    def __init__(self, places: Sequence[Source], named: Source | None = None) -> None:
-        """``named``: whose tags and referrers count, and whose name this has, where there is such a one."""
+    def __init__(
+        self,
+        places: Sequence[Source],
+        named: Source | None = None,
+        *,
+        helpers: Sequence[Source] = (),
+        shunned: Shunned | None = None,
+    ) -> None:
+        """``named``: whose tags and referrers count, and whose name this has, where there is such a one.
+
+        ``helpers``: those of the places that need not be reached from here. What such a one cannot be asked
+        about what belongs to an image it does not know, and its host is ``shunned``.
+        """
         self._places = tuple(places)
         self._first = self._places[0]
-        self._named = named
+        self._named, self._helpers, self._shunned = named, tuple(helpers), shunned or Shunned()
 
     @property
     def name(self) -> str:
@@ -61,8 +73,8 @@ class Anywhere:
         if self._named is not None:
             return self._named.named(tag) if isinstance(self._named, Anywhere) else self._named.resolve(tag)
         found: dict[str, Descriptor] = {}
-        for place in self._places:
-            with suppress(NotFound):
+        for place in self._asked():
+            with suppress(NotFound), self._if_reached(place):
                 one = place.resolve(tag)
                 found[one.digest] = one
         if len(found) == 1:
@@ -81,8 +93,9 @@ class Anywhere:
         if self._named is not None:
             return self._named.referrers(digest, has_tag=has_tag)
         found: dict[str, Descriptor] = {}
-        for place in self._places:
-            found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}
+        for place in self._asked():
+            with self._if_reached(place):
+                found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}
         return list(found.values())
 
     def open_blob(
@@ -109,6 +122,19 @@ class Anywhere:
                 self._first = place
                 return
         raise _worst(errors)
+
+    def _asked(self) -> list[Source]:
+        return [one for one in self._places if one not in self._helpers or one.host not in self._shunned]
+
+    @contextmanager
+    def _if_reached(self, place: Source) -> Iterator[None]:
+        try:
+            yield
+        except RegistryError as error:
+            if place not in self._helpers:
+                raise
+            if not isinstance(error, NotFound | Refused):
+                self._shunned.add(place.host)
 
     def _ask(self, question: Callable[[Source], T]) -> T:
         errors: list[RegistryError] = []

@@ -86,12 +86,17 @@ class Engine:
         return self.ledger.spec_of(batch, view.repository if view else None)
 
     def open_source(self, run: str, spec: MirrorSpec, region: str = "") -> Source:
-        """What a run reads, on the terms of its lane; of its targets those of ``region`` first."""
+        """What a run reads, on the terms of its lane; of its targets those of ``region`` first.
+
+        A rollback does without what only other regions' targets know, where they are not reached from here.
+        """
         gives_way = self.ledger.lane(run) == "backfill"
         if spec.source != TARGETS:
             return self.open_repository(spec.source, gives_way=gives_way)
         near_first = sorted(spec.targets, key=lambda target: target.region != region)
-        return Anywhere([self.open_repository(one.repository, gives_way=gives_way) for one in near_first])
+        places = [self.open_repository(one.repository, gives_way=gives_way) for one in near_first]
+        far = places[len(spec.targets_of(region)) :] if spec.kind == "rollback" else ()
+        return Anywhere(places, helpers=far, shunned=self.shunned)
 
     def is_limited(self, host: str) -> bool:
         """Whether a registry gives only so much, so that others that hold the same are asked before it."""

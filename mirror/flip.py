@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
-from mirror.keepers import keep_previous
+from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
-from mirror.seal import BlobMissing, put_graph
+from mirror.seal import BlobMissing, forgiving, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.two_way import meanwhile, outdated
@@ -79,6 +79,7 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         failed |= _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
+        free_surplus(stage, moved)
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     stage.outcomes.update({**journal, **failed, **moved})
     stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
@@ -295,7 +296,8 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
             try:
                 if stage.spec.two_way and _held(stage, (one.tag, name)) is not None:
                     continue  # it is there, or is somebody's: sides that differ keep each its own
-                _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
+                with forgiving(stage, one, stage.targets[name]):
+                    _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
                 failed[tag, name] = _undone(stage, outcome, error)
     return failed

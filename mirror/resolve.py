@@ -1,7 +1,8 @@
 """Which digests a batch is about: one request per tag at the source, kept for the whole life of the batch.
 
 A HEAD, which costs nothing of a budget. A tag that no target ever had by us is going to be read anyway:
-where reading is not rationed, its one GET says which digest it is too.
+where reading is not rationed, its one GET says which digest it is too. A rollback knows its digests, and
+whether they are whole is each region's to say: nobody else may reach its targets.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from registry.repository import Source
 
 RATIONED = COUNTING_HOSTS | {LAYOUT}
 """Where a GET of a manifest is a pull and a HEAD is none; and a folder, which is asked for nothing twice."""
+UNREAD = "application/octet-stream"
+"""The media type of what is known by its digest only."""
 KEPT_TOGETHER_BYTES = 2**16
 """A larger manifest goes to the ledger at once instead of with the others: bounds a worker's memory (G10)."""
 
@@ -46,8 +49,7 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     if spec.kind == "rollback":
         _recall(engine, todo)
         engine.ledger.gone.forget(spec.name, [one.tag for one in todo])
-    if spec.pin:
-        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo})
+        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo}, new=spec.pin)
     read: list[Manifest] = []
     answers, pins = _ask(engine, run, spec, todo, read)
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
@@ -84,13 +86,16 @@ def _ask(
     """
     source = engine.open_source(run, spec)
     # Who only looks needs no manifest yet.
-    reads = not (RATIONED & hosts_of(source)) and not spec.verifies and not spec.is_two_way
+    may_read = spec.kind in {"mirror", "repair"} and not spec.is_two_way
+    reads = may_read and not RATIONED & hosts_of(source)
     targets = [target.repository for target in spec.targets] if reads else []
     tags = [one.tag for one in todo]
     generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
     asked = [replace(one, generation=generation, at=now) for one in todo]
     if spec.is_two_way:
         return look(engine, run, spec, asked, pins), pins
+    if spec.kind == "rollback":
+        return [replace(one, descriptor=Descriptor(UNREAD, one.ref, 0)) for one in asked], pins
     pinned = pins if follows_pins(spec) else {}
     found = iter(_ask_source(engine, source, [one for one in asked if one.tag not in pinned], new, read))
     answers = [

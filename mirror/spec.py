@@ -85,7 +85,7 @@ class MirrorSpec:
     verification: Verification | None = None
     """Of the kinds ``verify`` and ``repair``."""
     pin: bool = False
-    """Of a rollback: runs of the mirror leave its tags where it puts them."""
+    """Of a rollback: runs of the mirror leave its tags where it puts them. Tags that were pinned stay so."""
     delete: Delete = "never"
     """Whether tags that we put somewhere and the source has no more are deleted there."""
     delete_share: int = 10

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
@@ -131,6 +132,29 @@ def test_a_layer_that_is_nowhere_any_more_is_named_and_the_tag_moves_nowhere(wor
     assert drive.tags["v1"].reason.count("either") == 1
 
 
+def test_a_tag_that_no_target_has_or_had_is_not_made(world: World) -> None:
+    world.sync(ONE, "v1.0", "v1.1")
+
+    drive = world.rollback(("v1.00", ONE), ("v1.1", ONE))
+
+    assert (drive.states("v1.00"), drive.states("v1.1")) == (["failed", "failed"], ["current", "current"])
+    assert world.tags("v1.00") == [None, None]
+    reason = "no target has a tag v1.00, and no move of it is remembered; did you mean v1.0 or v1.1?"
+    assert drive.tags["v1.00"].reason == reason
+
+
+def test_a_tag_of_somebody_elses_moves_and_a_deleted_one_comes_back(world: World) -> None:
+    world.sync(ONE)
+    world.us.hold("app", TWO, "theirs")
+    for registry in (world.us, world.eu):
+        world.engine.open_repository(f"{registry.host}/app").delete_manifest("v1")
+
+    drive = world.rollback(("theirs", ONE), ("v1", ONE))
+
+    assert drive.report.state == "done", drive.report.failures
+    assert world.tags("theirs") == world.tags() == [ONE.digest, ONE.digest]
+
+
 def test_where_one_target_refuses_the_others_keep_what_they_have(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)
@@ -145,6 +169,60 @@ def test_where_one_target_refuses_the_others_keep_what_they_have(world: World) -
     assert drive.report.state == "failed"
     assert world.tags() == [TWO.digest, TWO.digest]
     assert world.pinned() == [], "a pin of what did not happen would hold the tag for nothing"
+
+
+class Closed:
+    """Workers of two regions that each reach their own registry only, and of control that reach none."""
+
+    def __init__(self, world: World, drive: Drive) -> None:
+        self._world, self._drive = world, drive
+
+    def all(self) -> Drive:
+        drive, us, eu = self._drive, self._world.us, self._world.eu
+        self._while(drive.resolve, us, eu)
+        for step in (drive.land, drive.flip):
+            self._while(partial(step, "us"), eu)
+            self._while(partial(step, "eu"), us)
+            self._while(drive.finalize if step == drive.land else drive.conclude, us, eu)
+        return drive
+
+    def _while(self, step: Callable[..., object], *closed: MemoryRegistry) -> None:
+        def refuse(method: str, path: str) -> None:
+            raise ErrorReply(503, "UNAVAILABLE", f"{method} {path}: out of reach")
+
+        for registry in closed:
+            registry.on_request = refuse
+        step()
+        for registry in closed:
+            registry.on_request = None
+
+
+def test_regions_that_reach_only_their_own_registry_go_back_together(world: World) -> None:
+    index, signature = build_index([ONE, THREE]), build_artifact({"sig": b"x"}, artifact_type="a/sig")
+    name = f"{index.digest.replace(':', '-')}.sig"
+    world.sync(index, "v1", "v2")
+    world.sync(TWO, "v1", "v2")
+    world.us.hold("app", signature, name)  # which nobody can bring to eu
+    for manifest in (index, ONE, THREE):
+        world.engine.ledger.content._redis.delete(world.engine.ledger.keys.manifest(manifest.digest))
+
+    drive = Closed(world, Drive(world.engine, rollback_of(world.spec, {"v1": index.digest}, pin=False))).all()
+
+    assert drive.states("v1") == ["updated", "updated"], drive.tags
+    assert world.tags() == [index.digest, index.digest]
+    assert world.tags(name) == [signature.digest, None]
+
+
+def test_a_region_that_has_lost_the_image_and_reaches_no_other_fails_it_for_all(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.lose(world.eu, ONE)
+
+    drive = Closed(world, Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=False))).all()
+
+    assert world.tags() == [TWO.digest, TWO.digest]
+    assert drive.states("v1") == ["failed", "failed"]
+    assert world.us.host in drive.tags["v1"].reason, "it is said who could not be asked"
 
 
 def test_signatures_go_where_they_are_missing(world: World) -> None:
@@ -221,6 +299,31 @@ def test_a_rollback_that_fails_leaves_the_pin_that_there_was(world: World) -> No
     world.rollback(("v1", ONE), pin=True)
 
     failed = world.rollback(("v1", THREE), pin=True)  # which is nowhere
+
+    assert failed.report.state == "failed"
+    assert world.pinned() == [("v1", ONE.digest)]
+
+
+def test_the_pin_of_a_tag_goes_along_with_a_rollback_that_pins_nothing_itself(world: World) -> None:
+    for image in (ONE, TWO, THREE):
+        world.sync(image, "v1", "v2")
+    world.rollback(("v1", ONE), pin=True)
+
+    later = world.rollback(("v1", TWO), ("v2", TWO))
+
+    assert world.pinned() == [("v1", TWO.digest)], "v2 was not pinned"
+    assert [pin.run for pin in world.engine.ledger.pins.all()] == [later.run]
+    held = world.sync()
+    assert (held.states("v1"), held.states("v2")) == (["held", "held"], ["updated", "updated"])
+    assert world.tags() == [TWO.digest, TWO.digest]
+
+
+def test_the_pin_stays_where_it_was_when_such_a_rollback_fails(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.rollback(("v1", ONE), pin=True)
+
+    failed = world.rollback(("v1", THREE))  # which is nowhere
 
     assert failed.report.state == "failed"
     assert world.pinned() == [("v1", ONE.digest)]
