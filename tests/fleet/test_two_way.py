@@ -22,7 +22,9 @@ from tests.support.scratch import scratch_folder
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 
-ONE, TWO, THREE = (build_index([build_image({"motd": text})]) for text in (b"one", b"two", b"three"))
+ONE, TWO, THREE, FOUR, FIVE = (
+    build_index([build_image({"motd": text})]) for text in (b"one", b"two", b"three", b"four", b"five")
+)
 MIRROR = """\
 mirrors:
   - name: app
@@ -119,3 +121,27 @@ def test_a_conflict_is_held_listed_decided_and_over(pair: Pair) -> None:
         ("resolve", THREE.digest, TWO.digest)
     ]
     assert list(pair.fleet.ledger.conflicts.open("app")) == []
+
+
+def test_what_would_be_copied_to_which_side_is_planned_and_nothing_is_changed(pair: Pair) -> None:
+    us, eu = f"{pair.us.host}/app", f"{pair.eu.host}/app"
+    push(us, FOUR, "plan-us")
+    push(eu, FIVE, "plan-eu")
+    push(us, TWO, "plan-apart")
+    push(eu, THREE, "plan-apart")
+    pair.writes()
+    code, text = pair.sealift("plan", "app", "--json")
+    assert code == 0, text
+    assert pair.writes() == []
+    (plan,) = json.loads(text)["mirrors"]
+    found = {tag["tag"]: tag for tag in plan["tags"] if tag["tag"].startswith("plan-")}
+    assert [found[tag]["taken_from"] for tag in ("plan-us", "plan-eu", "plan-apart")] == [[us], [eu], []]
+    assert [target["state"] for target in found["plan-us"]["targets"]] == ["current", "new"]
+    assert {target["state"] for target in found["plan-apart"]["targets"]} == {"conflict"}
+    assert list(pair.fleet.ledger.conflicts.open("app")) == []
+
+    written = {name: size for name, size in plan["bytes_written"].items() if size}
+    assert set(written) == {us, eu}
+    assert pair.sealift("sync")[0] == 1
+    assert pair.at("plan-us") == [FOUR.digest] * 2
+    assert pair.at("plan-eu") == [FIVE.digest] * 2

@@ -97,11 +97,6 @@ def test_a_decision_that_cannot_be_is_one_line(
     assert capsys.readouterr().err.startswith(f"sealift: {said}")
 
 
-def test_a_two_way_mirror_is_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "app"]) == 2
-    assert "app is a two-way mirror, which cannot be planned yet" in capsys.readouterr().err
-
-
 def test_a_list_has_no_place_in_a_two_way_mirror(capsys: pytest.CaptureFixture[str]) -> None:
     Path("list").write_text("a.example/app:v1\n")
     assert main(["backfill", "app", "--from", "list"]) == 2

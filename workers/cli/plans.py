@@ -13,14 +13,15 @@ from workers.cli.summary import AUTHENTICATION, MOST_ROWS, by_number
 from workers.cli.text import counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
-    from mirror.forecast import Forecast, Pulls, State
+    from mirror.forecast import Forecast, PlannedTag, PlannedTarget, Pulls, State
 
 _WORDS: dict[State, tuple[str, str]] = {
     "new": ("new", "green"),
     "move": ("moves", "yellow"),
     "current": ("current", "dim"),
     "held": ("held", "yellow"),
-    "missing": ("missing at the source", "red"),
+    "conflict": ("conflict", "yellow"),
+    "missing": ("missing", "red"),
     "error": ("cannot tell", "red"),
 }
 _TROUBLE = frozenset({"missing", "error"})
@@ -55,6 +56,7 @@ def _show(console: Console, forecast: Forecast, *, everything: bool) -> None:
         console.result(f"{forecast.mirror}: no plan, because {forecast.error}")
         return
     _show_tags(console, forecast, everything=everything)
+    _show_conflicts(console, forecast, everything=everything)
     for line in removal_lines(forecast.deletions, now_s=time(), planned=True):
         console.result(line)
     console.result(_closing(forecast))
@@ -71,7 +73,8 @@ def _show_tags(console: Console, forecast: Forecast, *, everything: bool) -> Non
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO"):
+    has_sides = any(tag.taken_from for tag in forecast.tags)
+    for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO", *(["AS IN"] if has_sides else [])):
         table.add_column(name, overflow="fold")
     tags = sorted(forecast.tags, key=lambda tag: by_number(tag.label))
     rows = [(tag, target) for tag in tags for target in tag.targets]
@@ -80,21 +83,39 @@ def _show_tags(console: Console, forecast: Forecast, *, everything: bool) -> Non
     shown = [row for row in rows if not is_long or row[1].state != "current"]
     shown = shown[:MOST_ROWS] if is_long else shown
     for tag, target in shown:
-        word, colour = _WORDS[target.state]
-        detail = Text(target.reason) if target.reason else Text(_short(target.previous))
-        cells = (
-            Text(tag.label),
-            Text(target.repository),
-            Text(word, style=colour),
-            detail,
-            _short(tag.digest),
-        )
-        table.add_row(*cells)
+        table.add_row(*(Text(*cell) for cell in _cells(tag, target, has_sides=has_sides)))
     if table.row_count:
         console.table(table)
     if total > len(shown):
         hint = "" if everything else "; --all shows them"
         console.result(f"{counted(total - len(shown), 'row')} not shown{hint}.")
+
+
+def _cells(tag: PlannedTag, target: PlannedTarget, *, has_sides: bool) -> Iterator[tuple[str, str]]:
+    """(text, style) of each."""
+    word, colour = _WORDS[target.state]
+    is_decided = tag.rule and target.state in {"new", "move"}
+    has_reason = target.reason and target.state != "conflict"  # which is long, and the same for all sides
+    yield tag.label, ""
+    yield target.repository, ""
+    yield (f"{word} ({tag.rule})" if is_decided else word), colour
+    yield (target.reason if has_reason else _short(target.previous)), ""
+    yield _short(tag.digest), ""
+    if has_sides:
+        yield (listed(list(tag.taken_from)) if target.state in {"new", "move"} else ""), ""
+
+
+def _show_conflicts(console: Console, forecast: Forecast, *, everything: bool) -> None:
+    reasons = [
+        f"{tag.label}: {target.reason}"
+        for tag in sorted(forecast.tags, key=lambda tag: by_number(tag.label))
+        for target in tag.targets[:1]
+        if target.state == "conflict"
+    ]
+    for line in reasons if everything else reasons[:MOST_ROWS]:
+        console.result(line)
+    if len(reasons) > MOST_ROWS and not everything:
+        console.result(f"{counted(len(reasons) - MOST_ROWS, 'conflict')} more; --all shows them.")
 
 
 def _closing(forecast: Forecast) -> str:
