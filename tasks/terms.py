@@ -25,6 +25,7 @@ from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 from tasks.clashes import clashes
+from tasks.rings import rings
 from tasks.sides import side_problems, two_way
 
 Where = tuple[str | int, ...]
@@ -64,7 +65,7 @@ def check_fleet(fleet: Fleet) -> None:
     """Raise FleetError with everything that structure and types let through."""
     problems: list[Problem] = list(_registry_problems(fleet))
     specs = [_spec(mirror, fleet, problems) for mirror in fleet.mirrors]
-    problems += clashes(fleet, specs)
+    problems += (*clashes(fleet, specs), *rings(fleet, specs))
     if problems:
         raise FleetError(_ordered(problems))
 

@@ -10,6 +10,7 @@ import pytest
 
 from mirror.budget import Allowance
 from mirror.forecast import Forecast, PlannedTag
+from mirror.ledger.keys import Client
 from mirror.ledger.rehearsed import Scratch
 from mirror.report import RunReport
 from mirror.spec import TARGETS, MirrorSpec, Target
@@ -71,7 +72,7 @@ class Scene:
     def kept(self) -> set[str]:
         """The names of everything in Redis that tells of agreements and conflicts, or of a rehearsal."""
         with self.valkey.client() as client:
-            names = {name.decode() for name in client.keys("*")}
+            names = set(keys(client))
         words = ("agreed", "conflict", "settled", "plan:")
         return {name for name in names if any(word in name for word in words)}
 
@@ -84,6 +85,10 @@ def scene(valkey: ValkeyServer) -> Iterator[Scene]:
             Target(f"{side.host}/app", region) for side, region in zip(sides, ("us", "eu", "eu"), strict=True)
         )
         yield Scene(valkey, sides, MirrorSpec("app", TARGETS, targets, kind="two_way", two_way=True))
+
+
+def keys(client: Client) -> list[str]:
+    return [name.decode() for name in client.keys("*")]
 
 
 def states(tag: PlannedTag) -> list[str]:
@@ -154,7 +159,7 @@ def test_what_a_plan_that_was_killed_leaves_has_an_end(scene: Scene, monkeypatch
     scene.plan()
 
     with scene.valkey.client() as client:
-        left = [name.decode() for name in client.keys("*") if b":plan:" in name]
+        left = [name for name in keys(client) if ":plan:" in name]
         assert {name for name in left if client.ttl(name) < 0} == set()
     assert not [name for name in left if "agreed" in name or "conflict" in name]
 
