@@ -19,7 +19,7 @@ from mirror.ledger.keys import Client
 from mirror.reading import Reading
 from mirror.retry import Patience
 from mirror.siblings import Shunned
-from mirror.spec import TARGETS, MirrorSpec
+from mirror.spec import MirrorSpec
 from mirror.threads import Crew, Threads
 from registry.reference import Wildcard
 from registry.repository import Repository, RepositoryPage, Source
@@ -88,7 +88,7 @@ class Engine:
     def open_source(self, run: str, spec: MirrorSpec, region: str = "") -> Source:
         """What a run reads, on the terms of its lane; of its targets those of ``region`` first."""
         gives_way = self.ledger.lane(run) == "backfill"
-        if spec.source != TARGETS:
+        if not spec.reads_targets:
             return self.open_repository(spec.source, gives_way=gives_way)
         near_first = sorted(spec.targets, key=lambda target: target.region != region)
         return Anywhere([self.open_repository(one.repository, gives_way=gives_way) for one in near_first])

@@ -37,8 +37,9 @@ def _problem(fleet: Fleet, reader: Writer, number: int, way: Sequence[Writer]) -
     brings = "brings" if len(way) == 1 else "bring"
     return fleet.problem(
         ("mirrors", reader.place, "targets", number, "repository"),
-        f"mirror {steps} {brings} what is written here back to {reader.target}; a push at one end would undo "
-        "one at the other: make them one mirror with mode: two_way, or list different tags one by one in each",
+        f"mirror {steps} {brings} what is written here back to {reader.target}; "
+        "a push at one end would undo one at the other: make them one mirror with mode: two_way, "
+        "or list different tags one by one in each",
     )
 
 
@@ -77,9 +78,9 @@ class _Readers:
         """Those that may read what is written there."""
         if at.spec.is_wildcard:
             known = (one for readers in self.by_source.values() for one in readers)
-            near = (one for one in known if one.target.startswith(at.prefix))
+            near = [one for one in known if one.target.startswith(at.prefix)]
         else:
-            near = iter(self.by_source.get(at.target, ()))
+            near = self.by_source.get(at.target, [])
         yield from (one for one in (*near, *self.wild) if meet(at, one))
 
 

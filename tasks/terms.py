@@ -218,7 +218,8 @@ def _repository_problems(spec: MirrorSpec, fleet: Fleet, at: Where) -> Iterator[
         yield fleet.problem((*at, "source"), "folders are not searched for layouts; name them one by one")
     globs = (*spec.repositories, *spec.not_repositories)
     if not is_wildcard(spec.source) and globs != ("*",):
-        yield fleet.problem((*at, "repositories"), "belongs to a source that ends with '/*'; leave it out")
+        what = "targets that end" if spec.two_way else "a source that ends"
+        yield fleet.problem((*at, "repositories"), f"belongs to {what} with '/*'; leave it out")
     for key, texts in (("include", spec.repositories), ("exclude", spec.not_repositories)):
         for place, text in enumerate(texts):
             if not _REPOSITORY_GLOB.fullmatch(text):
