@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
+from registry.descriptor import abridged
 from workers.cli.console import Console
 from workers.cli.exits import Exit
 from workers.cli.removals import removal_lines
@@ -99,8 +100,8 @@ def _cells(tag: PlannedTag, target: PlannedTarget, *, has_sides: bool) -> Iterat
     yield tag.label, ""
     yield target.repository, ""
     yield (f"{word} ({tag.rule})" if is_decided else word), colour
-    yield (target.reason if has_reason else _short(target.previous)), ""
-    yield _short(tag.digest), ""
+    yield (target.reason if has_reason else _abridged(target.previous)), ""
+    yield _abridged(tag.digest), ""
     if has_sides:
         yield (listed(list(tag.taken_from)) if target.state in {"new", "move"} else ""), ""
 
@@ -178,6 +179,5 @@ def _time(forecast: Forecast) -> str:
     return f"about {duration(seconds)} at the rate of {of}{waits}"
 
 
-def _short(digest: str | None) -> str:
-    """Enough of a digest to compare by eye."""
-    return digest[:19] if digest else "-"
+def _abridged(digest: str | None) -> str:
+    return abridged(digest, end="") if digest else "-"
