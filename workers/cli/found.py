@@ -30,9 +30,8 @@ def show_found(
         _show_table(console, report.found, total)
     if sum(total[name] for name in (*WRONG, "unchecked")):
         _show_reasons(console, ledger, report, everything=everything)
-    for one in report.found:
-        for extra in one.extras:
-            console.result(_extra_line(extra))
+    for line in _extra_lines(report.found, everything=everything):
+        console.result(line)
     console.result(f"{named}{_closing_line(report, total)}")
     if is_last and any(total[name] for name in WRONG):
         console.say("With --repair the same command mends it, and names what cannot be mended.")
@@ -69,6 +68,15 @@ def _reasons(ledger: Ledger, run: str) -> Iterator[str]:
     for tag in ledger.tag_reports(run):
         for reason in dict.fromkeys(one.reason for one in tag.targets if one.reason):
             yield reason if tag.tag in reason else f"{tag.label}: {reason}"
+
+
+def _extra_lines(found: tuple[FoundReport, ...], *, everything: bool) -> Iterator[str]:
+    """A line for each repository that is named, and how many there are beside them."""
+    for one in found:
+        shown = one.extras if everything else one.extras[:MOST_LINES]
+        yield from map(_extra_line, shown)
+        if left := one.extras_left + len(one.extras) - len(shown):
+            yield f"{one.repository}: {counted(left, 'repository')} more with tags not of the mirror, or unknown"
 
 
 def _extra_line(extra: ExtraReport) -> str:
