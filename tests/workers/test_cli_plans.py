@@ -80,13 +80,13 @@ def test_of_a_two_way_mirror_a_plan_says_who_has_what_and_why_a_tag_is_left_alon
     made.add(PlannedTag("v2", None, apart))
 
     assert [line.rstrip() for line in shown(capsys, made)[:7]] == [
-        "TAG  TARGET          WOULD BE        FROM                 TO                   AS IN",
+        "TAG  TARGET          WOULD BE        FROM                 TO                   TAKEN FROM",
         f"v1   {us}  current         {NEW[:19]}  {NEW[:19]}",
         f"v1   {eu}  moves (newest)  {OLD[:19]}  {NEW[:19]}  {us}",
-        f"v2   {us}  conflict        {NEW[:19]}  -",
-        f"v2   {eu}  conflict        {OLD[:19]}  -",
+        f"v2   {us}  in conflict     {NEW[:19]}  -",
+        f"v2   {eu}  in conflict     {OLD[:19]}  -",
         f"v2: {reason}",
-        "explorer: 1 moves, 1 current, 2 conflict (2 tags selected).",
+        "explorer: 1 moves, 1 current, 2 in conflict (2 tags selected).",
     ]
 
 

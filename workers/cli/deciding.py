@@ -139,7 +139,7 @@ def _chosen(ledger: Ledger, mirror: str, patterns: Sequence[str]) -> list[str]:
             raise Stop(str(error), Exit.USAGE) from None
         if not kept:
             some = listed(sorted(is_open, key=by_number)[:MOST_NAMED])
-            there = f"; there are {counted(len(is_open), 'conflict')}: {some}" if is_open else ""
+            there = f"; it has {counted(len(is_open), 'conflict')}: {some}" if is_open else ""
             raise Stop(f"{mirror} has no conflict about {pattern}{there}", Exit.USAGE)
         chosen.update(kept)
     return sorted(chosen, key=by_number)
@@ -174,7 +174,8 @@ def _show(session: Session, found: Found) -> None:
     if found[0][1].settled_s is None:
         mirror, one = found[0]
         side = next(name for name, digest in one.sides.items() if digest)
-        session.console.say(f"Decide with `sealift resolve {mirror} {one.tag} --take REGISTRY`, as in {side}")
+        decision = f"sealift resolve {mirror} {one.tag} --take {side}"
+        session.console.say(f"Decide with `{decision}`, or whichever side is right.")
 
 
 def _kind(one: Conflict) -> str:
@@ -183,6 +184,8 @@ def _kind(one: Conflict) -> str:
         "deleted": "deleted on one side",
         "immutable": "an immutable tag moved",
         "moved": "moved while a run was about to",
+        "take": "was left alone",
+        "gone": "was left alone, and deleted on all sides",
     }.get(one.kind, one.kind)
     if one.settled_s is None:
         return f"{what}, seen first {moment(one.since_s)}, last by run {one.run}"

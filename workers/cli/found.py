@@ -76,7 +76,8 @@ def _extra_lines(found: tuple[FoundReport, ...], *, everything: bool) -> Iterato
         shown = one.extras if everything else one.extras[:MOST_LINES]
         yield from map(_extra_line, shown)
         if left := one.extras_left + len(one.extras) - len(shown):
-            yield f"{one.repository}: {counted(left, 'repository')} more with tags not of the mirror, or unknown"
+            more = counted(left, "repository")
+            yield f"{one.repository}: {more} more with tags not of the mirror, or unknown"
 
 
 def _extra_line(extra: ExtraReport) -> str:

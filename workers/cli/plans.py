@@ -21,7 +21,7 @@ _WORDS: dict[State, tuple[str, str]] = {
     "move": ("moves", "yellow"),
     "current": ("current", "dim"),
     "held": ("held", "yellow"),
-    "conflict": ("conflict", "yellow"),
+    "conflict": ("in conflict", "yellow"),
     "missing": ("missing", "red"),
     "error": ("cannot tell", "red"),
 }
@@ -75,7 +75,7 @@ def _show_tags(console: Console, forecast: Forecast, *, everything: bool) -> Non
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     has_sides = any(tag.taken_from for tag in forecast.tags)
-    for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO", *(["AS IN"] if has_sides else [])):
+    for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO", *(["TAKEN FROM"] if has_sides else [])):
         table.add_column(name, overflow="fold")
     tags = sorted(forecast.tags, key=lambda tag: by_number(tag.label))
     rows = [(tag, target) for tag in tags for target in tag.targets]
@@ -154,7 +154,7 @@ def _costs(forecast: Forecast) -> Iterator[tuple[str, str]]:
         yield "ask", f"{least}{listed(asked)} (requests)"
     for pulls in forecast.pulls:
         yield "pulls", f"{pulls.host}: {_pulls(pulls, least)}"
-    if not forecast.is_current:
+    if forecast.moving or forecast.unread:
         yield "time", _time(forecast)
 
 
