@@ -241,7 +241,7 @@ class Mirror(_Model):
     )
     repositories: Annotated[RepositoryRules, BeforeValidator(_rules)] = Field(
         default_factory=RepositoryRules,
-        description="Of a source with *: a list of globs, or include and exclude.",
+        description="Of wildcards: a list of globs, or include and exclude.",
     )
     platforms: tuple[PlatformName, ...] = Field(
         default=(), description="Which images of an index are copied; empty: all. The index keeps its digest."

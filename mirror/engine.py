@@ -19,7 +19,7 @@ from mirror.ledger.keys import Client
 from mirror.reading import Reading
 from mirror.retry import Patience
 from mirror.siblings import Shunned
-from mirror.spec import TARGETS, MirrorSpec
+from mirror.spec import MirrorSpec
 from mirror.threads import Crew, Threads
 from registry.reference import Wildcard
 from registry.repository import Repository, RepositoryPage, Source
@@ -91,7 +91,7 @@ class Engine:
         A rollback does without what only other regions' targets know, where they are not reached from here.
         """
         gives_way = self.ledger.lane(run) == "backfill"
-        if spec.source != TARGETS:
+        if not spec.reads_targets:
             return self.open_repository(spec.source, gives_way=gives_way)
         near_first = sorted(spec.targets, key=lambda target: target.region != region)
         places = [self.open_repository(one.repository, gives_way=gives_way) for one in near_first]

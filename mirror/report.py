@@ -145,6 +145,9 @@ class FoundReport:
     extra: int = 0
     """Not the mirror's; what its source has lost, perhaps. Nothing wrong by itself."""
     extras: tuple[ExtraReport, ...] = ()
+    """The first repositories that have such tags, or whose list is not known."""
+    extras_left: int = 0
+    """How many such repositories there are beside these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,11 @@ def digest_before(tag: str, flips: Sequence[Flip], targets: Collection[str], run
         NoWayBack: that is not remembered, was nothing, or not the same in every target.
     """
     flip = next((one for one in flips if run in {"", one.run} and _is_of(one, targets)), None)
+    brought = [one for one in flips if run in {"", one.run} and one.previous.keys() & set(targets)]
+    if flip is None and brought:
+        raise NoWayBack(
+            f"{tag}: run {brought[0].run} only brought it to where it was missing: nothing to go back to"
+        )
     if flip is None:
         raise NoWayBack(f"{tag}: no move of it{f' by run {run}' if run else ''} is remembered")
     was = {target: flip.previous.get(target, flip.to) for target in targets}

@@ -13,6 +13,7 @@ from celery import Signature, Task, chord, signature
 
 from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec
+from registry.descriptor import abridged
 
 CONTROL_QUEUE = "control"
 Turn = Literal["first"] | Lane
@@ -118,7 +119,7 @@ def unflip_everywhere(ledger: Ledger, batch: str) -> None:
 def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
     """One large blob as a task of its own, to be added to the chord of its ``land``."""
     spec = ledger.spec_of(batch)
-    title = f"haul · {spec.name} {digest[:19]}… → {region}"
+    title = f"haul · {spec.name} {abridged(digest)} → {region}"
     return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
 
 

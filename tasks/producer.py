@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mirror.ledger.sources import Entry, Staged
 from mirror.ledger.verified import MENDED
 from mirror.report import RunReport, TagReport
-from mirror.spec import Lane, MirrorSpec
+from mirror.spec import Lane, MirrorSpec, name_of
 from tasks import canvas
 from tasks.runtime import Runtime
 
@@ -130,7 +130,7 @@ def _repair(rt: Runtime, run: str) -> tuple[MirrorSpec, Staged | None]:
         raise NothingFailed(f"run {run} has found nothing wrong")
     found = chain((first,), wrong)
     if spec.has_many:
-        return _given(rt, replace(spec, given=""), _entries(found))
+        return _given(rt, replace(spec, given=""), _entries(spec, found))
     return _of_tags(spec, (one.tag for one in found)), None
 
 
@@ -139,7 +139,7 @@ def verify_again(rt: Runtime, run: str) -> str:
     spec, lane = replace(rt.ledger.spec(run), kind="verify"), rt.ledger.lane(run)
     if not spec.has_many:
         return start(rt, spec, lane)
-    return start(rt, replace(spec, given=""), lane, _entries(rt.ledger.tag_reports(run)))
+    return start(rt, replace(spec, given=""), lane, _entries(spec, rt.ledger.tag_reports(run)))
 
 
 def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, states: set[str]) -> str:
@@ -148,20 +148,23 @@ def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, st
     if report.error and not spec.given and not only_failed:
         return start(rt, spec, lane)
     left = rt.ledger.sources.left(report.run) if spec.given and not only_failed else iter(())
-    again = chain(_in(states, rt.ledger.tag_reports(report.run)), left)
+    again = chain(_in(spec, states, rt.ledger.tag_reports(report.run)), left)
     first = next(again, None)
     if first is None:
         raise NothingFailed(_NOTHING_FAILED.format(report.run))
     return start(rt, replace(spec, given=""), lane, chain((first,), again))
 
 
-def _in(states: set[str], tags: Iterable[TagReport]) -> Iterator[Entry]:
+def _in(spec: MirrorSpec, states: set[str], tags: Iterable[TagReport]) -> Iterator[Entry]:
     """What ended so by its repository; of one that could not be listed all of it."""
-    return _entries(one for one in tags if one.state in states)
+    return _entries(spec, (one for one in tags if one.state in states))
 
 
-def _entries(tags: Iterable[TagReport]) -> Iterator[Entry]:
-    for repository, group in groupby(tags, key=lambda one: one.repository):
+def _entries(spec: MirrorSpec, tags: Iterable[TagReport]) -> Iterator[Entry]:
+    def named(one: TagReport) -> str:
+        return name_of(spec, one.rest) if spec.reads_targets else one.repository
+
+    for repository, group in groupby(tags, key=named):
         refs = tuple((one.tag, one.ref) for one in group)
         yield Entry(repository, refs if all(tag for tag, _ in refs) else ())
 

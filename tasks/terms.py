@@ -25,6 +25,7 @@ from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 from tasks.clashes import clashes
+from tasks.rings import rings
 from tasks.sides import side_problems, two_way
 
 Where = tuple[str | int, ...]
@@ -64,7 +65,7 @@ def check_fleet(fleet: Fleet) -> None:
     """Raise FleetError with everything that structure and types let through."""
     problems: list[Problem] = list(_registry_problems(fleet))
     specs = [_spec(mirror, fleet, problems) for mirror in fleet.mirrors]
-    problems += clashes(fleet, specs)
+    problems += (*clashes(fleet, specs), *rings(fleet, specs))
     if problems:
         raise FleetError(_ordered(problems))
 
@@ -217,7 +218,8 @@ def _repository_problems(spec: MirrorSpec, fleet: Fleet, at: Where) -> Iterator[
         yield fleet.problem((*at, "source"), "folders are not searched for layouts; name them one by one")
     globs = (*spec.repositories, *spec.not_repositories)
     if not is_wildcard(spec.source) and globs != ("*",):
-        yield fleet.problem((*at, "repositories"), "belongs to a source that ends with '/*'; leave it out")
+        what = "targets that end" if spec.two_way else "a source that ends"
+        yield fleet.problem((*at, "repositories"), f"belongs to {what} with '/*'; leave it out")
     for key, texts in (("include", spec.repositories), ("exclude", spec.not_repositories)):
         for place, text in enumerate(texts):
             if not _REPOSITORY_GLOB.fullmatch(text):

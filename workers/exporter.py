@@ -12,7 +12,8 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -106,9 +107,17 @@ def scrape(rt: Runtime) -> metrics.Scraped:
         beat_seen_s=rt.ledger.schedules.beat_seen_s(),
         regions=regions,
         conflicts={one.name: 0 for one in rt.fleet.mirrors if one.mode == "two_way"}
-        | rt.ledger.conflicts.counts(),
+        | _by_mirror(rt.ledger.conflicts.counts()),
         zeros=zeros(rt.fleet),
     )
+
+
+def _by_mirror(conflicts: Mapping[str, int]) -> dict[str, int]:
+    """Those of a wildcard's repositories together."""
+    found = Counter[str]()
+    for name, number in conflicts.items():
+        found[name.partition("/")[0]] += number
+    return dict(found)
 
 
 def zeros(fleet: Fleet) -> list[Total]:

@@ -160,7 +160,8 @@ class Sources:
         reports = list(tag_reports(nameless, {}, spec))
         ended, failed = packed(nameless, {}), grouped(reports)[0]
         keys = [self._keys.run(run), self._keys.open, self._keys.repositories(run), self._keys.failures(run)]
-        words = [run, cursor, following, int(listed), self._keys.batch_root, spec.source, ended, KEEP_BATCH_S]
+        words = [run, cursor, following, int(listed), self._keys.batch_root]
+        words += [spec.listed_as, ended, KEEP_BATCH_S]
         words += [MOST_REASONS, OTHER, MOST_EXAMPLES, *failed, counts(totals_of(spec, reports))]
         return bool(self._fail(keys, words))
 

@@ -34,6 +34,30 @@ FOUND = "found:"
 KEEP_S = 30 * 86400
 MOST_NAMED = 20
 """Extra tags that are named, of each target repository."""
+MOST_REPOSITORIES = 100
+"""Target repositories with extra tags that a run names; of the others these are counted."""
+EXTRA, EXTRAS = "extra", "extras"
+"""Results beside those of tags: extra tags, and repositories that have some or whose list is not known."""
+
+
+# What the batch said before is in the batch: said again, or by a copy of its message, it replaces itself.
+_NOTE_EXTRA = """
+-- KEYS run, extra, batch; ARGV target of the mirror, repository, count, 1 where there is something to say,
+-- that (JSON), most repositories, seconds to keep them
+if redis.call('EXISTS', KEYS[1], KEYS[3]) < 2 then return 0 end
+local said = 'extra\\n' .. ARGV[2]
+local count, has = string.match(redis.call('HGET', KEYS[3], said) or '0 0', '^(%d+) (%d)$')
+redis.call('HSET', KEYS[3], said, ARGV[3] .. ' ' .. ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'found:' .. ARGV[1] .. '\\nextra', ARGV[3] - count)
+redis.call('HINCRBY', KEYS[1], 'found:' .. ARGV[1] .. '\\nextras', ARGV[4] - has)
+if ARGV[4] == '0' then
+  redis.call('HDEL', KEYS[2], ARGV[2])
+elseif redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 or redis.call('HLEN', KEYS[2]) < tonumber(ARGV[6]) then
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[5])
+end
+redis.call('EXPIRE', KEYS[2], ARGV[7])
+return 1
+"""
 
 
 def result_of(report: TargetReport) -> str:
@@ -88,8 +112,9 @@ def founds_of(
         FoundReport(
             target,
             **{name: count[name] for name in _RESULTS},
-            extra=sum(one.count for one in extras if _is_of(one.repository, target)),
-            extras=tuple(one for one in extras if _is_of(one.repository, target)),
+            extra=count[EXTRA],
+            extras=(own := tuple(one for one in extras if _is_of(one.repository, target))),
+            extras_left=count[EXTRAS] - len(own),
         )
         for target, count in counts.items()
     )
@@ -102,16 +127,18 @@ class Verified:
         self._redis, self._keys = client, keys
         self.passes = Passes(client, keys)
 
-    def note_extra(self, run: str, found: Iterable[ExtraReport]) -> None:
-        """Keep which tags target repositories have beyond the mirror's; said again it replaces itself."""
-        key, pipe = self._keys.extra_tags(run), self._redis.pipeline(transaction=False)
+    def note_extra(self, run: str, batch: str, spec: MirrorSpec, found: Iterable[ExtraReport]) -> None:
+        """Keep which tags target repositories have beyond the mirror's; said again it replaces itself.
+
+        All are counted, and the first MOST_REPOSITORIES of the run are named. ``spec``: the batch's own.
+        """
+        names = [self._keys.run(run), self._keys.extra_tags(run), self._keys.batch(batch)]
+        pipe = self._redis.pipeline(transaction=False)
         for one in found:
-            value = [one.count, list(one.tags), one.error]
-            if one.count or one.error:
-                pipe.hset(key, one.repository, json.dumps(value))
-            else:
-                pipe.hdel(key, one.repository)
-        pipe.expire(key, KEEP_S)
+            value = json.dumps([one.count, list(one.tags), one.error])
+            words = [_as_written(one.repository, spec), one.repository, one.count]
+            words += [int(bool(one.count or one.error)), value, MOST_REPOSITORIES, KEEP_S]
+            pipe.eval(_NOTE_EXTRA, len(names), *names, *words)
         pipe.execute()
 
 

@@ -415,6 +415,7 @@ def test_the_digest_before_a_run_or_before_the_last_move(run: str, digest: str) 
     [
         ((), "", "v1: no move of it is remembered"),
         (FLIPS, "r9", "v1: no move of it by run r9 is remembered"),
+        (FLIPS[:1], "", "v1: run r4 only brought it to where it was missing: nothing to go back to"),
         (
             (flip("r1", "sha256:a", None, None),),
             "",

@@ -10,9 +10,9 @@ import pytest
 
 from mirror import land as landing
 from mirror.engine import Cancelled, Engine, Limits
-from mirror.ledger import Ledger
+from mirror.ledger import Ledger, verified
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
-from mirror.report import DeepReport, FoundReport
+from mirror.report import DeepReport, ExtraReport, FoundReport
 from mirror.spec import MirrorSpec, Target, Verification
 from registry.images import (
     LINUX_ARM64,
@@ -365,6 +365,48 @@ def test_of_many_repositories_each_is_verified_and_counted_together(world: World
     assert [(one.repository, one.tags) for one in found.extras] == [(f"{world.eu.host}/tool", ("old",))]
     assert run.tags["app:v1"].state == "failed"
     assert run.report.repositories == 2
+
+
+def test_of_many_repositories_with_extra_tags_all_are_counted_and_some_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verified, "MOST_REPOSITORIES", 3)
+    names = [f"tool{number}" for number in range(7)]
+    for name in names:
+        world.source.hold(name, ONE, "v1")
+        world.eu.hold(name, ONE, "v1")
+        world.eu.hold(name, TWO, "old")
+        world.eu.hold(name, TWO, "older")
+    targets = (Target(f"{world.eu.host}/*"),)
+    spec = MirrorSpec("all", f"{world.source.host}/*", targets, repositories=("tool*",))
+    run = world.verify(spec)
+
+    (found,) = run.report.found
+    assert (found.verified, found.extra, len(found.extras), found.extras_left) == (7, 14, 3, 4)
+    assert len(run.report.document()["found"][0]["extras"]) == 3
+
+
+def test_extra_tags_that_are_told_twice_are_counted_once_as_they_were_told_last(world: World) -> None:
+    spec = replace(world.spec, kind="verify", verification=Verification())
+    drive = Drive(world.engine, spec)
+    batch, place = drive.batches[-1], f"{world.eu.host}/app"
+    for count, tags, error in (
+        (2, ("a", "b"), ""),
+        (2, ("a", "b"), ""),
+        (0, (), "no lists"),
+        (1, ("b",), ""),
+    ):
+        world.engine.ledger.verified.note_extra(
+            drive.run, batch, spec, [ExtraReport(place, count, tags, error)]
+        )
+        found = world.found(drive)
+        assert (found.extra, found.extras, found.extras_left) == (
+            count,
+            (ExtraReport(place, count, tags, error),),
+            0,
+        )
+    world.engine.ledger.verified.note_extra(drive.run, batch, spec, [ExtraReport(place)])
+    assert (world.found(drive).extra, world.found(drive).extras) == (0, ())
 
 
 def test_what_is_wrong_in_one_target_says_nothing_of_another_that_is_away(world: World) -> None:

@@ -34,9 +34,8 @@ def show_found(
         _show_table(console, report.found, total)
     if sum(total[name] for name in (*WRONG, *APART, "unchecked")):
         _show_reasons(console, ledger, report, everything=everything)
-    for one in report.found:
-        for extra in one.extras:
-            console.result(_extra_line(extra))
+    for line in _extra_lines(report.found, everything=everything):
+        console.result(line)
     console.result(f"{named}{_closing_line(report, total)}")
     if line := pass_line(report):
         console.result(f"{named}{line}")
@@ -81,6 +80,16 @@ def _reasons(ledger: Ledger, run: str) -> Iterator[str]:
     for tag in ledger.tag_reports(run):
         for reason in dict.fromkeys(one.reason for one in tag.targets if one.reason):
             yield reason if f":{tag.tag}: " in reason else f"{tag.label}: {reason}"
+
+
+def _extra_lines(found: tuple[FoundReport, ...], *, everything: bool) -> Iterator[str]:
+    """A line for each repository that is named, and how many there are beside them."""
+    for one in found:
+        shown = one.extras if everything else one.extras[:MOST_LINES]
+        yield from map(_extra_line, shown)
+        if left := one.extras_left + len(one.extras) - len(shown):
+            more = counted(left, "repository")
+            yield f"{one.repository}: {more} more with tags not of the mirror, or unknown"
 
 
 def _extra_line(extra: ExtraReport) -> str:

@@ -30,7 +30,7 @@ def mirror(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Repository, repo:tag, repo@digest or oci:DIR.")
     ],
-    to: options.To,
+    to: options.To = None,
     tags: options.Tags = None,
     exclude: options.Exclude = None,
     newest: options.Newest = None,
@@ -54,6 +54,10 @@ def mirror(
     """
     session = Session.of(context)
     session.console.json = json
+    if not to:
+        is_known = any(one.name == source for one in session.fleet.mirrors)
+        hint = f"; `sealift sync {source}` runs the mirror of the fleet file" if is_known else ""
+        raise Stop(f"Missing option '--to': a repository to write{hint}", Exit.USAGE)
     terms = Terms(tuple(tags or ()), tuple(exclude or ()), newest, tuple(platform or ()), referrers, finalize)
     spec, note = spec_from(source, to, terms)
     if note:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.descriptor import abridged
 from workers.cli import options
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import Engine, engine
-from workers.cli.history import own_spec, shortened
+from workers.cli.history import own_spec
 from workers.cli.lists import hosts_of
 from workers.cli.mirroring import see_through, unknown
 from workers.cli.session import Session
@@ -296,6 +297,10 @@ def _show(session: Session, found: Sequence[Pin]) -> None:
         table.add_column(name, overflow="fold")
     for one in found:
         table.add_row(
-            Text(one.mirror), Text(one.tag), shortened(one.digest), moment(one.at_s), f"rollback {one.run}"
+            Text(one.mirror),
+            Text(one.tag),
+            abridged(one.digest, end=""),
+            moment(one.at_s),
+            f"rollback {one.run}",
         )
     session.console.table(table)
