@@ -134,6 +134,8 @@ class Beginnings:
         }
         if spec.verifies and not spec.refs and not spec.given:
             fields["verifies"] = "all" if spec.looks_for_extra else "some"
+        if spec.kind in {"verify", "repair", "rollback"}:
+            fields["kind"] = spec.kind
         flat = [part for pair in fields.items() for part in pair]
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]

@@ -127,8 +127,18 @@ class Engine:
         """After the command's own work: workers that have nothing left to do need no time to stop."""
         if self.embedded is None or "rt" not in vars(self):
             return
+        self._tell_receivers()
         if all(report.ended or report.rests for report in self.rt.ledger.runs()):
             self.embedded.hurry.set()
+
+    def _tell_receivers(self) -> None:
+        """Of what has happened: the fleet ends with the command, and nobody would do it later."""
+        if not self.session.fleet.notify:
+            return
+        from tasks import notify
+
+        for receiver in self.session.fleet.notify:
+            notify.tell(self.rt, self.session.fleet, receiver, settle_s=0.0)
 
     def _unserved(self, missing: list[str]) -> str:
         served = sorted(self.rt.ledger.live_regions() | set(self.served))
