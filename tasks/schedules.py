@@ -92,8 +92,7 @@ class Schedules:
                 if time.monotonic() - began > LONGEST_S:
                     return 0.0
         self._unserved.look(self._rt.ledger, now_s)
-        next_s = min(self._next.values(), default=math.inf) - now_s
-        return max(0.0, min(next_s, self._unserved.next_s(now_s)))
+        return max(0.0, min(self._next.values(), default=math.inf) - now_s)
 
     @property
     def fleet(self) -> Fleet:

@@ -26,7 +26,10 @@ class Unserved:
         self._waiting.setdefault(mirror, (now_s + GRACE_S, tuple(dict.fromkeys(regions))))
 
     def look(self, ledger: Ledger, now_s: float) -> None:
-        """Have it told, once, of regions that have no worker; a region that has one is well again."""
+        """Have it told, once, of regions that have no worker; a region that has one is well again.
+
+        To be asked every few seconds.
+        """
         if not any(at <= now_s for at, _ in self._waiting.values()):
             return
         alive = ledger.live_regions()
@@ -38,7 +41,3 @@ class Unserved:
                         ledger.events.end("no_workers", region, {})
                     else:
                         ledger.events.begin("no_workers", region, {"region": region}, mirror)
-
-    def next_s(self, now_s: float) -> float:
-        """Seconds until there is something to look at."""
-        return min((max(0.0, at - now_s) for at, _ in self._waiting.values()), default=float("inf"))
