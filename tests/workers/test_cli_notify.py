@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from config.fleet import parse_fleet
+from config.notification import EventName
+from tasks.terms import check_fleet
 from tests.support.listening import Listener
 from workers.cli import main
 
@@ -153,3 +159,36 @@ def test_a_fleet_of_the_commands_own_tells_before_it_ends(
     out = capsys.readouterr().out
     assert "app: run failed. " in out
     assert "`sealift status " in out
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+LINES = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+
+
+def test_what_the_page_shows_is_a_fleet_file() -> None:
+    (example,) = EXAMPLES
+    fleet = parse_fleet(example)
+    check_fleet(fleet)
+    assert [one.name for one in fleet.notify] == ["team", "board"]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_every_command_of_the_page_does_what_is_said_there(
+    line: str, listener: Listener, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("sealift.yaml").write_text(EXAMPLES[0].replace("json://board.internal:8080/sealift", listener.url))
+    monkeypatch.setenv("TEAM_URL", listener.url)
+    program, *words = shlex.split(line, comments=True)
+
+    assert program == "sealift"
+    assert main(words) == 0
+    assert capsys.readouterr().out
+    told = {"notify test": 2, "notify test board": 1}
+    assert len(listener.messages) == told.get(" ".join(words), 0)
+
+
+def test_the_page_has_a_row_for_each_event() -> None:
+    table = PAGE.partition("## What is told")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(get_args(EventName))
