@@ -244,7 +244,14 @@ _WORDS: Mapping[str, Callable[[_About], tuple[str, str, str, str]]] = {
 }
 _LEVELS: tuple[Level, ...] = ("info", "success", "warning", "failure")
 _LEVEL: Mapping[str, Level] = {
-    **dict.fromkeys(("failed", "split", "registry_down", "damage", "no_workers"), "failure"),
-    **dict.fromkeys(("conflict", "budget"), "warning"),
-    **dict.fromkeys(("registry_back", "backfill_done", "repaired"), "success"),
+    "failed": "failure",
+    "split": "failure",
+    "conflict": "warning",
+    "registry_down": "failure",
+    "registry_back": "success",
+    "budget": "warning",
+    "backfill_done": "success",
+    "damage": "failure",
+    "repaired": "success",
+    "no_workers": "failure",
 }

@@ -51,7 +51,7 @@ class Listener:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None:
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's word
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)

@@ -20,7 +20,7 @@ from mirror.ledger.events import Event
 from mirror.ledger.receivers import Standing
 from mirror.ledger.totals import Told
 from mirror.notices import trial
-from tasks import notify, receivers
+from tasks import canvas, notify, receivers
 from tests.support.listening import Listener
 from tests.support.valkey import ValkeyServer
 
@@ -393,7 +393,7 @@ def test_the_sweeper_sends_a_task_for_each_receiver_that_has_something_to_hear(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(notify.canvas, "send_notify", sent.append)
+    monkeypatch.setattr(canvas, "send_notify", sent.append)
     notify.send_due(town.rt)
     assert sent == []
     town.happens()
