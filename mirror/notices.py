@@ -151,8 +151,9 @@ def trial(name: str) -> Message:
 
 def _notice(name: str, events: Sequence[Event]) -> Notice:
     about = _About(harmless(events[0].mirror, LONGEST_NAME), events)
-    worded = _WORDS.get(name, _unknown)(about)
-    return Notice(*worded, level=_LEVEL.get(name, "info"), count=max(about.count, len(events)))
+    title, sentence, todo, handbook = _WORDS.get(name, _unknown)(about)
+    level, count = _LEVEL.get(name, "info"), max(about.count, len(events))
+    return Notice(title, sentence, todo, handbook, level, count)
 
 
 def _failed(one: _About) -> tuple[str, str, str, str]:
