@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from mirror.ledger.events import Event
+from registry.redact import HIDDEN
 
 Level = Literal["info", "success", "warning", "failure"]
 MOST_NAMES = 5
@@ -105,7 +106,8 @@ def harmless(text: str, longest: int) -> str:
     """
     kept = (" " if unicodedata.category(c) in _SEPARATORS else c for c in text[: 4 * longest])
     line = " ".join("".join(c for c in kept if unicodedata.category(c)[0] != "C").split())
-    line = _MENTION.sub("(at)", line.translate(_HARMLESS).replace("://", ":"))
+    line = line.replace(HIDDEN, "…").translate(_HARMLESS).replace("://", ":")
+    line = _MENTION.sub("(at)", line)
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
@@ -139,7 +141,7 @@ def message(
         at = f"{datetime.fromtimestamp(quiet_until, UTC):%H:%M} UTC"
         parts.append(f"These were many messages: the next comes after {at}, with what happens until then.")
     title = found[0].title if len(found) == 1 else f"{len(found)} notices: {found[0].title}, …"
-    level = max((one.level for one in found), key=_LEVELS.index)
+    level = _LEVELS[max(_LEVELS.index(one.level) for one in found)]
     return Message(harmless(f"Sealift · {title}", LONGEST_TITLE), "\n\n".join(parts), level)
 
 

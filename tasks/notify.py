@@ -178,9 +178,10 @@ class _Turn:
         return Counter(series("notifications", receiver=name, event=e.name, outcome=outcome) for e in events)
 
     def _put(self, standing: Standing, counted: Counter[str]) -> bool:
-        if not self.rt.ledger.receivers.put(self.receiver.name, self.standing, standing, counted):
+        moved = self.rt.ledger.receivers.put(self.receiver.name, self.standing, standing, counted)
+        if moved is None:
             return False  # somebody else has had the lease meanwhile
-        self.standing = standing
+        self.standing = moved
         return True
 
 

@@ -90,7 +90,6 @@ def _opened(fleet: Fleet, receiver: Receiver, url: str) -> NotifyBase:
     asset = apprise.AppriseAsset(
         app_id="Sealift",
         app_desc="Sealift",
-        http_redirects=False,
         interpret_emojis=False,
         storage_mode="memory",
         allow_templates=False,

@@ -65,9 +65,7 @@ if token ~= '' then
       if left <= kept then
         local rest_s = math.max(1, math.ceil(ends - now))  -- once in a window
         local more = {registry = ARGV[11], limit = limit, window_s = window, until_s = ends, kept = kept > 0}
-        if redis.call('EXISTS', KEYS[6]) == 0 then
-          tell(KEYS[5], KEYS[6], '1', rest_s, 'budget', '', more)
-        end
+        tell(KEYS[5], KEYS[6], '1', rest_s, 'budget', '', more)
         return answer('empty', math.max(1, math.min(ends, look_at) - now))
       end
     end

@@ -33,15 +33,15 @@ local function first_names(text)
   end
   return names
 end
-local function tell_failed(root, run_key, subject, mirror, kind, r)
+local function tell_failed(root, run_key, subject, mirror, r)
   local name, kinds, reason, most, examples = 'failed', {r[4] or ''}, r[3] or '', 0, ''
   local rows = redis.call('HGETALL', run_key .. ':failures')
   for i = 1, #rows, 2 do
     local of, why = string.match(rows[i], '^([^\\n]*)\\n(.*)$')
     local number, known = string.match(rows[i + 1], '^(%d+)(.*)$')
     table.insert(kinds, of or '')
-    for _, wrong in ipairs({'Missing', 'Different', 'Damaged'}) do
-      if kind == 'verify' and string.find(of or '', wrong, 1, true) then name = 'damage' end
+    for one in string.gmatch(of or '', '[^,]+') do
+      if one == 'Missing' or one == 'Different' or one == 'Damaged' then name = 'damage' end
     end
     if reason == '' or (most > 0 and tonumber(number) > most) then
       reason, most, examples = why, tonumber(number), known
@@ -60,7 +60,7 @@ local function tell_ended(run_key, root, run_id, state)
   local subject = kind == 'verify' and mirror .. '/verify' or mirror
   if state == 'failed' then
     r[7] = run_id
-    return tell_failed(root, run_key, subject, mirror, kind, r)
+    return tell_failed(root, run_key, subject, mirror, r)
   end
   if state ~= 'done' then return end
   redis.call('DEL', root .. 'told:failed:' .. subject, root .. 'told:damage:' .. subject)
@@ -98,10 +98,7 @@ NOTE = (
     TELL
     + """
 -- KEYS events, told; ARGV seconds to keep what is known, event, mirror, more: whether it is news
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  redis.call('EXPIRE', KEYS[2], ARGV[1])
-  return 0
-end
+redis.call('EXPIRE', KEYS[2], ARGV[1])
 return tell(KEYS[1], KEYS[2], '1', ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4]))
 """
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from mirror.ledger.events import FIRST
@@ -25,25 +25,6 @@ count(KEYS[2], ARGV[4])
 return 1
 """
 )
-
-_MEET = """
--- KEYS receivers, events; ARGV the id before all events, a standing without its id, receivers
--- Who is new is told what happens from now on.
-local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-local cursor, number = ARGV[1], 0
-if last then
-  cursor = last[1]
-  for i = 1, #last[2], 2 do
-    if last[2][i] == 'number' then number = tonumber(last[2][i + 1]) end
-  end
-end
-for i = 3, #ARGV do
-  local standing = cjson.decode(ARGV[2])
-  standing.cursor, standing.number = cursor, number
-  redis.call('HSETNX', KEYS[1], ARGV[i], cjson.encode(standing))
-end
-return 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +49,20 @@ class Standing:
     """When it was told something, within the last hour."""
     is_held: bool = False
     """It has had as many messages as it may have in an hour: what has come since waits."""
+    written: str = field(default="", compare=False, repr=False)
+    """What the ledger has of it: what it is compared with when it is moved on."""
 
-    def text(self) -> str:
-        return json.dumps(asdict(self))
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        values = asdict(self)
+        del values["written"]
+        return values
 
     @classmethod
-    def parse(cls, text: str | bytes) -> Standing:
+    def parse(cls, text: str) -> Standing:
+        """From what is in the ledger."""
         values = json.loads(text)
-        return cls(**{**values, "sent": tuple(values.get("sent") or ())})
+        return cls(**{**values, "sent": tuple(values.get("sent") or ())}, written=text)
 
 
 class Receivers:
@@ -83,13 +70,19 @@ class Receivers:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
-        self._put, self._meet = client.register_script(_PUT), client.register_script(_MEET)
+        self._put = client.register_script(_PUT)
 
     def meet(self, names: Iterable[str]) -> None:
-        """These are receivers from now on; who was one before stays where it is."""
-        if words := list(names):
-            keys = [self._keys.receivers, self._keys.events]
-            self._meet(keys, [FIRST, Standing().text(), *words])
+        """These are receivers, and are told what happens from now on; who is one already stays as it is."""
+        if not (new := list(names)):
+            return
+        last = self._redis.xrevrange(self._keys.events, count=1)
+        cursor, number = (last[0][0].decode(), int(last[0][1][b"number"])) if last else (FIRST, 0)
+        text = json.dumps(Standing(cursor, number).document())
+        pipe = self._redis.pipeline(transaction=False)
+        for name in new:
+            pipe.hsetnx(self._keys.receivers, name, text)
+        pipe.execute()
 
     def keep_only(self, names: Iterable[str]) -> None:
         """All others are forgotten: should one come back, it begins anew."""
@@ -100,7 +93,7 @@ class Receivers:
     def standings(self) -> dict[str, Standing]:
         """Of all receivers that were ever met."""
         rows = self._redis.hgetall(self._keys.receivers)
-        return {name.decode(): Standing.parse(text) for name, text in rows.items()}
+        return {name.decode(): Standing.parse(text.decode()) for name, text in rows.items()}
 
     def last_event(self) -> str:
         """The id of the last event."""
@@ -110,12 +103,11 @@ class Receivers:
     def standing(self, name: str) -> Standing | None:
         """None: nobody has met it."""
         text = self._redis.hget(self._keys.receivers, name)
-        return Standing.parse(text) if text else None
+        return Standing.parse(text.decode()) if text else None
 
-    def put(self, name: str, before: Standing, now: Standing, counted: Mapping[str, int]) -> bool:
-        """Move a standing on and count, in one step; False where it is not what it was before."""
-        text: Any = self._redis.hget(self._keys.receivers, name)
-        if text is None or Standing.parse(text) != before:
-            return False
-        words = [name, text, now.text(), counts(counted)]
-        return bool(self._put([self._keys.receivers, self._keys.totals], words))
+    def put(self, name: str, before: Standing, now: Standing, counted: Mapping[str, int]) -> Standing | None:
+        """Move a standing on and count, in one step; as it is then. None where it is not as ``before``."""
+        text = json.dumps(now.document())
+        words = [name, before.written, text, counts(counted)]
+        moved = self._put([self._keys.receivers, self._keys.totals], words)
+        return replace(now, written=text) if moved else None

@@ -112,16 +112,16 @@ def test_the_same_failure_is_not_told_again_until_it_is_over_or_another(world: W
     world.run()
     assert len(world.told()) == 1
 
-    world.source.hold("app", TWO, "2.0")
-    world.run()
-    assert [one.more["count"] for one in world.told()] == [1, 2], "one more tag fails: that is news"
-
     world.eu.on_request = None
     world.run()
-    world.source.hold("app", THREE, "2.0")
+    world.source.hold("app", TWO, "1.0")
     world.eu.on_request = _no_tags
     world.run()
-    assert [one.more["count"] for one in world.told()] == [1, 2, 1], "it was well in between"
+    assert [one.more["count"] for one in world.told()] == [1, 1], "it was well in between"
+
+    world.source.hold("app", TWO, "2.0")
+    world.run()
+    assert [one.more["count"] for one in world.told()] == [1, 1, 2], "one more tag fails: that is news"
 
 
 def test_a_run_that_could_not_go_on_is_told_with_its_error(world: World) -> None:
@@ -226,13 +226,32 @@ def test_a_verification_that_could_not_look_has_failed_and_found_no_damage(world
     assert world.names() == ["failed"]
 
 
+def test_only_what_was_found_wrong_is_damage(world: World) -> None:
+    """Missing is a kind of damage, MissingCredential a kind of failure."""
+    run = world.ledger.create_run(replace(world.spec, kind="verify"), "release")
+    world.ledger._redis.hset(world.ledger.keys.failures(run), "MissingCredential\nno token", "1\n1.0")
+    world.ledger.fail_run(run, "", "")
+    (one,) = world.told()
+    assert (one.name, one.more["reason"], one.names) == ("failed", "no token", ("1.0",))
+
+
+def test_a_verification_is_no_backfill_although_it_is_in_that_lane(world: World) -> None:
+    world.source.hold("app", ONE, "1.0")
+    world.run()
+    world.run(replace(world.spec, kind="verify", verification=Verification()), lane="backfill")
+    assert world.told() == []
+
+
 def test_a_registry_that_goes_down_and_comes_back_is_told_twice_however_often_it_is_seen(
     world: World,
 ) -> None:
     events = world.ledger.events
     assert not events.end("registry_down", "a.example", {"registry": "a.example"}), "it was not down"
     assert events.begin("registry_down", "a.example", {"registry": "a.example", "reason": "no answer"})
+    told = world.ledger.keys.told("registry_down", "a.example")
+    world.ledger._redis.expire(told, 60)
     assert not events.begin("registry_down", "a.example", {"registry": "a.example", "reason": "a 502"})
+    assert world.ledger._redis.ttl(told) > 60, "as long as somebody says so"
     assert events.end("registry_down", "a.example", {"registry": "a.example"})
     assert not events.end("registry_down", "a.example", {"registry": "a.example"})
     assert events.begin("registry_down", "a.example", {"registry": "a.example"})

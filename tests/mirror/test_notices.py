@@ -107,4 +107,5 @@ def test_texts_of_others_lose_what_acts_and_keep_what_says() -> None:
     assert harmless("<a href='x'>https://x.example</a>", 50) == "(a href='x')https:x.example(/a)"
     assert harmless("\u202e\u200b\ufeffabc\u2028d", 50) == "abc d"
     assert harmless("x" * 60, 50) == "x" * 49 + "…"
+    assert harmless("Bearer *** is no token", 50) == "Bearer … is no token"
     assert harmless("ok 1.0-rc.1_x", 50) == "ok 1.0-rc.1_x"

@@ -299,7 +299,7 @@ def test_two_at_once_tell_once(town: Town) -> None:
 def test_a_standing_that_somebody_has_moved_stays(town: Town) -> None:
     stale = town.standing
     town.put(tries=7)
-    assert not town.ledger.receivers.put("team", stale, replace(stale, tries=1), {})
+    assert town.ledger.receivers.put("team", stale, replace(stale, tries=1), {}) is None
     assert town.standing.tries == 7
 
 
@@ -344,6 +344,17 @@ def test_no_part_of_an_address_is_in_what_is_said_of_a_failure(
         assert SECRET not in text
 
 
+def test_what_apprise_says_loses_every_part_of_a_secret_address() -> None:
+    fleet = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n  - {name: b, to: 'json://h.example/x'}\n")
+    secret, plain = fleet.notify
+    hide = receivers._without_secrets
+    said = hide(
+        "no answer of chat 4711 by to ken at h.example", secret, "tgram://by%20to%20ken/4711?x=h.example"
+    )
+    assert said == "no answer of chat … … at …"
+    assert hide("no answer of h.example", plain, plain.to) == "no answer of h.example"
+
+
 @pytest.mark.parametrize("url", ["nosuch://{0}/x", "{0}", "slack://{0}"])
 def test_an_address_that_is_none_is_one_line_without_it(
     url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -377,14 +388,19 @@ def test_an_address_has_no_say_in_how_often_and_how_long_it_is_tried(tmp_path: P
         assert len(listener.messages) == 1
 
 
-@pytest.mark.parametrize("form", ["text", "markdown", "html"])
-def test_messages_are_sent_as_text(form: str, tmp_path: Path, town: Town) -> None:
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [("text", "& __more__"), ("markdown", "& \\_\\_more\\_\\_"), ("html", "&amp; __more__")],
+)
+def test_messages_are_text_to_every_receiver(form: str, shown: str, tmp_path: Path, town: Town) -> None:
+    """One that shows markup is given what it shows as that text."""
     file = tmp_path / "address"
     file.write_text(f"{town.listener.url}?format={form}")
     fleet = parse_fleet(f"notify:\n  - {{name: team, to: 'file:{file}'}}\n")
-    town.happens(reason="a <b>bold</b> [link](x) & more")
+    town.happens(reason="a <b>bold</b> [link](x) & __more__")
     notify.tell(town.rt, fleet, fleet.notify[0])
     body = town.listener.messages[0]["message"]
+    assert shown in body
     assert "<b>" not in body
     assert "](" not in body
 

@@ -273,7 +273,7 @@ def test_a_mirror_is_verified_by_a_schedule_of_its_own(beat: Beat) -> None:
 
 
 def test_a_slot_whose_region_has_no_worker_is_told_once_and_not_at_once(beat: Beat) -> None:
-    beat.runs_at("12:00", "12:00:59")
+    beat.runs_at("11:30", "12:00", "12:00:59")
     assert beat.ledger.events.recent(10) == []
     beat.runs_at("12:01", "13:00", "13:01", "14:00", "14:01")
     (one,) = beat.ledger.events.recent(10)
@@ -287,7 +287,7 @@ def test_a_slot_whose_region_has_no_worker_is_told_once_and_not_at_once(beat: Be
 
 
 def test_a_region_whose_worker_comes_within_the_minute_is_not_told(beat: Beat) -> None:
-    beat.runs_at("12:00")
+    assert len(beat.runs_at("11:30", "12:00")) == 1
     beat.ledger.beat("eu", "worker")
     beat.runs_at("12:01")
     assert beat.ledger.events.recent(10) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -145,7 +144,7 @@ def _document(receiver: Receiver, known: Standings) -> dict[str, Any]:
         "on": list(receiver.on),
         "mirrors": list(receiver.mirrors),
         "per_hour": receiver.per_hour,
-        "standing": asdict(standing) if standing else None,
+        "standing": standing.document() if standing else None,
     }
 
 
