@@ -390,7 +390,7 @@ def test_an_address_has_no_say_in_how_often_and_how_long_it_is_tried(tmp_path: P
 
 @pytest.mark.parametrize(
     ("form", "shown"),
-    [("text", "& __more__"), ("markdown", "& \\_\\_more\\_\\_"), ("html", "&amp; __more__")],
+    [("text", "& __more__"), ("markdown", "& \\_\\_more\\_\\_"), ("html", "&amp;&nbsp;__more__")],
 )
 def test_messages_are_text_to_every_receiver(form: str, shown: str, tmp_path: Path, town: Town) -> None:
     """One that shows markup is given what it shows as that text."""
