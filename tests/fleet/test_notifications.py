@@ -106,6 +106,19 @@ def test_a_receiver_that_was_away_is_told_when_it_is_back(town: Town) -> None:
     assert town.standing().failing_s == 0
 
 
+def test_without_any_worker_the_beat_tells(town: Town) -> None:
+    before = len(town.listener.messages)
+    town.fleet.workers["local"].stop()  # it says that it leaves: nobody has to wait until it is missed
+    ledger = town.fleet.ledger
+    until(lambda: not ledger.live_regions(), 90, town.fleet.logs)
+    ledger.events.begin("no_workers", "local", {"region": "local"}, "app")
+    town.await_told()
+    assert town.listener.titles[before:] == ["Sealift · app: no worker"]
+
+    town.fleet.start("local")
+    town.fleet.await_ready(["local"])
+
+
 def test_a_worker_that_is_killed_while_it_tells_has_it_told_once_more(town: Town) -> None:
     before = len(town.listener.messages)
     town.listener.hangs = threading.Event()
@@ -119,16 +132,3 @@ def test_a_worker_that_is_killed_while_it_tells_has_it_told_once_more(town: Town
 
     first, again = (one["message"] for one in town.listener.messages[before:])
     assert again == f"This may have reached you before: whoever sent it was interrupted.\n\n{first}"
-
-
-def test_without_any_worker_the_beat_tells(town: Town) -> None:
-    before = len(town.listener.messages)
-    town.fleet.workers["local"].stop()  # it says that it leaves: nobody has to wait until it is missed
-    ledger = town.fleet.ledger
-    until(lambda: not ledger.live_regions(), 90, town.fleet.logs)
-    ledger.events.begin("no_workers", "local", {"region": "local"}, "app")
-    town.await_told()
-    assert town.listener.titles[before:] == ["Sealift · app: no worker"]
-
-    town.fleet.start("local")
-    town.fleet.await_ready(["local"])
