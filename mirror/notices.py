@@ -162,7 +162,8 @@ def _failed(one: _About) -> tuple[str, str, str, str]:
     runs = "run failed" if len(one.events) == 1 else f"{len(one.events)} runs failed"
     which = f"run {one.run}" if len(one.events) == 1 else f"the last of them {one.run}"
     what = f"{one.tags} failed in {which}" if one.count else f"{which[0].upper()}{which[1:]} could not go on"
-    todo = f"`sealift status {one.run}` says why; `sealift retry {one.run} --failed` tries again"
+    again = f"sealift retry {one.run}{' --failed' if one.count else ''}"
+    todo = f"`sealift status {one.run}` says why; `{again}` tries again"
     return f"{one.mirror}: {runs}", f"{what}: {one.reason or 'see its tags'}.", todo, "sealiftfailureratio"
 
 

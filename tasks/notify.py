@@ -40,6 +40,7 @@ LOST = "lost"
 """As what events are counted that were gone before they could be read."""
 
 logger = logging.getLogger(__name__)
+logger.addHandler(logging.NullHandler())  # a command says itself what came of it
 
 
 @shared_task(name="sealift.notify", send_events=False)
@@ -141,7 +142,8 @@ class _Turn:
             return self._failed(wanted, str(error))
         done = replace(self._past(last), sent=(*told, now))
         self._put(done, dropped + self._counts(wanted, "sent"))
-        return f"{self.receiver.name} was told of {len(wanted)} events"
+        events_are = "1 event" if len(wanted) == 1 else f"{len(wanted)} events"
+        return f"receiver {self.receiver.name} was told of {events_are}"
 
     def _failed(self, wanted: Sequence[Event], error: str) -> str:
         now, tries = self.rt.ledger.now(), self.standing.tries
@@ -158,7 +160,7 @@ class _Turn:
         at = f"{datetime.fromtimestamp(failed.next_s, UTC):%H:%M:%S} UTC"
         text = "receiver %s is not reached: %s; it is tried again at %s"
         logger.warning(text, self.receiver.name, error, at)
-        return f"{self.receiver.name} is not reached: {error}"
+        return f"receiver {self.receiver.name} is not reached: {error}"
 
     def _past(self, last: Event) -> Standing:
         """It needs to be told nothing up to this one any more, and is well as far as is known."""

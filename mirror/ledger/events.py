@@ -126,4 +126,6 @@ def _event(identity: bytes, fields: Mapping[bytes, bytes]) -> Event:
     name = identity.decode()
     at_s = int(name.partition("-")[0]) / 1000
     more = json.loads(row["more"])
+    if "names" in more:
+        more["names"] = list(more["names"] or ())  # to Lua an empty list is an empty object
     return Event(name, at_s, int(row["number"]), row["event"], row["mirror"], more)

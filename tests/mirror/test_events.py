@@ -131,7 +131,7 @@ def test_a_run_that_could_not_go_on_is_told_with_its_error(world: World) -> None
 
     (one,) = world.told()
     assert (one.name, one.more["count"], one.more["reason"]) == ("failed", 0, "the source cannot be listed")
-    assert one.names == ()
+    assert one.more["names"] == []
 
 
 def test_a_run_that_somebody_cancelled_is_not_worth_telling(world: World) -> None:

@@ -97,7 +97,7 @@ def town(valkey: ValkeyServer) -> Iterator[Town]:
 def test_what_happens_is_told_once_with_what_to_do(town: Town) -> None:
     town.happens()
     assert town.due() == ["team"]
-    assert town.turn() == "team was told of 1 events"
+    assert town.turn() == "receiver team was told of 1 event"
     assert town.due() == []
     assert town.turn() == ""
 
@@ -166,7 +166,7 @@ def test_what_is_of_no_mirror_is_told_whatever_mirrors_are_chosen(town: Town) ->
 def test_a_receiver_that_is_away_is_told_when_it_is_back(town: Town) -> None:
     town.listener.stop()
     town.happens()
-    assert town.turn().startswith("team is not reached: ")
+    assert town.turn().startswith("receiver team is not reached: ")
     first = town.standing
     assert (first.tries, first.error) == (
         1,
@@ -218,7 +218,7 @@ def test_whatever_takes_longest_there_is_an_end(town: Town, monkeypatch: pytest.
     monkeypatch.setattr(receivers, "SEND_S", 0.3)
     town.listener.hangs = threading.Event()
     town.happens()
-    assert town.turn() == "team is not reached: no answer within 0 s"
+    assert town.turn() == "receiver team is not reached: no answer within 0 s"
 
 
 def test_more_than_so_many_messages_an_hour_wait_and_come_as_one(town: Town) -> None:
