@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -15,6 +17,7 @@ from config.fleet import parse_fleet
 from config.notification import EventName
 from tasks.terms import check_fleet
 from tests.support.listening import Listener
+from tests.support.process import surroundings
 from workers.cli import main
 
 SECRET = "s3cr3t-t0ken-4711"
@@ -144,24 +147,34 @@ def test_so_many_events_are_no_number(words: list[str]) -> None:
     assert main(words) == 2
 
 
-def test_a_fleet_of_the_commands_own_tells_before_it_ends(
-    listener: Listener, capsys: pytest.CaptureFixture[str]
-) -> None:
+def typed(*words: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: a fleet of the command's own is this process's for good."""
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "workers.cli", *words],
+        env={**surroundings(), "SEALIFT_STATE_DIR": str(Path("state").absolute())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.fleet
+def test_a_fleet_of_the_commands_own_tells_before_it_ends(listener: Listener) -> None:
     write(f"name: team, to: '{listener.url}'")
     with Path("sealift.yaml").open("a") as file:
         file.write("mirrors:\n  - {name: app, source: 'oci:nowhere', targets: ['127.0.0.1:1/app']}\n")
 
-    assert main(["sync"]) == 1
-    assert "receiver team was told of 1 event" in capsys.readouterr().err
+    done = typed("sync")
+    assert done.returncode == 1, done.stderr
+    assert "receiver team was told of 1 event" in done.stderr
     assert listener.titles == ["Sealift · app: run failed"]
 
     listener.stop()
-    assert main(["sync"]) == 1  # the same failure: nothing to tell
-    assert "receiver" not in capsys.readouterr().err
-    assert main(["events"]) == 0
-    out = capsys.readouterr().out
-    assert out.count("app: run failed. ") == 1
-    assert "`sealift status " in out
+    assert "receiver" not in typed("sync").stderr, "the same failure: nothing to tell"
+    events = typed("events")
+    assert events.returncode == 0
+    assert events.stdout.count("app: run failed. ") == 1
+    assert "`sealift status " in events.stdout
 
 
 PAGE = (Path(__file__).parents[2] / "docs" / "notifications.md").read_text(encoding="utf-8")
