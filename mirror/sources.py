@@ -43,8 +43,8 @@ def enumerate_repositories(
         if not was_first:
             return  # another listing of this run was faster, or the run has ended
         grown()
-        if engine.ledger.waiting_batches(run) >= most_waiting:
-            engine.ledger.pause_listing(run)
+        if engine.ledger.sources.waiting_batches(run) >= most_waiting:
+            engine.ledger.sources.pause_listing(run)
             return  # whoever makes room has it go on
     grown()
 

@@ -35,6 +35,10 @@ def send_sweep(older_than_s: float | None = None) -> None:
     _control("sweep", [older_than_s], "sweep", "first").delay()
 
 
+def send_notify(receiver: str) -> None:
+    _control("notify", [receiver], f"notify · {receiver}", "release").delay()
+
+
 def sole_region(ledger: Ledger, batch: str) -> str | None:
     """The region of a batch that has one alone: it takes all steps there, with nobody to wait for."""
     regions = ledger.spec(ledger.batches.run_of(batch)).regions

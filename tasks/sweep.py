@@ -17,6 +17,7 @@ from mirror.ledger.batches import STEP_OF, BatchState
 from tasks import canvas, producer
 from tasks.about import fields_of_member
 from tasks.canvas import mark
+from tasks.notify import send_due
 from tasks.pruning import send_lost_prunes
 from tasks.runtime import Runtime, runtime
 from tasks.steps import AT_WORK, open_window
@@ -44,6 +45,7 @@ def sweep_task(older_than_s: float | None = None) -> None:
         except Exception:  # whatever is wrong with one must not keep the sweeper from all others
             about = fields_of_member(member)
             logger.exception("cannot send on %s; it is looked at again", member, extra=about)
+    send_due(rt)
 
 
 class Queues:

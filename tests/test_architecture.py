@@ -31,6 +31,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "billiard": ("tasks/", "workers/"),
     "httpx": ("registry/",),
     "redis": ("mirror/ledger", "tasks/broker.py", "tasks/runtime.py"),
+    "apprise": ("tasks/receivers.py",),
     "pydantic_settings": ("config/",),
     "typer": ("workers/cli/",),
     "rich": ("workers/cli/",),

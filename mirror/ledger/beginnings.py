@@ -153,6 +153,8 @@ class Beginnings:
             fields["deep_pass"] = pass_of(spec)
         if spec.verifies and spec.verification and spec.verification.repairs:
             fields["repairs"] = "wanted"
+        if spec.kind in {"verify", "repair", "rollback"}:
+            fields["kind"] = spec.kind
         flat = [part for pair in fields.items() for part in pair]
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]

@@ -124,6 +124,8 @@ class Budgets:
                 keys.pace(wanted.host),
                 keys.pulls(wanted.host, source),
                 keys.pulling(wanted.host, source),
+                keys.events,
+                keys.told("budget", f"{wanted.host}:{source}"),
             ],
             [
                 self._now(),
@@ -136,6 +138,7 @@ class Budgets:
                 LEASE_S,
                 LEAST_LOOK_S,
                 LOOKS_PER_WINDOW,
+                wanted.host,
             ],
         )
         seconds, at, left, limit, window = (float(number) if number else None for number in numbers)

@@ -30,6 +30,9 @@ class Keys:
         self.read = f"{self.root}read"
         self.confirmed = f"{self.root}confirmed"
         self.conflicted = f"{self.root}conflicted"
+        self.events = f"{self.root}events"
+        self.events_counted = f"{self.events}-counted"
+        self.receivers = f"{self.root}receivers"
 
     @property
     def run_root(self) -> str:
@@ -194,3 +197,6 @@ class Keys:
 
     def misses(self, mirror: str) -> str:
         return f"{self.root}misses:{mirror}"
+
+    def told(self, event: str, subject: str) -> str:
+        return f"{self.root}told:{event}:{subject}"

@@ -5,6 +5,7 @@ The server's clock is used throughout: the clocks of a fleet's machines differ.
 
 from __future__ import annotations
 
+from mirror.ledger.event_scripts import TELL, TELL_ENDED, TELL_TAGS
 from mirror.ledger.failures import COUNT_FAILURE
 from mirror.ledger.lasting import KEEP
 from mirror.ledger.totals import COUNT, COUNT_LAGS
@@ -58,6 +59,8 @@ return 1
 # What is watched stands beside the key of what is open.
 _WATCH_RUNS = (
     COUNT
+    + TELL
+    + TELL_ENDED
     + """
 local function beside(open_key, name) return string.sub(open_key, 1, -5) .. name end
 local function count_run(run_key, open_key, name, labels)
@@ -72,6 +75,7 @@ end
 local function note_ended(run_key, open_key, run_id, state)
   redis.call('ZREM', beside(open_key, 'underway'), run_id)
   count_run(run_key, open_key, 'runs_ended', '\\nstate=' .. state)
+  tell_ended(run_key, beside(open_key, ''), run_id, state)
 end
 """
 )
@@ -315,11 +319,13 @@ CONCLUDE = (
     + COUNT_LAGS
     + COUNT_FAILURE
     + KEEP
+    + TELL_TAGS
     + """
 -- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
 --   of all others, most examples of one, totals, the mirror's name, when tags that moved were seen,
---   what is kept for good, number of counts, (field of the run, count) ..., (failure, count, examples) ...
+--   what is kept for good, what is told, number of counts, (field of the run, count) ...,
+--   (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -329,9 +335,10 @@ redis.call('SREM', KEYS[8], ARGV[1])
 count(beside(KEYS[4], 'totals'), ARGV[9])
 local lane = redis.call('HGET', KEYS[2], 'lane') or ''
 count_lags(beside(KEYS[4], 'totals'), 'mirror=' .. ARGV[10] .. '\\nlane=' .. lane, ARGV[11])
+tell_tags(beside(KEYS[4], ''), ARGV[13])
 keep(ARGV[12])
-local states_end = 13 + 2 * tonumber(ARGV[13])
-for i = 14, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+local states_end = 14 + 2 * tonumber(ARGV[14])
+for i = 15, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
   count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
 end

@@ -113,6 +113,14 @@ class Sources:
         self._redis, self._keys = client, keys
         self._fail = client.register_script(scripts.FAIL_REPOSITORY)
 
+    def waiting_batches(self, run: str) -> int:
+        """Batches that wait for room in the run's window."""
+        return int(self._redis.llen(self._keys.queue(run)))
+
+    def pause_listing(self, run: str) -> None:
+        """The run's list is read on when there is room: whoever makes it may ask for that again."""
+        self._redis.delete(self._keys.listing(run))
+
     def stage(self, entries: Iterable[Entry]) -> Staged:
         """Write a list of any length, portion by portion, for a run that is about to be created."""
         token, digest = secrets.token_hex(8), sha256()

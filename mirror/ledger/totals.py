@@ -17,9 +17,9 @@ from mirror.ledger.keys import Client, Keys
 from mirror.ledger.values import Resolved
 from mirror.report import TagReport
 
-Kind = Literal["mirror", "region", "registry"]
+Kind = Literal["mirror", "region", "registry", "receiver"]
 """Labels whose values are anybody's."""
-KINDS: tuple[Kind, ...] = ("mirror", "region", "registry")
+KINDS: tuple[Kind, ...] = ("mirror", "region", "registry", "receiver")
 MOST_OTHERS = 50
 """Values of each kind that are counted by name besides those of fleet files."""
 OTHER = "other"

@@ -10,7 +10,6 @@ from config.environment import check_environment, looked_up, redis_url_of
 from config.fleet import (
     Fleet,
     Mirror,
-    RegistryConfig,
     TagRules,
     TargetConfig,
     fleet_schema,
@@ -19,6 +18,7 @@ from config.fleet import (
 )
 from config.lines import MAX_NODES
 from config.problems import FleetError
+from config.registries import RegistryConfig
 
 DESIGN = """\
 redis_url: redis://redis.example:6379/0

@@ -175,6 +175,18 @@ SECRETS = {
         "registries: {ghcr.io: {proxy: 'http://me:hunter2@proxy.example'}}",
         "registries.ghcr.io.proxy holds an account: write env:NAME",
     ),
+    "an address of notifications": (
+        "notify: [{name: team, to: 'slack://hunter2/b/c'}]",
+        'the address of "team" may hold a secret: write env:NAME or file:PATH',
+    ),
+    "an account in one": (
+        "notify: [{name: team, to: 'json://me:hunter2@host/'}]",
+        'the address of "team" may hold a secret',
+    ),
+    "a query in one": (
+        "notify: [{name: team, to: 'json://host/?+X=hunter2'}]",
+        'the address of "team" may hold a secret',
+    ),
     "a server's URL": (
         "redis_url: redis://:hunter2@host",
         "redis_url: leave it out, a URL may hold a password",

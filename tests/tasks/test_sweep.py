@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from config.fleet import Fleet
 from mirror.engine import Engine
 from mirror.ledger import Ledger
 from mirror.ledger.batches import Outcome, Resolved
@@ -67,6 +68,7 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
             ledger=engine.ledger,
             engine=engine,
             settings=settings,
+            fleet=Fleet(),
             messages=lambda queue: made.queued.get(queue, []),
         )
         monkeypatch.setattr(sweep, "runtime", lambda: rt)
@@ -330,3 +332,12 @@ def test_a_batch_whose_message_or_hauls_still_wait_is_left_in_its_queue(sweeper:
     assert sweeper.sweep() == []
     sweeper.queued.clear()
     assert sweeper.sweep() == [("mirror", batch)]
+
+
+def test_a_sweep_has_receivers_told_what_there_is_to_tell(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sweep, "send_due", told.append)
+    sweeper.sweep()
+    assert len(told) == 1

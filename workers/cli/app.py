@@ -14,6 +14,7 @@ from workers.cli import (
     history,
     mirroring,
     moving,
+    notifying,
     options,
     reporting,
     rewriting,
@@ -62,6 +63,7 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
         serving.worker,
         serving.beat,
         scheduling.schedules,
+        notifying.events,
         watching.exporter,
         serving.flower,
         serving.up,
@@ -72,6 +74,7 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(notifying.notify, name="notify", rich_help_panel="Fleet")
 app.add_typer(configuring.config, name="config", rich_help_panel="Fleet")
 
 

@@ -6,6 +6,7 @@
 {{- end }}
 {{- include "sealift.checkRedis" . }}
 {{- include "sealift.checkFleet" . }}
+{{- include "sealift.checkReceivers" . }}
 {{- include "sealift.checkSettings" (dict "where" "settings" "settings" $v.settings) }}
 {{- include "sealift.checkRegions" . }}
 {{- if and $v.flower.ingress.enabled (not $v.flower.enabled) }}
@@ -97,6 +98,22 @@
 {{- if contains "@" (toString (get ($account | default dict) "proxy" | default "")) }}
 {{- fail (printf "fleetFile: registries.%s.proxy holds an account: write env:NAME" $host) }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkReceivers" -}}
+{{- $receivers := (.Values.fleetFile | fromYaml).notify | default list }}
+{{- if not (kindIs "slice" $receivers) }}
+{{- fail "fleetFile: notify is no list: write [{name: team, to: env:NAME}]" }}
+{{- end }}
+{{- range $receiver := $receivers }}
+{{- if not (kindIs "map" ($receiver | default dict)) }}
+{{- fail "fleetFile: notify holds what is no mapping: write [{name: team, to: env:NAME}]" }}
+{{- end }}
+{{- $to := toString (get ($receiver | default dict) "to" | default "env:") }}
+{{- if not (or (regexMatch "^(env|file):" $to) (regexMatch "^(json|form|xml)s?://[^@?]+$" $to)) }}
+{{- fail (printf "fleetFile: notify: the address of %q may hold a secret: write env:NAME or file:PATH" (toString (get $receiver "name"))) }}
 {{- end }}
 {{- end }}
 {{- end }}
