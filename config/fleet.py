@@ -41,7 +41,9 @@ from config.cron import check_cron
 from config.lines import Lines, YamlProblem, read_yaml
 from config.modes import mode_problems
 from config.problems import FleetError, Problem, explain
+from config.twins import twin_problems
 from config.verification import VerifyRules
+from config.webhooks import Webhook
 
 DEFAULT_REGION = "local"
 
@@ -314,6 +316,7 @@ class Fleet(_Model):
         default_factory=dict, description="Registries by host, as references name them."
     )
     mirrors: tuple[Mirror, ...] = Field(default=(), description="What to keep identical.")
+    webhooks: tuple[Webhook, ...] = Field(default=(), description="Who may tell that a tag was pushed.")
     _path: Path = PrivateAttr(Path("sealift.yaml"))
     _lines: Lines = PrivateAttr(default_factory=Lines)
 
@@ -370,23 +373,11 @@ def parse_fleet(text: str, path: Path = Path("sealift.yaml")) -> Fleet:
         # Not `from error`: pydantic's own text may show values, and one of them may be a password.
         raise FleetError(explain(error, Fleet, str(path), lines)) from None
     fleet._path, fleet._lines = path, lines  # noqa: SLF001 - set once, at birth
-    _refuse_twins(fleet)
+    if twins := tuple(twin_problems(fleet)):
+        raise FleetError(twins)
     if unfit := tuple(mode_problems(fleet)):
         raise FleetError(unfit)
     return fleet
-
-
-def _refuse_twins(fleet: Fleet) -> None:
-    first: dict[str, int] = {}
-    twins: list[Problem] = []
-    for place, mirror in enumerate(fleet.mirrors):
-        if mirror.name in first:
-            at = fleet.line_of("mirrors", first[mirror.name], "name")
-            text = f"{mirror.name!r} is the name of another mirror too ({at}); give each its own"
-            twins.append(fleet.problem(("mirrors", place, "name"), text))
-        first.setdefault(mirror.name, place)
-    if twins:
-        raise FleetError(tuple(twins))
 
 
 def fleet_schema() -> dict[str, Any]:

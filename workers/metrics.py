@@ -57,6 +57,11 @@ COUNTERS = {
         "Tags in targets by what verifying runs found: verified, missing, different, damaged, unchecked.",
         ("mirror", "registry", "result"),
     ),
+    "webhooks": Family(
+        "sealift_webhooks",
+        "Pushes that webhooks told of by what became of them, and deliveries that led to none by why.",
+        ("webhook", "result"),
+    ),
 }
 """By the name of the ledger's total."""
 TAG_LAG = Family(

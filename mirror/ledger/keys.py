@@ -191,3 +191,9 @@ class Keys:
 
     def misses(self, mirror: str) -> str:
         return f"{self.root}misses:{mirror}"
+
+    def pushed(self, terms: str) -> str:
+        return f"{self.root}pushed:{terms}"
+
+    def delivered(self, webhook: str) -> str:
+        return f"{self.root}delivered:{webhook}"
