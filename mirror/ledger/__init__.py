@@ -4,8 +4,8 @@ This package is the only place that knows the keys. Its parts: runs (here) and h
 (:mod:`.beginnings`), what they list (:mod:`.sources`), batches and what became of their tags
 (:mod:`.batches`), content that is known to be somewhere (:mod:`.content`, :mod:`.proofs`), whose turn it is
 (:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`), schedules (:mod:`.schedules`),
-what tags were (:mod:`.history`), what was pushed (:mod:`.pushes`) and what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step
-that advances a state is one Lua script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
+what tags were (:mod:`.history`), pushes (:mod:`.pushes`), counts (:mod:`.totals`, :mod:`.traffic`,
+:mod:`.gauges`). A step that advances a state is one Lua script, so it may be asked for twice.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ How = Literal["begins", "behind", "waits", "ours"]
 # there, that all sides have it and that no run of the tag is open, nobody has pushed anything.
 _ASK = (
     f"local function create_run(KEYS, ARGV)\n{scripts.CREATE_RUN}\nend\n"
-     """
+    """
 -- KEYS the tag's runs, claims of the side that was pushed to, what the sides have agreed on, CREATE_RUN's
 -- ARGV the tag, the digest, how it would stand if agreed on, seconds to keep, CREATE_RUN's
 -- {'begins' | 'behind' | 'waits', run}; {'ours'}; {}: the run's id is taken

@@ -1,4 +1,4 @@
-"""Registries that tell of pushes by themselves, and a fleet that listens: what is pushed is there, at once."""
+"""Registries that tell of pushes by themselves, and a fleet that listens: what is pushed is there at once."""
 
 from __future__ import annotations
 

@@ -102,7 +102,8 @@ class _Version(BaseModel):
 
 class _Package(BaseModel):
     name: str
-    owner: _Login
+    namespace: Text = ""
+    owner: _Login | None = None
     package_type: str
     package_version: _Version | None = None
 
@@ -128,7 +129,10 @@ def _github(body: bytes, headers: Headers, host: str) -> list[Push]:
     is_image = package.package_type.lower() in {"container", "docker"}
     if told.action not in {"published", "updated"} or not is_image or tag is None or not tag.name:
         return []
-    name = f"{package.owner.login}/{package.name}".lower()
+    owner = package.namespace or (package.owner.login if package.owner else "")
+    if not owner:
+        raise Malformed(f"{event}.namespace: is missing")
+    name = f"{owner}/{package.name}".lower()
     return [_push(host, name, tag.name, tag.digest, _by_body(body))]
 
 
@@ -250,17 +254,20 @@ def _first_fault(error: ValidationError) -> str:
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text)
+    return re.sub(r"\s+", " ", text)[:300]
 
 
 def _push(host: str, repository: str, tag: str = "", digest: str = "", delivery: str = "") -> Push:
     try:
         name = _repository(host, repository)
+    except MalformedReference as error:
+        raise Malformed(f"the repository's name: {_one_line(str(error))}") from error
+    try:
         check_tag(tag or "none")
     except MalformedReference as error:
-        raise Malformed(_one_line(str(error))) from error
+        raise Malformed(f"the tag: {_one_line(str(error))}") from error
     if digest and not is_digest(digest):
-        raise Malformed(f"{digest[:100]!r} is not a digest (sha256:<64 hex digits>)")
+        raise Malformed(f"the digest: {digest[:100]!r} is none (sha256:<64 hex digits>)")
     return Push(name, tag, digest, delivery=delivery)
 
 
