@@ -224,7 +224,7 @@ def schema_paths(schema: Any, root: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower"])
+@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower", "serve"])
 def test_every_command_is_one_with_these_options(part: str) -> None:
     told = [
         container["args"]
@@ -331,6 +331,7 @@ NOBODY: dict[str, tuple[dict[str, Any], str]] = {
     "no port of registries": ({"registries": {"ports": []}}, "worker-eu"),
     "nobody to the exporter": ({"exporterFrom": []}, "exporter"),
     "nobody to Flower": ({"flowerFrom": []}, "flower"),
+    "nobody to serve": ({"serveFrom": []}, "serve"),
 }
 
 
@@ -391,7 +392,8 @@ def test_only_workers_are_given_accounts_of_registries() -> None:
     for name, container in rendered("production").containers():
         if "worker" not in name:
             assert "DOCKER_CONFIG" not in environment_of(container), name
-            assert not [source for source in container["envFrom"] if "secretRef" in source], name
+            secrets = [one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one]
+            assert secrets == (["webhooks"] if "serve" in name else []), name
 
 
 def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:
