@@ -8,7 +8,7 @@ another's answer), and then looks whether every tag that was pushed is in the ta
 from __future__ import annotations
 
 import argparse
-import http.client
+import asyncio
 import json
 import os
 import statistics
@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import local
 from uuid import uuid4
 
 from registry.images import Image, build_image
@@ -108,7 +108,7 @@ def _way(world: World, pushes: int, mib: int) -> Iterator[str]:
         skopeo.copy(f"{source}/elsewhere:latest", f"{source}/app:v{number}")
         pushed = time.monotonic()
         until(
-            lambda tag=f"v{number}", digest=image.digest: world.has(tag, digest),
+            partial(world.has, f"v{number}", image.digest),
             PATIENCE_S,
             world.fleet.logs,
             interval_s=0.01,
@@ -126,26 +126,35 @@ def _spread(seconds: list[float]) -> str:
 
 @dataclass
 class Load:
-    """What one client has seen; each of its threads has a connection of its own."""
+    """What one client has seen, in one thread: several would measure how they wait for each other."""
 
     port: int
     took_s: list[float] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
-    _own: local = field(default_factory=local)
+    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
-    def send(self, due: float, body: bytes) -> None:
-        time.sleep(max(0.0, due - time.monotonic()))
-        connection = getattr(self._own, "connection", None) or http.client.HTTPConnection(
-            LOOPBACK, self.port, timeout=60
+    async def send(self, body: bytes) -> None:
+        reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(LOOPBACK, self.port)
+        head = (
+            f"POST /hooks/source HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {SECRET}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        self._own.connection = connection
-        headers = {"Authorization": f"Bearer {SECRET}", "Content-Type": "application/json"}
         began = time.monotonic()
-        connection.request("POST", "/hooks/source", body, headers)
-        reply = connection.getresponse()
-        text = reply.read().decode()
+        writer.write(head.encode() + body)
+        answer = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(answer.lower().partition("content-length: ")[2].partition("\r\n")[0] or 0)
+        text = (await reader.readexactly(length)).decode()
         self.took_s.append(time.monotonic() - began)
-        self.answers[f"{reply.status} {text.strip().rpartition(' ')[2]}".strip()] += 1
+        self.idle.append((reader, writer))
+        self.answers[f"{answer.split()[1]} {text.strip().rpartition(' ')[2]}".strip()] += 1
+
+    async def move(self, place: str, tag: str, image: Image, pushers: ThreadPoolExecutor) -> None:
+        """The tag moves at the source, and then that is told."""
+        host, _, name = place.partition("/")
+        manifest, path = image.manifest, f"/v2/{name}/manifests/{tag}"
+        words = (host, "PUT", path, manifest.content, manifest.media_type)
+        await asyncio.get_running_loop().run_in_executor(pushers, ask, *words)
+        await self.send(_told(tag, manifest.digest))
 
 
 def _load(world: World, rate: int, seconds: int, tags: int) -> Iterator[str]:
@@ -157,19 +166,8 @@ def _load(world: World, rate: int, seconds: int, tags: int) -> Iterator[str]:
     for image in images:
         push(f"{source}/app", image)
     memory, cpu_s = [_rss_mib(world.serve)], _cpu_s(world.serve)
-    with ThreadPoolExecutor(64) as senders, ThreadPoolExecutor(1) as pushers:
-        begin = time.monotonic() + 1.0
-        for number in range(rate * seconds):
-            tag, due = f"v{number % tags}", begin + number / rate
-            if number % MOVES_EVERY == 0:
-                image = images[number // MOVES_EVERY]
-                pushers.submit(_moved, load, senders, source, tag, image, due)
-                latest[tag] = image.digest
-            else:
-                senders.submit(load.send, due, _told(tag, latest[tag]))
-        for _ in range(seconds // 10):
-            time.sleep(10)
-            memory.append(_rss_mib(world.serve))
+    begin = time.monotonic() + 1.0
+    asyncio.run(_send(load, world, memory, latest, images, rate, begin))
     sent_s, cpu_s = time.monotonic() - begin, _cpu_s(world.serve) - cpu_s
     until(lambda: all(world.has(tag, digest) for tag, digest in latest.items()), PATIENCE_S, world.fleet.logs)
     until(lambda: all(one.ended for one in world.fleet.ledger.runs()), PATIENCE_S, world.fleet.logs)
@@ -185,12 +183,37 @@ def _load(world: World, rate: int, seconds: int, tags: int) -> Iterator[str]:
     yield f"memory of the process every 10 s: {', '.join(f'{one:.0f}' for one in memory)} MiB"
 
 
-def _moved(load: Load, senders: ThreadPoolExecutor, source: str, tag: str, image: Image, due: float) -> None:
-    """The tag moves at the source, and then that is told."""
-    time.sleep(max(0.0, due - time.monotonic()))
-    manifest = image.manifest
-    ask(source, "PUT", f"/v2/app/manifests/{tag}", manifest.content, manifest.media_type)
-    senders.submit(load.send, 0.0, _told(tag, manifest.digest))
+async def _send(
+    load: Load,
+    world: World,
+    memory: list[float],
+    latest: dict[str, str],
+    images: list[Image],
+    rate: int,
+    begin: float,
+) -> None:
+    """Every delivery when it is due; ``latest`` becomes what each tag was moved to last."""
+    tags, place = list(latest), f"{world.registries['source'].host}/app"
+
+    async def look(after_s: int) -> None:
+        await asyncio.sleep(after_s)
+        memory.append(_rss_mib(world.serve))
+
+    with ThreadPoolExecutor(1) as pushers:
+        async with asyncio.TaskGroup() as group:
+            for after_s in range(10, len(images) * MOVES_EVERY // rate + 1, 10):
+                group.create_task(look(after_s))
+            for number in range(len(images) * MOVES_EVERY):
+                tag = tags[number % len(tags)]
+                await asyncio.sleep(max(0.0, begin + number / rate - time.monotonic()))
+                if number % MOVES_EVERY == 0:
+                    image = images[number // MOVES_EVERY]
+                    group.create_task(load.move(place, tag, image, pushers))
+                    latest[tag] = image.manifest.digest
+                else:
+                    group.create_task(load.send(_told(tag, latest[tag])))
+    for _, writer in load.idle:
+        writer.close()
 
 
 def _runs(world: World) -> int:

@@ -34,9 +34,11 @@ def wanted() -> Wanted:
     return Wanted(parse_fleet(FLEET))
 
 
-def runs(wanted: Wanted, repository: str, tag: str = "v1", **more: bool) -> dict[str, list[str]]:
+def runs(
+    wanted: Wanted, repository: str, tag: str = "v1", *, has_below: bool = False
+) -> dict[str, list[str]]:
     """By mirror the tags that are run; none: all that it has."""
-    specs = wanted.specs(Push(repository, tag, **more))
+    specs = wanted.specs(Push(repository, tag, has_below=has_below))
     return {spec.name: [tag for tag, _ in spec.refs] for spec in specs}
 
 

@@ -73,6 +73,7 @@ def _telling(hooks: Hooks) -> Any:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await tell()  # so that no delivery waits for what is made once
         teller = asyncio.create_task(keep_telling())
         try:
             yield

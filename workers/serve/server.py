@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,11 +15,17 @@ GRACE_S = 20
 IDLE_S = 75
 """How long a connection stays open for the next request: an Ingress keeps them for a minute."""
 
+SWITCH_S = 0.0005
+"""How long a thread that works keeps the one waiting that reads requests: by default ten times as long."""
+
 
 def bound(host: str, port: int) -> socket.socket:
-    """A listening socket; 0: a free port. Raises OSError."""
+    """A listening socket; 0: a free port. Raises OSError.
+
+    With its protocol named: else asyncio leaves Nagle's algorithm on, and answers take 40 ms.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
@@ -51,4 +58,5 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
         timeout_keep_alive=IDLE_S,
         ws="none",
     )
+    sys.setswitchinterval(SWITCH_S)
     uvicorn.Server(config).run(sockets=[listener])
