@@ -46,6 +46,8 @@ REGIONS = ("us", "eu")
 PATIENCE_S = 120.0
 ELSEWHERE = 10
 """The niceness of workers and registries: on a fleet they are on other machines than what serves."""
+CONNECTIONS = 64
+"""Of all senders together."""
 MOVES_EVERY = 20
 """One in so many deliveries of the load is about a tag that has really moved."""
 
@@ -131,15 +133,21 @@ class Load:
     port: int
     took_s: list[float] = field(default_factory=list)
     answers: Counter[str] = field(default_factory=Counter)
+    room: asyncio.Semaphore = field(default_factory=partial(asyncio.Semaphore, CONNECTIONS))
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = field(default_factory=list)
 
     async def send(self, body: bytes) -> None:
+        """What it waits for one of the connections counts, too."""
+        began = time.monotonic()
+        async with self.room:
+            await self._send(body, began)
+
+    async def _send(self, body: bytes, began: float) -> None:
         reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(LOOPBACK, self.port)
         head = (
             f"POST /hooks/source HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {SECRET}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
-        began = time.monotonic()
         writer.write(head.encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).decode()
         length = int(answer.lower().partition("content-length: ")[2].partition("\r\n")[0] or 0)

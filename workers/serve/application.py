@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.serve.hooks import AWAY, Answer, Hooks
 
-MOST_BYTES = 2**20
+MOST_BYTES = 2**19
 """Of a delivery: the largest documented ones, GitHub's, bring a package's README along."""
 BODY_S = 10.0
 """How long a sender may take to send its body."""

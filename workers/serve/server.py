@@ -8,8 +8,8 @@ import sys
 import uvicorn
 from starlette.types import ASGIApp
 
-MOST_AT_ONCE = 256
-"""Requests; further ones get a 503 at once, instead of memory."""
+MOST_AT_ONCE = 512
+"""Connections, idle ones included; on further ones requests get a 503 at once, instead of memory."""
 GRACE_S = 20
 """How long a stopping process may finish what it has begun to answer."""
 IDLE_S = 75
