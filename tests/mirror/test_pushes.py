@@ -79,12 +79,21 @@ def test_what_we_put_at_a_side_and_all_agree_on_is_no_push(ledger: Ledger) -> No
 
 
 def test_anything_less_is_looked_at(ledger: Ledger) -> None:
-    """Another digest, another side, a digest that nobody tells, or one that is not agreed on any more."""
+    """Another digest, another side, a digest that nobody tells, or one that we did not put there last."""
     own_flip(ledger)
     for words in (("v1", B, digest_of(b"other")), ("v1", A, AT.digest), ("v1", B, "")):
         asked = ledger.pushes.ask(PAIR, *words)
         assert asked.how == "begins"
         ledger.cancel_run(asked.run)
+    own_flip(ledger)
+    other = Resolved("v1", "v1", replace(AT, digest=digest_of(b"other")), generation=2, at=2.0)
+    assert ledger.turns.claim(B, other, sure=True) == "ours"
+    asked = ledger.pushes.ask(PAIR, "v1", B, AT.digest)
+    assert asked.how == "begins"
+    ledger.cancel_run(asked.run)
+
+
+def test_what_is_not_agreed_on_any_more_is_looked_at(ledger: Ledger) -> None:
     own_flip(ledger, agreed=digest_of(b"newer"))
     assert ledger.pushes.ask(PAIR, "v1", B, AT.digest).how == "begins"
 
