@@ -59,6 +59,8 @@ def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
             yield ("registries", host, "accounts", place, "password"), account.password
     for place, receiver in enumerate(fleet.notify):
         yield ("notify", place, "to"), receiver.to
+    for place, webhook in enumerate(fleet.webhooks):
+        yield ("webhooks", place, "secret"), webhook.secret
 
 
 def _fault(value: str, fleet: Fleet, environ: Mapping[str, str]) -> str:

@@ -39,7 +39,9 @@ from config.modes import mode_problems
 from config.notification import Receiver
 from config.problems import FleetError, Problem, explain
 from config.registries import RegistryConfig
+from config.twins import twin_problems
 from config.verification import VerifyRules
+from config.webhooks import Webhook
 
 DEFAULT_REGION = "local"
 
@@ -234,6 +236,7 @@ class Fleet(_Model):
     )
     mirrors: tuple[Mirror, ...] = Field(default=(), description="What to keep identical.")
     notify: tuple[Receiver, ...] = Field(default=(), description="Who is told of what happens.")
+    webhooks: tuple[Webhook, ...] = Field(default=(), description="Who may tell that a tag was pushed.")
     _path: Path = PrivateAttr(Path("sealift.yaml"))
     _lines: Lines = PrivateAttr(default_factory=Lines)
 
@@ -290,28 +293,11 @@ def parse_fleet(text: str, path: Path = Path("sealift.yaml")) -> Fleet:
         # Not `from error`: pydantic's own text may show values, and one of them may be a password.
         raise FleetError(explain(error, Fleet, str(path), lines)) from None
     fleet._path, fleet._lines = path, lines  # noqa: SLF001 - set once, at birth
-    _refuse_twins(fleet)
+    if twins := tuple(twin_problems(fleet)):
+        raise FleetError(twins)
     if unfit := tuple(mode_problems(fleet)):
         raise FleetError(unfit)
     return fleet
-
-
-def _refuse_twins(fleet: Fleet) -> None:
-    twins: list[Problem] = []
-    named = {
-        ("mirrors", "mirror"): [one.name for one in fleet.mirrors],
-        ("notify", "receiver"): [one.name for one in fleet.notify],
-    }
-    for (kind, noun), names in named.items():
-        first: dict[str, int] = {}
-        for place, name in enumerate(names):
-            if name in first:
-                at = fleet.line_of(kind, first[name], "name")
-                text = f"{name!r} is the name of another {noun} too ({at}); give each its own"
-                twins.append(fleet.problem((kind, place, "name"), text))
-            first.setdefault(name, place)
-    if twins:
-        raise FleetError(tuple(twins))
 
 
 def fleet_schema() -> dict[str, Any]:

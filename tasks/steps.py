@@ -19,6 +19,7 @@ from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas, producer, told
 from tasks.pruning import send_prunes
+from tasks.pushes import send_follower
 from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,12 @@ PROGRESS_S = 2.0
 @shared_task(name="sealift.enumerate")
 def enumerate_task(run: str) -> None:
     rt = runtime()
+    if rt.ledger.pushes.must_wait(run):
+        return  # whoever ends the one before it sends this again, or else the sweeper
     most_waiting = 2 * rt.settings.window_batches
     enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: send_opened(rt, run), most_waiting)
     send_prunes(rt, run)
+    send_follower(rt, run)
 
 
 @shared_task(name="sealift.mirror", bind=True)
@@ -193,6 +197,7 @@ def _go_on(rt: Runtime, run: str) -> None:
     open_window(rt, run)
     send_prunes(rt, run)
     producer.repair_if_due(rt, run)
+    send_follower(rt, run)
 
 
 def open_window(rt: Runtime, run: str) -> None:

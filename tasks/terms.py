@@ -66,7 +66,7 @@ def check_fleet(fleet: Fleet) -> None:
     """Raise FleetError with everything that structure and types let through."""
     problems: list[Problem] = list(_registry_problems(fleet))
     specs = [_spec(mirror, fleet, problems) for mirror in fleet.mirrors]
-    problems += (*clashes(fleet, specs), *rings(fleet, specs))
+    problems += (*clashes(fleet, specs), *rings(fleet, specs), *_webhook_problems(fleet))
     if problems:
         raise FleetError(_ordered(problems))
 
@@ -307,6 +307,13 @@ def _registry_problems(fleet: Fleet) -> Iterator[Problem]:
         else:
             first[canonical] = host
             yield from _listing_problems(fleet, host, canonical)
+
+
+def _webhook_problems(fleet: Fleet) -> Iterator[Problem]:
+    for place, webhook in enumerate(fleet.webhooks):
+        if webhook.registry is not None and host_of(webhook.registry) != webhook.registry:
+            fault = f"{webhook.registry!r} is not a registry host; write it as in references (name[:port])"
+            yield fleet.problem(("webhooks", place, "registry"), fault)
 
 
 def _listing_problems(fleet: Fleet, key: str, host: str) -> Iterator[Problem]:

@@ -34,6 +34,7 @@ from tasks.canvas import CONTROL_QUEUE
 from tasks.runtime import Runtime, regions_of
 from tasks.watched import names_of, queues, specs_of
 from workers import metrics
+from workers.serve.tally import RESULTS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -143,6 +144,11 @@ def zeros(fleet: Fleet) -> list[Total]:
         tags
         + _verify_zeros(fleet)
         + _notification_zeros(fleet)
+        + [
+            Total("webhooks", {"webhook": one.name, "result": result}, 0)
+            for one in fleet.webhooks
+            for result in RESULTS
+        ]
         + [
             Total("blobs", {"region": region, "outcome": outcome}, 0)
             for region in regions_of(fleet)

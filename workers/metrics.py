@@ -63,6 +63,11 @@ COUNTERS = {
         "Events by what came of telling a receiver: sent, failed (an attempt), dropped (too old, or lost).",
         ("receiver", "event", "outcome"),
     ),
+    "webhooks": Family(
+        "sealift_webhooks",
+        "Pushes that webhooks told of by what became of them, and deliveries that led to none by why.",
+        ("webhook", "result"),
+    ),
 }
 """By the name of the ledger's total."""
 TAG_LAG = Family(

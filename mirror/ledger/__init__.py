@@ -4,7 +4,8 @@ This package is the only place that knows the keys. Its parts: runs (here) and h
 (:mod:`.beginnings`), what they list (:mod:`.sources`), batches and what became of their tags
 (:mod:`.batches`), content that is known to be somewhere (:mod:`.content`, :mod:`.proofs`), whose turn it is
 (:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`), schedules (:mod:`.schedules`),
-what tags were (:mod:`.history`), what is told to whom (:mod:`.events`, :mod:`.receivers`) and what is counted
+what tags were (:mod:`.history`), what is told to whom (:mod:`.events`, :mod:`.receivers`), pushes
+(:mod:`.pushes`) and what is counted
 (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step that advances a state is one Lua script
 (:mod:`.scripts` and its neighbours), so it may be asked for twice.
 """
@@ -36,6 +37,7 @@ from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.pins import Pins
 from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.pushes import Pushes
 from mirror.ledger.questions import Question, begin
 from mirror.ledger.receivers import Receivers
 from mirror.ledger.remembered import Remembered
@@ -89,7 +91,7 @@ class Ledger:
         self.pins = Pins(client, self.keys)
         self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
         self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
-        self.conflicts = Conflicts(client, self.keys)
+        self.conflicts, self.pushes = Conflicts(client, self.keys), Pushes(client, self.keys, self.beginnings)
         self.sources, self.fixed = Sources(client, self.keys), Fixed(client, self.keys)
         self.gone = Gone(client, self.keys, self.history, flips_kept)
         self.content = Content(client, self.keys, longest_lease_s)

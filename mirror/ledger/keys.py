@@ -200,3 +200,9 @@ class Keys:
 
     def told(self, event: str, subject: str) -> str:
         return f"{self.root}told:{event}:{subject}"
+
+    def pushed(self, terms: str) -> str:
+        return f"{self.root}pushed:{terms}"
+
+    def delivered(self, webhook: str) -> str:
+        return f"{self.root}delivered:{webhook}"

@@ -14,6 +14,7 @@ from config.notification import Receiver
 from config.registries import RegistryConfig
 from config.settings import Settings
 from config.verification import VerifyRules
+from config.webhooks import Webhook
 from mirror.select import Selection
 from tasks.terms import check_fleet, spec_of
 
@@ -71,6 +72,7 @@ def test_every_variable_is_on_the_page_with_its_default_and_meaning() -> None:
         ("Targets", TargetConfig),
         ("Many repositories", RepositoryRules),
         ("Which tags", TagRules),
+        ("Webhooks", Webhook),
     ],
 )
 def test_every_key_is_on_the_page_with_its_default_and_meaning(title: str, model: type[BaseModel]) -> None:

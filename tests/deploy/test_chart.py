@@ -224,7 +224,7 @@ def schema_paths(schema: Any, root: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower"])
+@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower", "serve"])
 def test_every_command_is_one_with_these_options(part: str) -> None:
     told = [
         container["args"]
@@ -333,6 +333,7 @@ NOBODY: dict[str, tuple[dict[str, Any], str]] = {
     "no port of receivers": ({"notify": {"ports": []}}, "beat"),
     "nobody to the exporter": ({"exporterFrom": []}, "exporter"),
     "nobody to Flower": ({"flowerFrom": []}, "flower"),
+    "nobody to serve": ({"serveFrom": []}, "serve"),
 }
 
 
@@ -393,10 +394,9 @@ def test_only_workers_are_given_accounts_of_registries() -> None:
     for name, container in rendered("production").containers():
         if "worker" not in name:
             assert "DOCKER_CONFIG" not in environment_of(container), name
-            secrets = [
-                source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source
-            ]
-            assert secrets == (["receivers"] if "beat" in name else []), name
+            secrets = [one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one]
+            due = ["receivers"] if "beat" in name else ["webhooks"] if "serve" in name else []
+            assert secrets == due, name
 
 
 @pytest.mark.parametrize("part", ["worker-eu", "worker-us", "beat"])

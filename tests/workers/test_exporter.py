@@ -49,6 +49,7 @@ from workers.cli import main
 from workers.exporter import Ledgers, serving
 
 FLEET = """\
+webhooks: [{name: hub, kind: dockerhub, secret: env:HUB_SECRET}]
 registries:
   docker.io: {}
 mirrors:
