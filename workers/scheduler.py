@@ -55,7 +55,7 @@ class Scheduler(CeleryScheduler):
 
     def apply_async(self, entry: ScheduleEntry, *args: Any, **kwargs: Any) -> Any:
         """Send what is due; None where there is nobody to take it."""
-        if entry.task == SWEEP and not runtime().ledger.live_regions():
+        if entry.task == SWEEP and not runtime().ledger.workers.live_regions():
             return None
         return super().apply_async(entry, *args, **kwargs)
 

@@ -30,6 +30,9 @@ class Keys:
         self.read = f"{self.root}read"
         self.confirmed = f"{self.root}confirmed"
         self.conflicted = f"{self.root}conflicted"
+        self.probed = f"{self.root}probed"
+        self.probe_slot = f"{self.root}probe-slot"
+        self.outages = f"{self.root}outages"
 
     @property
     def run_root(self) -> str:
@@ -191,3 +194,9 @@ class Keys:
 
     def misses(self, mirror: str) -> str:
         return f"{self.root}misses:{mirror}"
+
+    def probes(self, region: str, host: str) -> str:
+        return f"{self.root}probes:{region}:{host}"
+
+    def seen_from(self, host: str) -> str:
+        return f"{self.root}seen-from:{host}"

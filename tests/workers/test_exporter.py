@@ -141,7 +141,7 @@ def busy(rt: Runtime, batches: int = 1) -> str:
     ledger.park(f"{run}.{batches}", "resolving", now + 3600)
     rt.client.hset(ledger.keys.conflicted, "app", "1")
     rt.client.hset(ledger.keys.conflicts("app"), "v1", "{}")
-    ledger.beat("eu", "eu@one")
+    ledger.workers.beat("eu", "eu@one")
     assert ledger.schedules.lead()
     for status in (200, 503):
         ledger.traffic.met("docker.io", "GET", "manifest", status)

@@ -48,7 +48,7 @@ def test_no_sweep_is_sent_while_no_worker_lives(ledger: Ledger, beat: scheduler.
     assert beat.apply_async(sweep) is None
     assert beat.apply_async(other) == "sent"
 
-    ledger.beat("eu", "worker")
+    ledger.workers.beat("eu", "worker")
     assert beat.apply_async(sweep) == "sent"
 
 
