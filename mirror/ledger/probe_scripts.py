@@ -82,8 +82,9 @@ redis.call('HSET', KEYS[1], 'd' .. day, row .. ' ' .. median(numbers(hours, 2, 0
 local fails = is_up and 0 or tonumber(held[4] or 0) + 1
 local failing = fails > 1 and tonumber(held[5] or at) or at
 redis.call('HSET', KEYS[1], 'id', ARGV[1], 'at', ARGV[2], 'samples', table.concat(lines, '\\n'),
-  'fails', fails, 'failing', string.format('%.3f', failing), 'last', ARGV[6],
-  'fresh', string.format('%.3f', now + ARGV[7]), 'latency', median(numbers(few, 2, 0)), 'speed', median(numbers(few, 3, 0)))
+  'fails', fails, 'failing', string.format('%.3f', failing),
+  'last', ARGV[6], 'fresh', string.format('%.3f', now + ARGV[7]),
+  'latency', median(numbers(few, 2, 0)), 'speed', median(numbers(few, 3, 0)))
 redis.call('EXPIRE', KEYS[1], keep)
 redis.call('ZADD', KEYS[2], now, ARGV[9] .. '\\n' .. ARGV[10])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - keep)
