@@ -31,7 +31,7 @@ class Keys:
         self.confirmed = f"{self.root}confirmed"
         self.conflicted = f"{self.root}conflicted"
         self.probed = f"{self.root}probed"
-        self.probe_slot = f"{self.root}probe-slot"
+        self.probe_slots = f"{self.root}probe-slots"
         self.outages = f"{self.root}outages"
 
     @property

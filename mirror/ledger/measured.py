@@ -69,6 +69,8 @@ class Reach:
     """The median of the last few that read a blob."""
     fresh: bool = False
     """Whether the last probe is recent enough to go by."""
+    was_up: bool = False
+    """Whether any probe from there ever found it up: what a region cannot reach by design has no outage."""
 
     @property
     def standing(self) -> Standing:
@@ -178,8 +180,8 @@ class Change:
     @classmethod
     def parse(cls, text: bytes) -> Change:
         row: dict[str, Any] = json.loads(text)
-        # An empty table is {} to Lua's encoder.
-        return cls(**row | {name: tuple(sorted(row[name])) for name in ("down_in", "up_in")})
+        regions = {name: tuple(sorted(row[name])) for name in ("down_in", "up_in")}  # Lua's empty list is {}
+        return cls(**{**row, **regions})
 
 
 def span(began_s: int, row: bytes) -> Span:
@@ -198,7 +200,11 @@ def availability(fields: Mapping[bytes, bytes], now: float) -> Availability:
     oldest_hour, oldest_day = now // HOUR_S - HOURS_KEPT, now // DAY_S - DAYS_KEPT + 1
     hours = (one for one in spans["h"] if one.began_s >= oldest_hour * HOUR_S)
     days = (one for one in spans["d"] if one.began_s >= oldest_day * DAY_S)
-    return Availability(*(tuple(sorted(some, key=lambda one: one.began_s)) for some in (hours, days)))
+    return Availability(_in_order(hours), _in_order(days))
+
+
+def _in_order(spans: Iterable[Span]) -> tuple[Span, ...]:
+    return tuple(sorted(spans, key=lambda one: one.began_s))
 
 
 def number(text: str) -> float | None:

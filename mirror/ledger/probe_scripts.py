@@ -49,7 +49,7 @@ RECORD = (
 -- ARGV the probe's id, when it began, 1 where it is up, latency, speed, its document, for how long it is
 --   fresh, how many failures in a row are an outage, region, host, seconds to keep, how many changes to
 --   keep, why it is not up
-local held = redis.call('HMGET', KEYS[1], 'id', 'at', 'samples', 'fails', 'failing')
+local held = redis.call('HMGET', KEYS[1], 'id', 'at', 'samples', 'fails', 'failing', 'was_up')
 local at, is_up, keep = tonumber(ARGV[2]), ARGV[3] == '1', tonumber(ARGV[11])
 if held[1] == ARGV[1] then return '' end
 if held[2] and tonumber(held[2]) > at and tonumber(held[2]) <= now + 60 then return '' end
@@ -104,7 +104,8 @@ redis.call('HSET', KEYS[3], ARGV[9], cjson.encode(seen))
 redis.call('EXPIRE', KEYS[3], keep)
 if seen.since then redis.call('HSET', KEYS[1], 'since', seen.since, 'reason', seen.reason)
 else redis.call('HDEL', KEYS[1], 'since', 'reason') end
-if not kind then return '' end
+if is_up then redis.call('HSET', KEYS[1], 'was_up', 1) end
+if not kind or not held[6] then return '' end
 
 local down_in, up_in, all = {}, {}, redis.call('HGETALL', KEYS[3])
 for i = 1, #all, 2 do
@@ -121,12 +122,24 @@ return kind
 """
 )
 
-# One pass of all regions for a slot of the schedule, whichever beat sends it.
-TAKE_SLOT = """
--- KEYS slot; ARGV slot, the latest time that a slot can be of, seconds to keep it
-local held = tonumber(redis.call('GET', KEYS[1]) or 0)
-if held >= tonumber(ARGV[1]) and held <= tonumber(ARGV[2]) then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[3])
+# A pass that nobody has begun keeps the next ones back: of a region that is busy they would only pile up.
+SEND_SLOT = """
+-- KEYS slots; ARGV region, slot, now, until when one that was sent may be lost, the latest time of a slot
+local row = redis.call('HGET', KEYS[1], ARGV[1]) or '0 0 begun'
+local held, sent, state = string.match(row, '^(%d+) (%d+) (%a+)$')
+held = tonumber(held)
+if held >= tonumber(ARGV[2]) and held <= tonumber(ARGV[5]) then return 0 end
+if state == 'sent' and tonumber(sent) > tonumber(ARGV[4]) and held <= tonumber(ARGV[5]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f %.0f sent', ARGV[2], ARGV[3]))
+return 1
+"""
+
+BEGIN_SLOT = """
+-- KEYS slots; ARGV region, slot
+local row = redis.call('HGET', KEYS[1], ARGV[1]) or '0 0 begun'
+local held, sent = string.match(row, '^(%d+) (%d+)')
+if tonumber(held) ~= tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], held .. ' ' .. sent .. ' begun')
 return 1
 """
 

@@ -52,7 +52,7 @@ MOST_CHANGES = 500
 MOST_PLACES = 10_000
 """Regions times registries that are read at once."""
 AHEAD_S = 60
-_FIELDS = ("last", "since", "reason", "latency", "speed", "fresh")
+_FIELDS = ("last", "since", "reason", "latency", "speed", "fresh", "was_up")
 
 
 class Probes:
@@ -61,8 +61,8 @@ class Probes:
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
         script = client.register_script
-        self._record, self._slot = script(scripts.RECORD), script(scripts.TAKE_SLOT)
-        self._keep_only = script(scripts.KEEP_ONLY)
+        self._record, self._keep_only = script(scripts.RECORD), script(scripts.KEEP_ONLY)
+        self._send, self._begin = script(scripts.SEND_SLOT), script(scripts.BEGIN_SLOT)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -71,8 +71,9 @@ class Probes:
     ) -> Literal["registry down", "registry back", ""]:
         """Take a measurement; what it changes, told in the same step.
 
-        Nothing changes where ``probe``, its id, was taken already or a later one was. ``fresh_s``: for how
-        long it is gone by; ``failures``: how many in a row are an outage.
+        What was never up as seen from there is down without a word: it is out of reach by design. Nothing
+        changes where ``probe``, its id, was taken already or a later one was. ``fresh_s``: for how long it
+        is gone by; ``failures``: how many in a row are an outage.
         """
         keys = self._keys
         names = [keys.probes(one.region, one.host), keys.probed, keys.seen_from(one.host), keys.outages]
@@ -99,9 +100,18 @@ class Probes:
         held: bytes | None = self._redis.hget(self._keys.probes(region, host), "id")
         return held == probe.encode()
 
-    def take_slot(self, slot: int, now: float) -> bool:
-        """Whether the slot (Unix time) is the caller's to send: nobody has dealt with it or a later one."""
-        return bool(self._slot([self._keys.probe_slot], [slot, now + AHEAD_S, KEEP_S]))
+    def send_slot(self, region: str, slot: int, now: float, lost_after_s: float) -> bool:
+        """Whether the region is to be sent a pass for the slot (Unix time), by whoever asks.
+
+        Not again for the same slot or an earlier one, nor while the last one waits to be begun: after
+        ``lost_after_s`` its message is taken to be lost.
+        """
+        words = [region, slot, now, now - lost_after_s, now + AHEAD_S]
+        return bool(self._send([self._keys.probe_slots], words))
+
+    def begin_slot(self, region: str, slot: int) -> bool:
+        """Whether the pass of that slot is still the region's last one; it is begun then."""
+        return bool(self._begin([self._keys.probe_slots], [region, slot]))
 
     def keep_only(self, places: Iterable[Place]) -> int:
         """Forget what is probed no more: all other regions and hosts; how many that were."""
@@ -157,13 +167,13 @@ class Probes:
         lasting = [
             Incident(one.region, one.host, one.down_since, None, one.reason, one.last.at)
             for one in self.latest()
-            if one.down_since is not None and one.last is not None
+            if one.down_since is not None and one.last is not None and one.was_up
         ]
         return sorted(over + lasting, key=lambda one: one.down_s, reverse=True)[:limit]
 
 
 def _reach(place: Place, row: Sequence[bytes | None], now: float) -> Reach:
-    last, since, reason, latency_s, speed, fresh = (part.decode() if part else "" for part in row)
+    last, since, reason, latency_s, speed, fresh, was_up = (part.decode() if part else "" for part in row)
     return Reach(
         *place,
         Measurement(**json.loads(last)) if last else None,
@@ -172,6 +182,7 @@ def _reach(place: Place, row: Sequence[bytes | None], now: float) -> Reach:
         number(latency_s),
         number(speed),
         fresh=bool(fresh) and float(fresh) >= now,
+        was_up=bool(was_up),
     )
 
 

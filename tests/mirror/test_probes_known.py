@@ -55,7 +55,7 @@ def test_a_measurement_reads_as_it_was_taken(rig: Rig) -> None:
     assert rig.ledger.probes.record(one, "one") == ""
 
     known = rig.reach()
-    assert known == Reach("eu", HOST, one, None, "", 0.03, 5e6, fresh=True)
+    assert known == Reach("eu", HOST, one, None, "", 0.03, 5e6, fresh=True, was_up=True)
     assert (known.standing, known.latency_s, known.bytes_per_second) == ("up", 0.03, 5e6)
     assert rig.ledger.probes.latest() == [known]
 
@@ -77,6 +77,7 @@ def test_a_registry_is_down_after_two_failed_probes_in_a_row_and_that_is_told_on
 
 
 def test_a_registry_that_comes_back_ends_the_incident_and_that_is_told_once(rig: Rig) -> None:
+    rig.probe(500)
     for ago_s in (400, 300):
         rig.probe(ago_s, up=False)
 
@@ -103,7 +104,8 @@ def test_failures_with_a_success_in_between_are_no_outage(rig: Rig) -> None:
 
 
 def test_a_change_says_from_where_else_the_registry_is_down(rig: Rig) -> None:
-    rig.probe(400, region="us")
+    for region in ("us", "ap", "eu"):
+        rig.probe(400, region=region)
     for ago_s in (300, 200):
         rig.probe(ago_s, up=False, region="ap")
     for ago_s in (300, 200):
@@ -192,11 +194,12 @@ def test_availability_is_counted_by_the_hour_for_a_day_and_by_the_day_for_a_mont
     assert known.day_share is not None
     assert 0.5 < known.day_share < 1.0
     assert len(known.days) == 30
-    assert known.days[-1].began_s == rig.now // 86400 * 86400
+    today = known.days[-1:]
+    assert [one.began_s for one in today] == [rig.now // 86400 * 86400]
     assert {one.share for one in known.days[:-2]} == {0.5, 1.0}
     assert all(one.latency_s == 0.01 for one in known.days[:-2])
     assert len(known.hours) <= 25
-    assert known.hours[-1].latency_s == 0.03
+    assert [one.latency_s for one in known.hours[-1:]] == [0.03]
     assert known.hours == tuple(sorted(known.hours, key=lambda one: one.began_s))
 
 
@@ -226,6 +229,7 @@ def test_changes_are_bounded_and_those_older_than_a_month_are_not_told(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.ledger.probes.MOST_CHANGES", 4)
+    rig.probe(33 * 86400)
     rig.probe(32 * 86400, up=False)
     rig.probe(31 * 86400, up=False)
     rig.probe(30 * 86400 + 60)
@@ -245,6 +249,8 @@ def test_an_outage_that_goes_on_is_an_incident_whatever_came_after_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror.ledger.probes.MOST_CHANGES", 2)
+    rig.probe(9100, host="lost.example")
+    rig.probe(9100)
     for ago_s in (9000, 8900):
         rig.probe(ago_s, up=False, host="lost.example")
     for ago_s in (800, 700):
@@ -254,18 +260,33 @@ def test_an_outage_that_goes_on_is_an_incident_whatever_came_after_it(
     assert [one.host for one in rig.ledger.probes.incidents()] == [HOST, "lost.example"]
 
 
-def test_a_slot_is_dealt_with_once_and_a_clock_that_was_ahead_blocks_none(rig: Rig) -> None:
-    probes, slot = rig.ledger.probes, int(rig.now)
-    assert probes.take_slot(slot + 7200, rig.now + 7200)
+def test_a_slot_is_sent_once_and_a_clock_that_was_ahead_blocks_none(rig: Rig) -> None:
+    probes, slot, now = rig.ledger.probes, int(rig.now), rig.now
+    assert probes.send_slot("eu", slot + 7200, now + 7200, 600)
 
-    assert probes.take_slot(slot, rig.now)
-    assert not probes.take_slot(slot, rig.now)
-    assert not probes.take_slot(slot - 60, rig.now)
-    assert probes.take_slot(slot + 30, rig.now)
+    assert probes.send_slot("eu", slot, now, 600)
+    assert probes.begin_slot("eu", slot)
+    assert not probes.send_slot("eu", slot, now, 600)
+    assert not probes.send_slot("eu", slot - 60, now, 600)
+    assert probes.send_slot("eu", slot + 30, now + 30, 600)
+    assert probes.send_slot("us", slot, now, 600), "each region has its own"
+
+
+def test_a_pass_that_waits_to_be_begun_keeps_the_next_back_until_it_must_be_lost(rig: Rig) -> None:
+    probes, slot, now = rig.ledger.probes, int(rig.now), rig.now
+    assert probes.send_slot("eu", slot, now, 600)
+
+    assert not probes.send_slot("eu", slot + 60, now + 60, 600)
+    assert probes.send_slot("eu", slot + 660, now + 660, 600)
+
+    assert not probes.begin_slot("eu", slot), "its message came late"
+    assert probes.begin_slot("eu", slot + 660)
+    assert probes.begin_slot("eu", slot + 660), "a worker that was killed has it begun again"
 
 
 def test_what_is_probed_no_more_is_forgotten(rig: Rig) -> None:
     for host in (HOST, "old.example"):
+        rig.probe(300, host=host)
         for ago_s in (200, 100):
             rig.probe(ago_s, up=False, host=host)
     rig.probe(100, region="us", host="old.example")
@@ -278,7 +299,19 @@ def test_what_is_probed_no_more_is_forgotten(rig: Rig) -> None:
     assert rig.ledger._redis.hkeys(rig.ledger.keys.seen_from("old.example")) == [b"us"]
 
 
+def test_what_was_never_up_from_a_region_is_down_there_and_has_no_outage(rig: Rig) -> None:
+    assert [rig.probe(ago_s, up=False) for ago_s in (300, 200)] == ["", ""]
+    assert (rig.reach().standing, rig.reach().was_up) == ("down", False)
+    assert rig.ledger.probes.incidents() == []
+
+    assert rig.probe(100) == ""
+
+    assert rig.ledger.probes.changes() == []
+    assert (rig.reach().standing, rig.reach().was_up) == ("up", True)
+
+
 def test_a_change_reads_as_it_was_told(rig: Rig) -> None:
+    rig.probe(300)
     for ago_s in (200, 100):
         rig.probe(ago_s, up=False)
 
