@@ -7,11 +7,10 @@ Here: structure, types, names. What needs the grammar of references and tag patt
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -21,7 +20,6 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import CoreSchema
 
@@ -29,18 +27,17 @@ from config.checks import (
     MIRROR_NAME,
     PLATFORM,
     REGION_NAME,
-    SPAN,
-    check_proxy,
     check_redis_url,
-    check_secret,
-    check_username,
     matching,
     not_reserved,
 )
 from config.cron import check_cron
+from config.entries import Entry, Span
 from config.lines import Lines, YamlProblem, read_yaml
 from config.modes import mode_problems
+from config.probing import ProbeRules
 from config.problems import FleetError, Problem, explain
+from config.registries import RegistryConfig
 from config.verification import VerifyRules
 
 DEFAULT_REGION = "local"
@@ -62,97 +59,8 @@ PlatformName = Annotated[
     Field(json_schema_extra={"pattern": f"^{PLATFORM}$"}),
 ]
 
-Span = Annotated[
-    str,
-    AfterValidator(matching(SPAN, "a number and its unit: 90s, 15m, 1h or 2d")),
-    Field(json_schema_extra={"pattern": f"^{SPAN}$"}),
-]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Account(_Model):
-    """One of several accounts at one registry."""
-
-    username: Annotated[str, AfterValidator(check_username)] = Field(
-        description="The account: a text, env:NAME or file:PATH."
-    )
-    password: Annotated[str, AfterValidator(check_secret)] = Field(
-        description="Its password or token: env:NAME or file:PATH, never the secret itself."
-    )
-
-
-class RegistryConfig(_Model):
-    """One registry: who we are there, and how it is reached."""
-
-    username: Annotated[str, AfterValidator(check_username)] | None = Field(
-        default=None, description="The account: a text, env:NAME or file:PATH."
-    )
-    password: Annotated[str, AfterValidator(check_secret)] | None = Field(
-        default=None,
-        description="Its password or token: env:NAME or file:PATH, never the secret itself. Unset: docker's "
-        "config.json and credential helpers are read.",
-    )
-    accounts: tuple[Account, ...] = Field(
-        default=(),
-        description="Instead of username and password: several, each with both, that share the reading.",
-    )
-    plain_http: bool | None = Field(
-        default=None, description="HTTP without TLS; unset: only for loopback hosts, as docker does."
-    )
-    ca_file: str | None = Field(
-        default=None, description="PEM file of the authorities to trust, beside the system's."
-    )
-    client_cert: str | None = Field(default=None, description="PEM file of a client certificate.")
-    client_key: str | None = Field(default=None, description="PEM file of its key.")
-    proxy: Annotated[str, AfterValidator(check_proxy)] | None = Field(
-        default=None,
-        description="http:// or https:// proxy, or env:NAME; a proxy with a password only as env:NAME.",
-    )
-    token_hosts: tuple[str, ...] = Field(
-        default=(), description="Hosts of other sites that may issue this registry's tokens."
-    )
-    upload_hosts: tuple[str, ...] = Field(
-        default=(), description="Other hosts that upload and download locations may name."
-    )
-    max_concurrency: PositiveInt = Field(default=16, le=1000, description="Requests at a time, per process.")
-    requests_per_minute: PositiveInt | None = Field(
-        default=None, description="Most requests of the whole fleet in a minute; unset: no limit of our own."
-    )
-    reserve_percent: NonNegativeInt = Field(
-        default=10,
-        le=90,
-        description="Of the pulls that the registry says it allows: what only the release lane may use.",
-    )
-
-    listing: Literal["catalog", "dockerhub", "quay", "gitlab", "harbor"] | None = Field(
-        default=None,
-        description="How its repositories are listed for a wildcard; unset: as Docker Hub, quay.io and "
-        "gitlab.com are known to, others by their catalog.",
-    )
-    listing_host: str | None = Field(
-        default=None, description="Where the API for that is; unset: at the registry's own host."
-    )
-    listing_token: Annotated[str, AfterValidator(check_secret)] | None = Field(
-        default=None, description="What that API wants to be shown: env:NAME or file:PATH."
-    )
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Self:
-        for one, other in (("username", "password"), ("client_cert", "client_key")):
-            if (getattr(self, one) is None) != (getattr(self, other) is None):
-                given, lacking = (one, other) if getattr(self, one) is not None else (other, one)
-                raise ValueError(f"{given} without {lacking}; give both or neither")
-        if self.accounts and self.username is not None:
-            raise ValueError("accounts beside username; put that one into accounts too")
-        if len({account.username for account in self.accounts}) < len(self.accounts):
-            raise ValueError("accounts with the same username; keep one of them")
-        return self
-
-
-class TargetConfig(_Model):
+class TargetConfig(Entry):
     """One repository to write, and the region whose workers write it."""
 
     repository: str = Field(
@@ -165,7 +73,7 @@ class TargetConfig(_Model):
         return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
 
 
-class TagRules(_Model):
+class TagRules(Entry):
     """Which tags of the source: any include, no exclude, then the newest."""
 
     include: tuple[str, ...] = Field(default=("*",), description="Patterns, one of which a tag must match.")
@@ -179,7 +87,7 @@ class TagRules(_Model):
         return {"anyOf": [patterns, handler.resolve_ref_schema(handler(core))]}
 
 
-class RepositoryRules(_Model):
+class RepositoryRules(Entry):
     """Which repositories of a wildcard: any include, no exclude."""
 
     include: tuple[str, ...] = Field(
@@ -209,7 +117,7 @@ def _rules(value: object) -> object:
     return {"include": value} if isinstance(value, list) else value
 
 
-class Mirror(_Model):
+class Mirror(Entry):
     """A source repository and its targets, or targets that are kept equal; which tags, on what terms."""
 
     model_config = ConfigDict(
@@ -302,7 +210,7 @@ class Mirror(_Model):
     )
 
 
-class Fleet(_Model):
+class Fleet(Entry):
     """The whole file; remembers on which line everything stands."""
 
     redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = Field(
@@ -314,6 +222,9 @@ class Fleet(_Model):
         default_factory=dict, description="Registries by host, as references name them."
     )
     mirrors: tuple[Mirror, ...] = Field(default=(), description="What to keep identical.")
+    probe: ProbeRules = Field(
+        default_factory=ProbeRules, description="How registries are probed from each region, and how often."
+    )
     _path: Path = PrivateAttr(Path("sealift.yaml"))
     _lines: Lines = PrivateAttr(default_factory=Lines)
 

@@ -14,8 +14,9 @@ from typing import Literal
 
 from config.checks import bytes_of, seconds_of
 from config.environment import looked_up
-from config.fleet import Fleet, Mirror, RegistryConfig
+from config.fleet import Fleet, Mirror
 from config.problems import FleetError, Problem
+from config.registries import RegistryConfig
 from config.settings import Settings
 from config.verification import VerifyRules
 from mirror.budget import Allowance

@@ -9,7 +9,9 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from config.fleet import Fleet, Mirror, RegistryConfig, RepositoryRules, TagRules, TargetConfig, parse_fleet
+from config.fleet import Fleet, Mirror, RepositoryRules, TagRules, TargetConfig, parse_fleet
+from config.probing import ProbeRules
+from config.registries import RegistryConfig
 from config.settings import Settings
 from config.verification import VerifyRules
 from mirror.select import Selection
@@ -65,6 +67,7 @@ def test_every_variable_is_on_the_page_with_its_default_and_meaning() -> None:
         ("Registries", RegistryConfig),
         ("Mirrors", Mirror),
         ("Verification", VerifyRules),
+        ("Probes", ProbeRules),
         ("Targets", TargetConfig),
         ("Many repositories", RepositoryRules),
         ("Which tags", TagRules),
