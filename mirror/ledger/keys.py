@@ -32,6 +32,7 @@ class Keys:
         self.conflicted = f"{self.root}conflicted"
         self.probed = f"{self.root}probed"
         self.probe_slots = f"{self.root}probe-slots"
+        self.samples = f"{self.root}samples"
         self.outages = f"{self.root}outages"
 
     @property
@@ -200,3 +201,6 @@ class Keys:
 
     def seen_from(self, host: str) -> str:
         return f"{self.root}seen-from:{host}"
+
+    def probe_pass(self, probe: str) -> str:
+        return f"{self.root}probe-pass:{probe}"

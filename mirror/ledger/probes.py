@@ -8,7 +8,7 @@ whatever the number of mirrors and tags: a day by the hour, 30 days by the day.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal
 
 from mirror.ledger import probe_scripts as scripts
@@ -27,6 +27,7 @@ from mirror.ledger.measured import (
     best_first,
     number,
 )
+from mirror.ledger.samples import Samples
 
 __all__ = [
     "Availability",
@@ -48,6 +49,8 @@ FAILURES = 2
 FRESH_S = 3600.0
 """How long a probe that somebody asked for is gone by."""
 KEEP_S = (DAYS_KEPT + 1) * DAY_S
+PASS_S = 3600
+"""How long it is known which regions are through with a probe that somebody waits for."""
 MOST_CHANGES = 500
 MOST_PLACES = 10_000
 """Regions times registries that are read at once."""
@@ -60,6 +63,7 @@ class Probes:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
+        self.samples = Samples(client, keys)
         script = client.register_script
         self._record, self._keep_only = script(scripts.RECORD), script(scripts.KEEP_ONLY)
         self._send, self._begin = script(scripts.SEND_SLOT), script(scripts.BEGIN_SLOT)
@@ -112,6 +116,16 @@ class Probes:
     def begin_slot(self, region: str, slot: int) -> bool:
         """Whether the pass of that slot is still the region's last one; it is begun then."""
         return bool(self._begin([self._keys.probe_slots], [region, slot]))
+
+    def end_pass(self, probe: str, region: str, left_out: Mapping[str, str]) -> None:
+        """Say that the region is through with that probe; ``left_out``: hosts not asked, and why."""
+        key, pipe = self._keys.probe_pass(probe), self._redis.pipeline()
+        pipe.hset(key, region, json.dumps(left_out)).expire(key, PASS_S).execute()
+
+    def ended(self, probe: str) -> dict[str, dict[str, str]]:
+        """By region that is through with the probe: hosts that were not asked, and why."""
+        rows = self._redis.hgetall(self._keys.probe_pass(probe))
+        return {region.decode(): json.loads(left_out) for region, left_out in rows.items()}
 
     def keep_only(self, places: Iterable[Place]) -> int:
         """Forget what is probed no more: all other regions and hosts; how many that were."""
