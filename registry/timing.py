@@ -72,7 +72,7 @@ class Stopwatch:
             self.head_s = self._clock() - began
 
     def read(self, blob: Descriptor, most_bytes: int) -> None:
-        """The first byte of the blob, and how fast the next ones come, where they are enough to say so.
+        """When the answer with the blob begins, and how fast its bytes come, if they are enough to say so.
 
         At most ``most_bytes``, for LONGEST_READ_S; what comes beyond is not waited for.
         """
@@ -90,13 +90,10 @@ class Stopwatch:
         )
         began = self._clock()
         with self._registry.exchange(call) as response, wire_errors(self._registry.host, call.what):
-            blocks = _blocks(response)
-            first = len(next(blocks, b""))
             self.first_byte_s = self._clock() - began
-            self.bytes_per_second = self._speed(blocks, wanted - first)
+            self.bytes_per_second = self._speed(_blocks(response), wanted)
 
     def _speed(self, blocks: Iterator[bytes], wanted: int) -> float | None:
-        """Of all after the first block, whose time is that of the first byte."""
         began, got = self._clock(), 0
         while got < wanted and self._clock() - began < LONGEST_READ_S:
             block = next(blocks, b"")
