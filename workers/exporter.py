@@ -88,7 +88,7 @@ def _begun(rt: Runtime) -> Runtime:
 
 
 def scrape(rt: Runtime) -> metrics.Scraped:
-    """What is shown: some eight exchanges with Redis. Raises LedgerError.
+    """What is shown: some ten exchanges with Redis. Raises LedgerError.
 
     Of a region that is in the fleet file no more, has no worker and no message, only what it did is shown.
     """
@@ -107,6 +107,7 @@ def scrape(rt: Runtime) -> metrics.Scraped:
         regions=regions,
         conflicts={one.name: 0 for one in rt.fleet.mirrors if one.mode == "two_way"}
         | rt.ledger.conflicts.counts(),
+        probes=rt.ledger.probes.latest(),
         zeros=zeros(rt.fleet),
     )
 
