@@ -48,8 +48,10 @@ def backed(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Sou
 
     def holders(digest: str) -> list[str]:
         seen = engine.ledger.content.seen
-        free = (name for name in others if not counts(engine, name.partition("/")[0]))
-        return [name for name in free if seen(*_split(name), [digest])] if is_limited else []
+        free = (
+            [name for name in others if not engine.is_limited(name.partition("/")[0])] if is_limited else []
+        )
+        return [name for name in free if seen(*_split(name), [digest])]
 
     (at_source,) = engine.near.reaches(region, [source.host])
     is_down = at_source.standing == "down"
