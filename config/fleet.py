@@ -164,7 +164,8 @@ class Mirror(Entry):
     read_from: Literal["targets", "source"] | None = Field(
         default=None,
         description="targets: those that hold a blob serve it to the others, and the source is read once; "
-        "source: each region reads it there; unset: targets, where the source gives only so much.",
+        "source: each region reads it there, and nowhere else; unset: targets, where the source gives only "
+        "so much, else the nearest.",
     )
     keep: NonNegativeInt = Field(
         default=0,
