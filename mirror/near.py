@@ -84,6 +84,8 @@ def near_first(near: Near, spec: MirrorSpec, region: str) -> list[str]:
     own = sorted(spec.targets, key=lambda target: target.region != region)
     places = [target.repository for target in own]
     remote = [place.partition("/")[0] for place in places if not place.startswith(LAYOUT)]
+    if not region:  # whoever asks is nowhere in particular
+        return places
     rank = {one.host: at for at, one in enumerate(best_first(near.reaches(region, remote)))}
     return sorted(places, key=lambda place: rank.get(place.partition("/")[0], -1))
 

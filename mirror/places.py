@@ -41,10 +41,11 @@ def backed(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Sou
     """
     is_limited = engine.is_limited(source.host)
     found = order(engine.near, spec, region, source.host, is_limited=is_limited)
-    by_host = {name.partition("/")[0]: name for name in near_first(engine.near, spec, region)}
-    others = [by_host[host] for host in (*found.before, *found.after) if host != source.host]
-    if spec.source == TARGETS or not others:
+    hosts = [host for host in (*found.before, *found.after) if host != source.host]
+    if spec.source == TARGETS or not hosts:
         return source
+    by_host = {name.partition("/")[0]: name for name in near_first(engine.near, spec, region)}
+    others = [by_host[host] for host in hosts]
 
     def holders(digest: str) -> list[str]:
         seen = engine.ledger.content.seen
