@@ -14,6 +14,7 @@ from config.fleet import Fleet
 from config.problems import FleetError
 from config.settings import Settings
 from mirror.engine import Engine
+from mirror.ledger.probes import Measurement
 from mirror.ledger.samples import Sample
 from mirror.probing import Registries, Subject, probe
 from mirror.retry import Patience
@@ -126,8 +127,13 @@ class Pass:
             leases.release(lease)
         if change:
             about = {"registry": host, "region": self.region}
-            logger.warning("%s as seen from %s: %s", change, self.region, one.error or host, extra=about)
+            what = {"registry_down": "is down", "registry_back": "is back"}[change]
+            logger.warning("%s %s, as seen from %s%s", host, what, self.region, _because(one), extra=about)
         return ""
+
+
+def _because(one: Measurement) -> str:
+    return f": {one.error}" if one.error else ""
 
 
 def _impatient(settings: Settings) -> Settings:

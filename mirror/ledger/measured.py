@@ -164,7 +164,7 @@ class Incident:
 class Change:
     """A registry went down or came back, as seen from one region: told once."""
 
-    kind: Literal["registry down", "registry back"]
+    kind: Literal["registry_down", "registry_back"]
     at: float
     """When the probe that told so began: Unix time."""
     region: str

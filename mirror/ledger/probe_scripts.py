@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror.ledger import scripts
 
-# The one place that tells of a change: in the script that makes it, so exactly once.
+# The one place that tells of a change, in the script that makes it: so exactly once.
 _TELL = """
 local function tell(change)
   redis.call('LPUSH', KEYS[4], cjson.encode(change))
@@ -95,10 +95,10 @@ local seen, kind = {fresh = now + ARGV[7]}, nil
 if not is_up then
   seen.since, seen.reason = before.since, before.reason
   if not before.since and fails >= tonumber(ARGV[8]) then
-    seen.since, seen.reason, kind = failing, ARGV[13], 'registry down'
+    seen.since, seen.reason, kind = failing, ARGV[13], 'registry_down'
   end
 elseif before.since then
-  kind = 'registry back'
+  kind = 'registry_back'
 end
 redis.call('HSET', KEYS[3], ARGV[9], cjson.encode(seen))
 redis.call('EXPIRE', KEYS[3], keep)
@@ -115,7 +115,7 @@ for i = 1, #all, 2 do
   elseif own.since then down_in[#down_in + 1] = all[i]
   else up_in[#up_in + 1] = all[i] end
 end
-local told = kind == 'registry down' and seen or before
+local told = kind == 'registry_down' and seen or before
 tell({kind = kind, at = at, region = ARGV[9], host = ARGV[10], since = told.since, reason = told.reason,
   down_in = down_in, up_in = up_in})
 return kind

@@ -72,7 +72,7 @@ class Probes:
 
     def record(
         self, one: Measurement, probe: str, fresh_s: float = FRESH_S, failures: int = FAILURES
-    ) -> Literal["registry down", "registry back", ""]:
+    ) -> Literal["registry_down", "registry_back", ""]:
         """Take a measurement; what it changes, told in the same step.
 
         What was never up as seen from there is down without a word: it is out of reach by design. Nothing
@@ -96,7 +96,7 @@ class Probes:
             MOST_CHANGES,
             one.error,
         ]
-        told: Literal["registry down", "registry back", ""] = self._record(names, words).decode()
+        told: Literal["registry_down", "registry_back", ""] = self._record(names, words).decode()
         return told
 
     def is_recorded(self, region: str, host: str, probe: str) -> bool:
@@ -176,7 +176,7 @@ class Probes:
         over = [
             Incident(one.region, one.host, one.since, one.at, one.reason, one.at)
             for one in self.changes()
-            if one.kind == "registry back"
+            if one.kind == "registry_back"
         ]
         lasting = [
             Incident(one.region, one.host, one.down_since, None, one.reason, one.last.at)

@@ -80,7 +80,7 @@ def test_reads_follow_what_probes_find_while_a_registry_is_away_and_when_it_is_b
     until(all_measured, PATIENCE_S, fleet.logs)
     assert ordered(regions, FAR)[0].host == regions.us.host, "it is beside it, the others are far away"
     assert ordered(regions, NEAR)[-1].host == regions.us.host
-    assert told(regions, "registry down") == set()
+    assert told(regions, "registry_down") == set()
 
     # The far region has still to land what it was told of when the source goes away.
     regions.fill("late", {"1": late})
@@ -93,7 +93,7 @@ def test_reads_follow_what_probes_find_while_a_registry_is_away_and_when_it_is_b
             fleet.logs,
         )
         source.stop()
-        until(lambda: (NEAR, source.host) in told(regions, "registry down"), PATIENCE_S, fleet.logs)
+        until(lambda: (NEAR, source.host) in told(regions, "registry_down"), PATIENCE_S, fleet.logs)
         regions.eu.forget_requests()
     finally:
         fleet.workers[FAR].thaw()
@@ -101,7 +101,7 @@ def test_reads_follow_what_probes_find_while_a_registry_is_away_and_when_it_is_b
     assert blobs_read(regions.eu, "late") >= {blob.descriptor.digest for blob in late.blobs}
     assert skopeo.digest(f"{regions.us.host}/late:1") == late.digest
 
-    until(lambda: told(regions, "registry down") == everywhere, PATIENCE_S, fleet.logs)
+    until(lambda: told(regions, "registry_down") == everywhere, PATIENCE_S, fleet.logs)
     for region in (NEAR, FAR):
         assert (ordered(regions, region)[-1].host, ordered(regions, region)[-1].standing) == (
             source.host,
@@ -115,7 +115,7 @@ def test_reads_follow_what_probes_find_while_a_registry_is_away_and_when_it_is_b
     assert {(row["region"], row["host"]) for row in rows if row["standing"] == "down"} == everywhere
 
     source.restart()
-    until(lambda: told(regions, "registry back") == everywhere, PATIENCE_S, fleet.logs)
+    until(lambda: told(regions, "registry_back") == everywhere, PATIENCE_S, fleet.logs)
     assert {one.standing for region in (NEAR, FAR) for one in ordered(regions, region)} == {"up"}
     assert all(one.up_s for one in fleet.ledger.probes.incidents())
     assert len(fleet.ledger.probes.changes()) == 4, "each is told once from each region"

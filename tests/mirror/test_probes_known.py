@@ -65,12 +65,12 @@ def test_a_registry_is_down_after_two_failed_probes_in_a_row_and_that_is_told_on
     assert rig.probe(300, up=False) == ""
     assert rig.reach().standing == "unknown", "one may be an accident"
 
-    assert rig.probe(200, up=False) == "registry down"
+    assert rig.probe(200, up=False) == "registry_down"
     assert rig.probe(100, up=False) == ""
 
     assert rig.reach().standing == "down"
     assert rig.reach().down_since == about(rig.now - 300), "since the first"
-    assert [change.kind for change in rig.ledger.probes.changes()] == ["registry down"]
+    assert [change.kind for change in rig.ledger.probes.changes()] == ["registry_down"]
     (incident,) = rig.ledger.probes.incidents()
     assert (incident.down_s, incident.up_s) == (about(rig.now - 300), None)
     assert incident.reason == "one.example: cannot be reached"
@@ -81,11 +81,11 @@ def test_a_registry_that_comes_back_ends_the_incident_and_that_is_told_once(rig:
     for ago_s in (400, 300):
         rig.probe(ago_s, up=False)
 
-    assert rig.probe(200) == "registry back"
+    assert rig.probe(200) == "registry_back"
     assert rig.probe(100) == ""
 
     assert rig.reach().standing == "up"
-    assert [change.kind for change in rig.ledger.probes.changes()] == ["registry back", "registry down"]
+    assert [change.kind for change in rig.ledger.probes.changes()] == ["registry_back", "registry_down"]
     (incident,) = rig.ledger.probes.incidents()
     assert incident == Incident(
         "eu",
@@ -318,7 +318,7 @@ def test_a_change_reads_as_it_was_told(rig: Rig) -> None:
     (change,) = rig.ledger.probes.changes()
 
     assert change == Change(
-        "registry down",
+        "registry_down",
         about(rig.now - 100),
         "eu",
         HOST,

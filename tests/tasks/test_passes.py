@@ -145,3 +145,22 @@ def test_a_probe_is_gone_by_for_some_slots(rig: Rig) -> None:
     seldom = parse_fleet("probe: {every: 2h}")
     assert fresh_s(seldom) == FRESH_SLOTS * 7200
     assert fresh_s(rig.fleet) == 3600
+
+
+def test_a_registry_that_goes_down_and_comes_back_is_a_line_of_the_log_each(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.go("by-hand-1")
+    rig.target.stop()
+    for number in (2, 3, 4):
+        rig.go(f"by-hand-{number}")
+    rig.target.start()
+    for number in (5, 6):
+        rig.go(f"by-hand-{number}")
+
+    lines = [one.getMessage() for one in caplog.records if one.name == "tasks.probing"]
+    down, back = lines
+    assert down.startswith(f"{rig.target.host} is down, as seen from eu: ")
+    assert back == f"{rig.target.host} is back, as seen from eu"
+    (incident,) = rig.rt.ledger.probes.incidents()
+    assert incident.up_s is not None
