@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -28,15 +27,16 @@ from config.checks import (
     MIRROR_NAME,
     PLATFORM,
     REGION_NAME,
-    SPAN,
     check_redis_url,
     matching,
     not_reserved,
 )
 from config.cron import check_cron
+from config.entries import Entry, Span
 from config.lines import Lines, YamlProblem, read_yaml
 from config.modes import mode_problems
 from config.notification import Receiver
+from config.probing import ProbeRules
 from config.problems import FleetError, Problem, explain
 from config.registries import RegistryConfig
 from config.twins import twin_problems
@@ -62,18 +62,8 @@ PlatformName = Annotated[
     Field(json_schema_extra={"pattern": f"^{PLATFORM}$"}),
 ]
 
-Span = Annotated[
-    str,
-    AfterValidator(matching(SPAN, "a number and its unit: 90s, 15m, 1h or 2d")),
-    Field(json_schema_extra={"pattern": f"^{SPAN}$"}),
-]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class TargetConfig(_Model):
+class TargetConfig(Entry):
     """One repository to write, and the region whose workers write it."""
 
     repository: str = Field(
@@ -86,7 +76,7 @@ class TargetConfig(_Model):
         return {"anyOf": [{"type": "string"}, handler.resolve_ref_schema(handler(core))]}
 
 
-class TagRules(_Model):
+class TagRules(Entry):
     """Which tags of the source: any include, no exclude, then the newest."""
 
     include: tuple[str, ...] = Field(default=("*",), description="Patterns, one of which a tag must match.")
@@ -100,7 +90,7 @@ class TagRules(_Model):
         return {"anyOf": [patterns, handler.resolve_ref_schema(handler(core))]}
 
 
-class RepositoryRules(_Model):
+class RepositoryRules(Entry):
     """Which repositories of a wildcard: any include, no exclude."""
 
     include: tuple[str, ...] = Field(
@@ -130,7 +120,7 @@ def _rules(value: object) -> object:
     return {"include": value} if isinstance(value, list) else value
 
 
-class Mirror(_Model):
+class Mirror(Entry):
     """A source repository and its targets, or targets that are kept equal; which tags, on what terms."""
 
     model_config = ConfigDict(
@@ -177,7 +167,8 @@ class Mirror(_Model):
     read_from: Literal["targets", "source"] | None = Field(
         default=None,
         description="targets: those that hold a blob serve it to the others, and the source is read once; "
-        "source: each region reads it there; unset: targets, where the source gives only so much.",
+        "source: each region reads it there, and nowhere else; unset: targets, where the source gives only "
+        "so much, else the nearest.",
     )
     keep: NonNegativeInt = Field(
         default=0,
@@ -223,7 +214,7 @@ class Mirror(_Model):
     )
 
 
-class Fleet(_Model):
+class Fleet(Entry):
     """The whole file; remembers on which line everything stands."""
 
     redis_url: Annotated[SecretStr, AfterValidator(check_redis_url)] | None = Field(
@@ -237,6 +228,9 @@ class Fleet(_Model):
     mirrors: tuple[Mirror, ...] = Field(default=(), description="What to keep identical.")
     notify: tuple[Receiver, ...] = Field(default=(), description="Who is told of what happens.")
     webhooks: tuple[Webhook, ...] = Field(default=(), description="Who may tell that a tag was pushed.")
+    probe: ProbeRules = Field(
+        default_factory=ProbeRules, description="How registries are probed from each region, and how often."
+    )
     _path: Path = PrivateAttr(Path("sealift.yaml"))
     _lines: Lines = PrivateAttr(default_factory=Lines)
 

@@ -1,27 +1,16 @@
-"""The fleet file's ``registries``: who we are at each, and on what terms it is asked."""
+"""The fleet file's ``registries``: who we are at each, how it is reached, and what it is spared."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from config.checks import check_proxy, check_secret, check_username
+from config.entries import Entry
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Account(_Model):
+class Account(Entry):
     """One of several accounts at one registry."""
 
     username: Annotated[str, AfterValidator(check_username)] = Field(
@@ -32,7 +21,7 @@ class Account(_Model):
     )
 
 
-class RegistryConfig(_Model):
+class RegistryConfig(Entry):
     """One registry: who we are there, and how it is reached."""
 
     username: Annotated[str, AfterValidator(check_username)] | None = Field(
@@ -74,7 +63,9 @@ class RegistryConfig(_Model):
         le=90,
         description="Of the pulls that the registry says it allows: what only the release lane may use.",
     )
-
+    probe_pulls: bool = Field(
+        default=False, description="Whether probes may read a layer although the registry counts pulls."
+    )
     listing: Literal["catalog", "dockerhub", "quay", "gitlab", "harbor"] | None = Field(
         default=None,
         description="How its repositories are listed for a wildcard; unset: as Docker Hub, quay.io and "

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
-from config.checks import SIZE, matching
 from config.cron import check_cron
-
-Size = Annotated[
-    str,
-    AfterValidator(matching(SIZE, "a number and its unit: 500MB, 20GB or 64MiB")),
-    Field(json_schema_extra={"pattern": f"^{SIZE}$"}),
-]
+from config.entries import Entry, Size
 
 
-class VerifyRules(BaseModel):
+class VerifyRules(Entry):
     """How a mirror is verified, by its schedule and where the command line says nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     schedule: Annotated[str, AfterValidator(check_cron)] | None = Field(
         default=None,

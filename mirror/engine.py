@@ -16,6 +16,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.batches import RegionStep, View
 from mirror.ledger.content import Memory
 from mirror.ledger.keys import Client
+from mirror.near import Near, near_first
 from mirror.reading import Reading
 from mirror.retry import Patience
 from mirror.siblings import Shunned
@@ -75,27 +76,35 @@ class Engine:
     """Whether a registry counts reading as pulls, as far as anybody has heard."""
     is_paced: Callable[[str], bool] = lambda _: False
     """Whether the operator limits how often a registry is asked."""
+    near: Near = field(init=False)
+    """How regions reach registries."""
     shunned: Shunned = field(default_factory=Shunned)
     reading: type[Reading] = Reading
     """How blobs are read: a rehearsal reads none."""
     dropped: Callable[[Sequence[tuple[str, str]]], None] = lambda _: None
     """Told of tags that were listed and not selected, each with the rule that dropped it."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "near", Near(self.ledger.probes))
+
     def spec_of(self, batch: str, view: View | None = None) -> MirrorSpec:
         """On what terms a batch is, its own repositories among them; ``view``: the batch, if it was read."""
         return self.ledger.spec_of(batch, view.repository if view else None)
 
     def open_source(self, run: str, spec: MirrorSpec, region: str = "") -> Source:
-        """What a run reads, on the terms of its lane; of its targets those of ``region`` first.
+        """What a run reads, on the terms of its lane; of its targets those nearest to ``region`` first.
 
         A rollback does without what only other regions' targets know, where they are not reached from here.
         """
         gives_way = self.ledger.lane(run) == "backfill"
         if not spec.reads_targets:
             return self.open_repository(spec.source, gives_way=gives_way)
-        near_first = sorted(spec.targets, key=lambda target: target.region != region)
-        places = [self.open_repository(one.repository, gives_way=gives_way) for one in near_first]
-        far = places[len(spec.targets_of(region)) :] if spec.kind == "rollback" else ()
+        names = near_first(self.near, spec, region)
+        own = [one.repository for one in spec.targets_of(region)]
+        if spec.kind == "rollback":
+            names = [*own, *(name for name in names if name not in own)]
+        places = [self.open_repository(name, gives_way=gives_way) for name in names]
+        far = places[len(own) :] if spec.kind == "rollback" else ()
         return Anywhere(places, helpers=far, shunned=self.shunned)
 
     def is_limited(self, host: str) -> bool:

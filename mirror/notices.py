@@ -181,13 +181,18 @@ def _conflict(one: _About) -> tuple[str, str, str, str]:
 
 def _registry_down(one: _About) -> tuple[str, str, str, str]:
     reason = f": {one.reason}" if one.reason else ""
-    what = f"It answers with errors, or not at all{reason}."
+    what = f"It answers{_seen_from(one)} with errors, or not at all{reason}."
     todo = "nothing for a short outage, which is waited out; `sealift runs` shows what waits"
     return f"{one.place('registry')}: down", what, todo, "sealiftregistrydown"
 
 
 def _registry_back(one: _About) -> tuple[str, str, str, str]:
-    return f"{one.place('registry')}: back", "It answers again.", "", ""
+    return f"{one.place('registry')}: back", f"It answers{_seen_from(one)} again.", "", ""
+
+
+def _seen_from(one: _About) -> str:
+    regions = sorted({str(event.more["region"]) for event in one.events if event.more.get("region")})
+    return f" from {' and '.join(regions)}" if regions else ""
 
 
 def _budget(one: _About) -> tuple[str, str, str, str]:

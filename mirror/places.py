@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from mirror.anywhere import Anywhere, hosts_of, places_of
+from mirror.backed import Backed
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
+from mirror.near import near_first, order
 from mirror.spec import MirrorSpec
 from registry.repository import Source
 
@@ -35,7 +37,39 @@ def everywhere(engine: Engine, spec: MirrorSpec, region: str, source: Source) ->
     return Anywhere(sorted(places.values(), key=lambda one: counts(engine, one.host)), named=source)
 
 
+def backed(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Source:
+    """The source, and the mirror's other registries for what is asked by digest while it is away.
+
+    A source that gives only so much is not asked for a manifest that is known to be in one of them. Itself
+    where nobody else may be asked (``read_from``), or there is none.
+    """
+    if spec.reads_targets:
+        return source
+    is_limited = engine.is_limited(source.host)
+    found = order(engine.near, spec, region, source.host, is_limited=is_limited)
+    hosts = [host for host in (*found.before, *found.after) if host != source.host]
+    if not hosts:
+        return source
+    by_host = {name.partition("/")[0]: name for name in near_first(engine.near, spec, region)}
+    others = [by_host[host] for host in hosts]
+
+    def holders(digest: str) -> list[str]:
+        seen = engine.ledger.content.seen
+        free = (
+            [name for name in others if not engine.is_limited(name.partition("/")[0])] if is_limited else []
+        )
+        return [name for name in free if seen(*_split(name), [digest])]
+
+    (at_source,) = engine.near.reaches(region, [source.host])
+    is_down = at_source.standing == "down"
+    return Backed(source, others, engine.open_repository, is_down=is_down, holders=holders)
+
+
+def _split(name: str) -> tuple[str, str]:
+    host, _, path = name.partition("/")
+    return host, path
+
+
 def _targets(engine: Engine, spec: MirrorSpec, region: str) -> list[Source]:
-    """Those of the region first."""
-    near_first = sorted(spec.targets, key=lambda target: target.region != region)
-    return [engine.open_repository(target.repository) for target in near_first]
+    """The nearest first."""
+    return [engine.open_repository(name) for name in near_first(engine.near, spec, region)]

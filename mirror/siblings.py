@@ -1,7 +1,8 @@
-"""Blobs that a registry of the mirror holds already are read there, and from the source once (G7).
+"""Blobs that a registry of the mirror holds already are read there, where that is better than at the source.
 
-For sources that limit what they give: whoever misses a blob first reads it at the source, alone in the whole
-fleet; everybody else waits for that copy and reads it from there, the nearest first.
+Of sources that limit what they give (G7): whoever misses a blob first reads it at the source, alone in the
+whole fleet; everybody else waits for that copy and reads it from there, the nearest first. Of others: where
+a registry that is nearer than the source is known to hold it.
 """
 
 from __future__ import annotations
@@ -96,11 +97,17 @@ class Siblings:
     hosts: tuple[str, ...]
     """The nearest first."""
     shunned: Shunned
+    once: bool = True
+    """Whether the source is read once in the fleet; otherwise nobody waits for anybody."""
 
     @contextmanager
     def reading(self, blob: Descriptor, source: Source) -> Iterator[Readable | None]:
         """Where the blob is to be read; None while another worker of the fleet reads it at the source."""
         hosts = [host for host in self.hosts if host not in self.shunned]
+        if not self.once:
+            known = self.content.holder(blob.digest, hosts)
+            yield self._served(known, blob, source) if known else source
+            return
         begun = self.content.begin_copy(source.host, blob.digest, hosts)
         if begun is None:
             yield None

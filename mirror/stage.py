@@ -26,12 +26,12 @@ from mirror.ledger.batches import (
 from mirror.ledger.keys import Client
 from mirror.ledger.proofs import Seen
 from mirror.manifests import Manifests
-from mirror.places import everywhere
+from mirror.near import order
+from mirror.places import backed, everywhere
 from mirror.siblings import Siblings
 from mirror.spec import MirrorSpec
 from mirror.transfer import Carrier, path_of
 from registry.descriptor import Descriptor
-from registry.reference import LAYOUT
 from registry.repository import Repository, Source
 
 
@@ -81,7 +81,9 @@ class Stage:
             batch=batch,
             region=region,
             spec=spec,
-            source=everywhere(engine, spec, region, source) if spec.kind == "repair" else source,
+            source=everywhere(engine, spec, region, source)
+            if spec.kind == "repair"
+            else backed(engine, spec, region, source),
             targets={t.repository: engine.open_repository(t.repository) for t in spec.targets_of(region)},
             tags=[one for one in view.resolved if one.descriptor],
             progress=progress,
@@ -211,12 +213,10 @@ class Stage:
         )
 
     def _siblings(self) -> Siblings | None:
-        """The mirror's registries, those of this region first, where they are read from before the source."""
+        """The mirror's registries that are read from before the source, the nearest first."""
         is_limited = any(self.engine.is_limited(host) for host in hosts_of(self.source))
-        near_first = sorted(self.spec.targets, key=lambda target: target.region != self.region)
-        names = [target.repository for target in near_first if not target.repository.startswith(LAYOUT)]
-        hosts = tuple(dict.fromkeys(name.partition("/")[0] for name in names))
-        if len(hosts) < 2 or (self.spec.read_from or ("targets" if is_limited else "source")) == "source":
+        found = order(self.engine.near, self.spec, self.region, self.source.host, is_limited=is_limited)
+        if not (found.before or found.once):
             return None
         content, opener = self.engine.ledger.content, self.engine.open_repository
-        return Siblings(content, opener, hosts, self.engine.shunned)
+        return Siblings(content, opener, found.before, self.engine.shunned, found.once)

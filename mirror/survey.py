@@ -16,7 +16,7 @@ from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.waits import failure
 from registry.descriptor import Descriptor
-from registry.errors import RegistryError
+from registry.errors import RegistryError, Transient
 
 Found = list[tuple[Descriptor, list[str]]]
 """Blobs, with the targets that may miss them."""
@@ -81,6 +81,8 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
     surveyed: list[Surveyed] = []
     for one, digests in asked:
         answer = answers[digests]
+        if isinstance(answer, Transient):
+            answer = _as_said(stage, one, answer)
         if isinstance(answer, Exception):
             surveyed.append((one, answer))
             continue
@@ -95,6 +97,19 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
 def _associated(stage: Stage, digests: Sequence[str], listed: frozenset[str] | None) -> Associated:
     try:
         found = associates(stage.engine, stage.run, stage.source, digests, listed)
+    except (RegistryError, GraphError) as error:
+        return error
+    return _with_blobs(stage, found)
+
+
+def _as_said(stage: Stage, one: Resolved, failure: Transient) -> Associated:
+    """What the source has told another region for this batch: it need not be there to say so again."""
+    known = stage.engine.ledger.batches.surveyed(stage.batch)
+    return _with_blobs(stage, known[one.tag]) if one.tag in known else failure
+
+
+def _with_blobs(stage: Stage, found: list[Associate]) -> Associated:
+    try:
         return found, [blob for own in found for blob in stage.graph(own.descriptor.digest).blobs]
     except (RegistryError, GraphError) as error:
         return error

@@ -23,9 +23,9 @@ from registry.ratelimits import rate_limits
 from registry.retry_after import retry_after_s
 from registry.tokens import subject
 from registry.transport import VIEWS, transport_for
-from registry.urls import origin_of
+from registry.urls import at, origin_of
 
-Kind = Literal["manifest", "blob", "upload", "tags", "referrers", "catalog", "token"]
+Kind = Literal["manifest", "blob", "upload", "tags", "referrers", "catalog", "token", "api"]
 Observer = Callable[[str, Kind, int], None]
 """Told the method, the kind and the status of every answer, redirects and refusals included."""
 
@@ -159,6 +159,29 @@ class Registry:
             yield response
         finally:
             response.close()
+
+    @contextmanager
+    def greeting(self) -> Iterator[httpx.Response]:
+        """The answer to ``GET /v2/`` without credentials: 200, or 401 where it wants some.
+
+        Everything else is an error of :mod:`registry.errors`.
+        """
+        call = Call("GET", "api", at(self.base, "/v2/"), "", ())
+        _, response = self._admitted(call, call.url)
+        try:
+            if response.status_code not in {200, 401}:
+                raise failure(self.host, call.what, response)
+            yield self._kept(call, response)
+        finally:
+            response.close()
+
+    def authenticate(self, response: httpx.Response, scopes: tuple[str, ...]) -> bool:
+        """After a 401: have a token issued for ``scopes``; False where a password is wanted instead.
+
+        Raises as :meth:`registry.auth.Authorizer.challenged` does.
+        """
+        self._authorizer.challenged(response, scopes, None)
+        return (self._authorizer.header(scopes) or "").startswith("Bearer ")
 
     def _answer(self, call: Call) -> httpx.Response:
         """The last answer of a chain of redirects; credentials that were left behind once stay behind."""

@@ -8,6 +8,7 @@ from mirror.ledger.batches import Batches
 
 _ABOUT_RUNS = frozenset({"sealift.enumerate", "sealift.prune"})
 _ABOUT_NONE = frozenset({"sealift.sweep", "sealift.notify"})
+_ABOUT_REGIONS = frozenset({"sealift.probe"})
 _OF_A_RUN = ("run", "region")
 _OF_A_BATCH = ("batch", "region", "blob")
 
@@ -17,6 +18,8 @@ def fields_of(task: str, args: Sequence[object]) -> dict[str, str]:
     ids = [str(arg) for arg in args]
     if not task.startswith("sealift.") or task in _ABOUT_NONE or not ids:
         return {}
+    if task in _ABOUT_REGIONS:
+        return {"region": ids[0]}
     if task in _ABOUT_RUNS:
         return dict(zip(_OF_A_RUN, ids, strict=False))
     return {"run": Batches.run_of(ids[0]), **dict(zip(_OF_A_BATCH, ids, strict=False))}

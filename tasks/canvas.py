@@ -100,6 +100,11 @@ def send_prune(ledger: Ledger, run: str, region: str) -> None:
     _task("prune", [run, region], region, title, ledger.lane(run)).delay()
 
 
+def send_probe(region: str, name: str, mirrors: Sequence[str] = ()) -> None:
+    """Between the lanes: it must not wait for a whole backfill, and takes a slot for seconds."""
+    _task("probe", [region, name, list(mirrors)], region, f"probe from {region}", "release").delay()
+
+
 def land_everywhere(ledger: Ledger, batch: str) -> None:
     """``chord(land per region) → finalize``."""
     _in_every_region(ledger, "land", batch, "finalize")
@@ -191,8 +196,9 @@ def _control(name: str, args: list[Any], shown: str, turn: Turn) -> Signature:
 
 
 def _task(name: str, args: list[Any], queue: str, shown: str, turn: Turn) -> Signature:
+    ids = [str(arg) for arg in args if not isinstance(arg, list)]
     options = {
-        "task_id": f"{mark(name, *(str(arg) for arg in args))}{secrets.token_hex(4)}",
+        "task_id": f"{mark(name, *ids)}{secrets.token_hex(4)}",
         "queue": queue,
         "priority": PRIORITY[turn],
         "argsrepr": shown,

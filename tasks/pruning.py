@@ -43,7 +43,7 @@ def send_lost_prunes(rt: Runtime, run: str, holds: Callable[[str, str], bool]) -
     for region in _regions_to_do(rt, run):
         if rt.ledger.content.leases.is_held(AT_WORK.format(region), run):
             continue
-        if region not in rt.ledger.live_regions() or holds(region, canvas.mark("prune", run, region)):
+        if region not in rt.ledger.workers.live_regions() or holds(region, canvas.mark("prune", run, region)):
             continue
         if rt.ledger.gone.swept(run) > MAX_SWEEPS:
             logger.error(

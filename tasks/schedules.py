@@ -16,6 +16,7 @@ from config.problems import FleetError
 from config.settings import Settings
 from mirror.ledger.schedules import ScheduleRefused
 from tasks import canvas
+from tasks.passes import Probing
 from tasks.runtime import Runtime, fleet_of
 from tasks.scheduled import Scheduled, scheduled
 from tasks.terms import check_fleet
@@ -63,6 +64,7 @@ class Schedules:
     def __init__(self, rt: Runtime) -> None:
         self._rt = rt
         self._file = FleetFile(rt.settings)
+        self._probing = Probing(rt)
         self._fleet: Fleet | None = None
         """What was seen to last; None: nothing."""
         self._unserved = Unserved()
@@ -92,7 +94,8 @@ class Schedules:
                 if time.monotonic() - began > LONGEST_S:
                     return 0.0
         self._unserved.look(self._rt.ledger, now_s)
-        return max(0.0, min(self._next.values(), default=math.inf) - now_s)
+        slots_s = min(self._next.values(), default=math.inf) - now_s
+        return max(0.0, min(slots_s, self._probing.run_due(fleet, now_s)))
 
     @property
     def fleet(self) -> Fleet:

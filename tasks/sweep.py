@@ -58,7 +58,7 @@ class Queues:
     @cached_property
     def live_regions(self) -> set[str]:
         """Regions with a living worker."""
-        return self._rt.ledger.live_regions()
+        return self._rt.ledger.workers.live_regions()
 
     def hold(self, queue: str, mark: str) -> bool:
         """Whether a message waits whose task id begins so."""

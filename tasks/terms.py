@@ -119,6 +119,11 @@ def allowance_of(fleet: Fleet, host: str) -> Allowance:
     return Allowance(config.requests_per_minute, config.reserve_percent / 100)
 
 
+def probes_may_pull(fleet: Fleet, host: str) -> bool:
+    """Whether a probe of ``host`` may cost a pull."""
+    return _registry(fleet, host)[1].probe_pulls
+
+
 def listing_of(fleet: Fleet, host: str) -> ListingTerms:
     """How the repositories of ``host`` are listed, and where."""
     _, config = _registry(fleet, host)

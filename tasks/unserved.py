@@ -32,7 +32,7 @@ class Unserved:
         """
         if not any(at <= now_s for at, _ in self._waiting.values()):
             return
-        alive = ledger.live_regions()
+        alive = ledger.workers.live_regions()
         for mirror, (at, regions) in list(self._waiting.items()):
             if at <= now_s:
                 del self._waiting[mirror]

@@ -93,7 +93,7 @@ def _begun(rt: Runtime) -> Runtime:
 
 
 def scrape(rt: Runtime) -> metrics.Scraped:
-    """What is shown: some nine exchanges with Redis. Raises LedgerError.
+    """What is shown: some eleven exchanges with Redis. Raises LedgerError.
 
     Of a region that is in the fleet file no more, has no worker and no message, only what it did is shown.
     """
@@ -113,6 +113,7 @@ def scrape(rt: Runtime) -> metrics.Scraped:
         conflicts={one.name: 0 for one in rt.fleet.mirrors if one.mode == "two_way"}
         | _by_mirror(rt.ledger.conflicts.counts()),
         receivers=_receivers(rt),
+        probes=rt.ledger.probes.latest(),
         zeros=zeros(rt.fleet),
     )
 

@@ -157,7 +157,7 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
             ledger = ledger or _own_ledger(settings)
             if _heartbeat.is_fresh:
                 for region in regions:
-                    ledger.beat(region, worker)
+                    ledger.workers.beat(region, worker)
             else:
                 ledger.ping()
             if (fleet := file.latest()) is not admitted:
@@ -177,7 +177,7 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
     if ledger:
         with suppress(LedgerError):
             for region in regions:
-                ledger.leave(region, worker)
+                ledger.workers.leave(region, worker)
 
 
 def _excuse() -> None:

@@ -6,7 +6,7 @@ registries of the fleet file by their names, of all others those that the ledger
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from mirror.ledger.budgets import BudgetReport
 from mirror.ledger.gauges import Facts
+from mirror.ledger.probes import Reach
 from mirror.ledger.totals import LAG, LAG_BOUNDS_S, LAG_MS, OTHER, Told, Total
 from tasks.watched import QueueReport
 
@@ -116,6 +117,27 @@ _GAUGES = (
         ("registry",),
     ),
     Family(
+        "sealift_probe_up",
+        "Whether probes of a region find a registry up (0: several in a row did not); nothing: they never "
+        "did, or not lately.",
+        ("region", "registry"),
+    ),
+    Family(
+        "sealift_probe_seconds",
+        "What a region's last probe of a registry took: api (the greeting), token, head, first_byte.",
+        ("region", "registry", "phase"),
+    ),
+    Family(
+        "sealift_probe_bytes_per_second",
+        "How fast a region's last probe of a registry read a layer.",
+        ("region", "registry"),
+    ),
+    Family(
+        "sealift_probe_last_timestamp_seconds",
+        "When a region last probed a registry, in Unix time.",
+        ("region", "registry"),
+    ),
+    Family(
         "sealift_budget_limit_pulls",
         "Pulls that a registry allows in a window that is open; of several accounts that with least left.",
         ("registry",),
@@ -179,6 +201,7 @@ class Scraped:
     """Tags that are left alone, by the two-way mirror."""
     receivers: Mapping[str, float] = field(default_factory=dict)
     """Since when no message reaches each receiver of notifications, in Unix time; 0: all is well."""
+    probes: Sequence[Reach] = ()
     zeros: list[Total] = field(default_factory=list)
     """Totals to be shown before anything was counted: what begins at 1 never rises from 0."""
 
@@ -263,6 +286,7 @@ def _values(scraped: Scraped) -> Values:
         | _conflicts(scraped.conflicts, facts.told)
         | _workers(facts, scraped.regions)
         | {_FAILING: {(name,): since for name, since in scraped.receivers.items()}}
+        | _probes(scraped.probes, facts.told)
     )
 
 
@@ -304,6 +328,32 @@ def _met(told: Told) -> Values:
         "sealift_registry_last_success_timestamp_seconds": success,
         "sealift_registry_last_failure_timestamp_seconds": failure,
     }
+
+
+def _probes(probes: Iterable[Reach], told: Told) -> Values:
+    values: Values = {f"sealift_probe_{name}": {} for name in ("up", "seconds", "bytes_per_second")}
+    values["sealift_probe_last_timestamp_seconds"] = {}
+    for one in probes:
+        last, key = one.last, (told.shown("region", one.region), told.shown("registry", one.host))
+        if last is None:
+            continue
+        values["sealift_probe_last_timestamp_seconds"][key] = last.at
+        if not one.fresh:
+            continue
+        if one.was_up:
+            values["sealift_probe_up"][key] = float(one.standing != "down")
+        phases = {
+            "api": last.hello_s,
+            "token": last.token_s,
+            "head": last.head_s,
+            "first_byte": last.first_byte_s,
+        }
+        for phase, seconds in phases.items():
+            if seconds is not None:
+                values["sealift_probe_seconds"][*key, phase] = seconds
+        if last.bytes_per_second is not None:
+            values["sealift_probe_bytes_per_second"][key] = last.bytes_per_second
+    return values
 
 
 def _conflicts(conflicts: Mapping[str, int], told: Told) -> Values:

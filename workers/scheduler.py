@@ -56,7 +56,7 @@ class Scheduler(CeleryScheduler):
 
     def apply_async(self, entry: ScheduleEntry, *args: Any, **kwargs: Any) -> Any:
         """Send what is due; None where there is nobody to take it: then beat tells receivers itself."""
-        if entry.task == SWEEP and not runtime().ledger.live_regions():
+        if entry.task == SWEEP and not runtime().ledger.workers.live_regions():
             self._herald.tell(runtime(), self._schedules.fleet)
             return None
         return super().apply_async(entry, *args, **kwargs)

@@ -42,6 +42,7 @@ WARM = (
     "tasks.configuration",
     "tasks.producer",
     "tasks.steps",
+    "tasks.probing",
     "tasks.pruning",
     "tasks.sweep",
     "tasks.terms",

@@ -3,11 +3,11 @@
 This package is the only place that knows the keys. Its parts: runs (here) and how they begin
 (:mod:`.beginnings`), what they list (:mod:`.sources`), batches and what became of their tags
 (:mod:`.batches`), content that is known to be somewhere (:mod:`.content`, :mod:`.proofs`), whose turn it is
-(:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`), schedules (:mod:`.schedules`),
-what tags were (:mod:`.history`), what is told to whom (:mod:`.events`, :mod:`.receivers`), pushes
-(:mod:`.pushes`) and what is counted
-(:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step that advances a state is one Lua script
-(:mod:`.scripts` and its neighbours), so it may be asked for twice.
+(:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`) and how well they are reached
+(:mod:`.probes`), schedules (:mod:`.schedules`), what tags were (:mod:`.history`), what is told to whom
+(:mod:`.events`, :mod:`.receivers`), pushes (:mod:`.pushes`), who is there to work (:mod:`.workforce`) and
+what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step that advances a state is one Lua
+script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from mirror.ledger.conflicts import Conflicts
 from mirror.ledger.content import Content
 from mirror.ledger.events import Events
 from mirror.ledger.fixed import Fixed
-from mirror.ledger.gauges import HEARTBEAT_S, Gauges
+from mirror.ledger.gauges import Gauges
 from mirror.ledger.gone import Gone
 from mirror.ledger.history import History
 from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.pins import Pins
+from mirror.ledger.probes import Probes
 from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
 from mirror.ledger.pushes import Pushes
@@ -50,6 +51,7 @@ from mirror.ledger.traffic import Traffic
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import UnknownRun, View, done_of, is_taken
 from mirror.ledger.verified import Verified
+from mirror.ledger.workforce import Workforce
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
@@ -101,6 +103,7 @@ class Ledger:
         self.schedules = Schedules(client, self.keys, self.beginnings)
         self.events, self.receivers = Events(client, self.keys), Receivers(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
+        self.workers, self.probes = Workforce(client, self.keys), Probes(client, self.keys)
         script = client.register_script
         self._add = script(scripts.ADD_BATCHES)
         self._fail, self._pause = script(scripts.FAIL_RUN), script(scripts.PAUSE)
@@ -330,23 +333,6 @@ class Ledger:
     def together(self) -> Client:
         """What is put on this is sent in one exchange, in its order, when it is executed."""
         return self._redis.pipeline(transaction=False)
-
-    # -- workers -----------------------------------------------------------------------------------
-
-    def beat(self, region: str, worker: str) -> None:
-        """Say that a worker of a region lives."""
-        now = self.now()
-        self._redis.zadd(self.keys.workers, {f"{region}\n{worker}": now})
-        self._redis.zremrangebyscore(self.keys.workers, "-inf", now - 10 * HEARTBEAT_S)
-
-    def leave(self, region: str, worker: str) -> None:
-        """Say that a worker is gone."""
-        self._redis.zrem(self.keys.workers, f"{region}\n{worker}")
-
-    def live_regions(self) -> set[str]:
-        """Regions with a worker that was heard of in the last minute."""
-        members = self._redis.zrangebyscore(self.keys.workers, self.now() - HEARTBEAT_S, "+inf")
-        return {member.decode().partition("\n")[0] for member in members}
 
     def regions_left(self, run: str) -> set[str]:
         """Regions that have a step to take of what is listed so far: now, or with batches not begun.

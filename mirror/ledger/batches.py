@@ -312,6 +312,12 @@ class Batches:
         """By the tag they travel with; a tag without any is left out."""
         return associates_of(self._redis.hgetall(self._keys.associates(batch)))
 
+    def surveyed(self, batch: str) -> dict[str, list[Associate]]:
+        """The same of every tag that was asked about, those without any among them."""
+        rows = self._redis.hgetall(self._keys.associates(batch))
+        known = associates_of(rows)
+        return {tag: known.get(tag, []) for tag in map(bytes.decode, rows)}
+
     def unclaimed(self, repositories: Sequence[str], tags: Iterable[str]) -> set[str]:
         """Those of the tags that no run ever moved in any of the repositories."""
         left = list(tags)

@@ -33,6 +33,10 @@ class Keys:
         self.events = f"{self.root}events"
         self.events_counted = f"{self.events}-counted"
         self.receivers = f"{self.root}receivers"
+        self.probed = f"{self.root}probed"
+        self.probe_slots = f"{self.root}probe-slots"
+        self.samples = f"{self.root}samples"
+        self.outages = f"{self.root}outages"
 
     @property
     def run_root(self) -> str:
@@ -206,3 +210,12 @@ class Keys:
 
     def delivered(self, webhook: str) -> str:
         return f"{self.root}delivered:{webhook}"
+
+    def probes(self, region: str, host: str) -> str:
+        return f"{self.root}probes:{region}:{host}"
+
+    def seen_from(self, host: str) -> str:
+        return f"{self.root}seen-from:{host}"
+
+    def probe_pass(self, probe: str) -> str:
+        return f"{self.root}probe-pass:{probe}"

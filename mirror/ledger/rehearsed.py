@@ -69,7 +69,7 @@ class RehearsalLedger(Ledger):
         super().__init__(client, prefix)
         self._prefix, self._known_ledger = prefix, known
         self._listing: Ledger = known
-        self.fixed = known.fixed
+        self.fixed, self.probes = known.fixed, known.probes
         self.gone = Gone(client, self.keys, known.history)
         self.content = RehearsedContent(client, self.keys, known.content, kept)
         self.batches = _RehearsedBatches(client, self.keys, known.batches)
@@ -85,7 +85,8 @@ class RehearsalLedger(Ledger):
         keys, pipe = self.keys, self._redis.pipeline(transaction=False)
         pipe.set(keys.generation, 0, ex=LONGEST_S)
         pipe.zadd(keys.runs, {"": 0}).expire(keys.runs, LONGEST_S)
-        pipe.hset(keys.totals, "", 0).expire(keys.totals, LONGEST_S)
+        for counted in (keys.totals, keys.samples):
+            pipe.hset(counted, "", 0).expire(counted, LONGEST_S)
         for waiting in (keys.open, keys.parked):
             pipe.zadd(waiting, {"": 0}).expire(waiting, LONGEST_S)
         pipe.execute()

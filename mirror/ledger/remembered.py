@@ -10,6 +10,7 @@ from mirror.ledger.history import flips_of
 from mirror.ledger.keys import Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.pins import Pins
+from mirror.ledger.samples import sample_of
 from mirror.ledger.values import Outcomes, Resolved
 from mirror.spec import MirrorSpec
 
@@ -30,4 +31,5 @@ class Remembered:
             *flips_of(self.keys, run, resolved, outcomes, spec, self.flips_kept),
             *self.pins.settled(run, resolved, outcomes, spec),
             *agreements_of(self.keys, run, resolved, outcomes, spec),
+            *sample_of(self.keys, resolved, outcomes, spec),
         ]

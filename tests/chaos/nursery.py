@@ -26,7 +26,7 @@ from tests.support.wanlink import enter
 PRELOADED = (
     "celery.app.amqp", "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.bin.worker",
     "celery.concurrency.prefork", "celery.worker.consumer", "kombu.transport.redis", "mirror.land",
-    "tasks.pruning", "tasks.steps", "tasks.sweep", "tests.chaos.launch", "workers.launch",
+    "tasks.probing", "tasks.pruning", "tasks.steps", "tasks.sweep", "tests.chaos.launch", "workers.launch",
 )  # fmt: skip
 LOOK_S = 0.05
 PR_SET_PDEATHSIG = 1

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 
 from config.fleet import Fleet, Mirror, RepositoryRules, TagRules, TargetConfig, parse_fleet
 from config.notification import Receiver
+from config.probing import ProbeRules
 from config.registries import RegistryConfig
 from config.settings import Settings
 from config.verification import VerifyRules
@@ -69,6 +70,7 @@ def test_every_variable_is_on_the_page_with_its_default_and_meaning() -> None:
         ("Mirrors", Mirror),
         ("Verification", VerifyRules),
         ("Notifications", Receiver),
+        ("Probes", ProbeRules),
         ("Targets", TargetConfig),
         ("Many repositories", RepositoryRules),
         ("Which tags", TagRules),

@@ -466,3 +466,11 @@ def test_the_schema_describes_every_key_and_both_spellings() -> None:
     assert definitions["TargetConfig"]["anyOf"][0] == {"type": "string"}
     assert definitions["TagRules"]["anyOf"][0]["type"] == "array"
     assert schema["additionalProperties"] is False
+
+
+def test_probes_that_would_cost_too_much_are_refused_with_what_to_write() -> None:
+    with pytest.raises(FleetError, match=r"f\.yaml:1: probe\.every: .*write 10s or more"):
+        parse_fleet("probe: {every: 5s}", Path("f.yaml"))
+    with pytest.raises(FleetError, match=r"f\.yaml:1: probe\.bytes: .*write 256MiB or less"):
+        parse_fleet("probe: {every: 5m, bytes: 1GiB}", Path("f.yaml"))
+    assert parse_fleet("probe: {every: 5m}").probe.bytes == "4MiB"

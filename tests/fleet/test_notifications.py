@@ -110,7 +110,7 @@ def test_without_any_worker_the_beat_tells(town: Town) -> None:
     before = len(town.listener.messages)
     town.fleet.workers["local"].stop()  # it says that it leaves: nobody has to wait until it is missed
     ledger = town.fleet.ledger
-    until(lambda: not ledger.live_regions(), 90, town.fleet.logs)
+    until(lambda: not ledger.workers.live_regions(), 90, town.fleet.logs)
     ledger.events.begin("no_workers", "local", {"region": "local"}, "app")
     town.await_told()
     assert town.listener.titles[before:] == ["Sealift · app: no worker"]

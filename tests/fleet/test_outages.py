@@ -65,7 +65,7 @@ class Station:
     def start(self, child: Child) -> None:
         beat = Child("beat", tuple(processes.beat()), child.log.with_name("beat.log"), self.fleet._env)
         self.keeper.start(child, beat)
-        until(lambda: self.fleet.ledger.live_regions() == {"eu"}, 60, self.logs)
+        until(lambda: self.fleet.ledger.workers.live_regions() == {"eu"}, 60, self.logs)
 
     def begin(self, tag: str) -> str:
         """A run over a new image; its id."""

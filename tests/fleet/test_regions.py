@@ -135,7 +135,7 @@ def test_the_work_of_a_region_that_is_drained_waits_for_its_next_worker(regions:
     first, last = regions.far_workers
     first.signal(signal.SIGTERM)
     until(lambda: not first.running, PATIENCE_S, first.tail)
-    assert fleet.ledger.live_regions() == {NEAR, FAR}, "one is left"
+    assert fleet.ledger.workers.live_regions() == {NEAR, FAR}, "one is left"
     last.signal(signal.SIGTERM)
     until(lambda: not last.running, PATIENCE_S, last.tail)
 

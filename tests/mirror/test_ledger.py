@@ -525,18 +525,18 @@ def test_who_lives_is_told_by_the_servers_clock_wherever_workers_are(
 ) -> None:
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(time, "time", lambda: 1e9)  # years behind
-        ledger.beat("us", "us@far")
+        ledger.workers.beat("us", "us@far")
 
-    assert ledger.live_regions() == {"us"}
+    assert ledger.workers.live_regions() == {"us"}
 
 
 def test_of_two_workers_of_a_region_the_first_that_leaves_takes_nothing_from_the_other(
     ledger: Ledger,
 ) -> None:
-    ledger.beat("us", "us@host:1")
-    ledger.beat("us", "us@host:2")
+    ledger.workers.beat("us", "us@host:1")
+    ledger.workers.beat("us", "us@host:2")
 
-    ledger.leave("us", "us@host:1")
-    assert ledger.live_regions() == {"us"}
-    ledger.leave("us", "us@host:2")
-    assert ledger.live_regions() == set()
+    ledger.workers.leave("us", "us@host:1")
+    assert ledger.workers.live_regions() == {"us"}
+    ledger.workers.leave("us", "us@host:2")
+    assert ledger.workers.live_regions() == set()

@@ -383,8 +383,8 @@ def test_amounts_beyond_what_lua_writes_out_are_counted(ledger: Ledger) -> None:
 
 
 def test_workers_are_counted_by_region_while_they_are_heard_of(ledger: Ledger) -> None:
-    ledger.beat("eu", "eu@one")
-    ledger.beat("eu", "eu@two")
+    ledger.workers.beat("eu", "eu@one")
+    ledger.workers.beat("eu", "eu@two")
     ledger._redis.zadd(ledger.keys.workers, {"eu\neu@two": time.time() - 120})
 
     facts = ledger.gauges.read()

@@ -36,7 +36,10 @@ class Regions:
         concurrency: int = 1,
         far_workers: int = 1,
         round_trip_ms: float = ROUND_TRIP_MS,
+        probe: Mapping[str, str] | None = None,
     ) -> None:
+        """``probe``: that key of the fleet file."""
+        self._probe = dict(probe or {})
         self.link = WanLink(round_trip_ms=round_trip_ms, mtu=USUAL_MTU)
         stack.callback(self.link.close)
         there = RegistryOptions(address=self.link.address, place=self.link.inside)
@@ -86,7 +89,8 @@ class Regions:
 
     def write_fleet_file(self) -> None:
         """As somebody edits it while the fleet runs."""
-        document = {"registries": {self.us.host: {"plain_http": True}}, "mirrors": self.mirrors}
+        registries = {self.us.host: {"plain_http": True}}
+        document = {"registries": registries, "mirrors": self.mirrors, "probe": self._probe}
         (self.folder / "sealift.yaml").write_text(yaml.safe_dump(document))
 
     def fill(self, name: str, images: Mapping[str, Image]) -> None:

@@ -279,16 +279,16 @@ def test_a_slot_whose_region_has_no_worker_is_told_once_and_not_at_once(beat: Be
     (one,) = beat.ledger.events.recent(10)
     assert (one.name, one.mirror, one.more) == ("no_workers", "app", {"region": "eu"})
 
-    beat.ledger.beat("eu", "worker")
+    beat.ledger.workers.beat("eu", "worker")
     beat.runs_at("15:00", "15:01")
-    beat.ledger.leave("eu", "worker")
+    beat.ledger.workers.leave("eu", "worker")
     beat.runs_at("16:00", "16:01")
     assert [one.name for one in beat.ledger.events.recent(10)] == ["no_workers"] * 2
 
 
 def test_a_region_whose_worker_comes_within_the_minute_is_not_told(beat: Beat) -> None:
     assert len(beat.runs_at("11:30", "12:00")) == 1
-    beat.ledger.beat("eu", "worker")
+    beat.ledger.workers.beat("eu", "worker")
     beat.runs_at("12:01")
     assert beat.ledger.events.recent(10) == []
 

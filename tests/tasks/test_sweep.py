@@ -95,10 +95,10 @@ def _with_deletions_due(sweeper: Sweeper) -> str:
 
 def test_deletions_are_sent_on_where_nobody_is_at_them_and_no_queue_holds_them(sweeper: Sweeper) -> None:
     run = _with_deletions_due(sweeper)
-    sweeper.ledger.beat("us", "one")
+    sweeper.ledger.workers.beat("us", "one")
     assert sweeper.sweep() == [("prune", run, "us")], "eu has no worker: nothing can be lost there but time"
 
-    sweeper.ledger.beat("eu", "two")
+    sweeper.ledger.workers.beat("eu", "two")
     sweeper.queued["eu"] = [f'"{canvas.mark("prune", run, "eu")}0f"'.encode()]
     lease = sweeper.ledger.content.leases.take(pruning.AT_WORK.format("us"), run)
     assert lease is not None
@@ -114,7 +114,7 @@ def test_deletions_are_sent_on_where_nobody_is_at_them_and_no_queue_holds_them(s
 def test_deletions_that_never_come_to_an_end_are_left_to_the_next_run(sweeper: Sweeper) -> None:
     run = _with_deletions_due(sweeper)
     for region in SPEC.regions:
-        sweeper.ledger.beat(region, "one")
+        sweeper.ledger.workers.beat(region, "one")
     for _ in range(pruning.MAX_SWEEPS):
         sweeper.sweep()
 
@@ -185,7 +185,7 @@ def _catch(sweeper: Sweeper, state: str) -> Any:
 def test_a_region_that_has_not_landed_is_sent_its_land_again(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing")
     for region in ("us", "eu"):
-        sweeper.ledger.beat(region, "worker")
+        sweeper.ledger.workers.beat(region, "worker")
     sweeper.ledger.batches.region_done(batch, "us", "landed")
 
     assert sweeper.sweep() == [("landing", batch, "eu")]
@@ -196,14 +196,14 @@ def test_who_lives_is_asked_once_for_all_that_a_sweep_sends_on(
 ) -> None:
     for _ in range(3):
         sweeper.batch("landing")
-    asked, live_regions = list[set[str]](), sweeper.ledger.live_regions
+    asked, live_regions = list[set[str]](), sweeper.ledger.workers.live_regions
 
     def counted() -> set[str]:
         asked.append(live_regions())
         return asked[-1]
 
-    monkeypatch.setattr(sweeper.ledger, "live_regions", counted)
-    sweeper.ledger.beat("eu", "worker")
+    monkeypatch.setattr(sweeper.ledger.workers, "live_regions", counted)
+    sweeper.ledger.workers.beat("eu", "worker")
 
     assert len(sweeper.sweep()) == 3
     assert len(asked) == 1
@@ -228,7 +228,7 @@ def test_a_region_without_a_living_worker_is_left_alone_and_not_counted(sweeper:
 def test_a_batch_that_was_sent_on_too_often_ends_with_the_reason(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing")
     run = sweeper.ledger.batches.run_of(batch)
-    sweeper.ledger.beat("eu", "worker")
+    sweeper.ledger.workers.beat("eu", "worker")
     sweeper.ledger.batches.record(batch, {("1.0", "us.example/app"): Outcome("current")})
 
     for _ in range(sweep.MAX_SWEEPS):
@@ -250,7 +250,7 @@ def message(task_id: str) -> bytes:
 def test_a_batch_that_waits_behind_others_is_left_in_its_queue_and_not_counted(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing")
     for region in SPEC.regions:
-        sweeper.ledger.beat(region, "worker")
+        sweeper.ledger.workers.beat(region, "worker")
     sweeper.ledger.batches.region_done(batch, "us", "landed")
     sweeper.queued["eu"] = [message("land-other.0-eu-1"), message(f"land-{batch}-eu-2")]
 
@@ -261,7 +261,7 @@ def test_a_batch_that_waits_behind_others_is_left_in_its_queue_and_not_counted(s
 
 def test_a_message_that_was_lost_is_sent_again_however_full_its_queue_is(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing")
-    sweeper.ledger.beat("eu", "worker")
+    sweeper.ledger.workers.beat("eu", "worker")
     others = [message(f"land-other.{n}-eu-x") for n in range(50)]
     sweeper.queued["eu"] = [*others, message(f"flip-{batch}-eu-x"), message(f"land-{batch}0-eu-x")]
 
@@ -277,7 +277,7 @@ def test_a_decision_that_waits_in_the_control_queue_is_left_there(sweeper: Sweep
 
 def test_a_batch_that_a_worker_is_at_is_left_to_it(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing")
-    sweeper.ledger.beat("eu", "worker")
+    sweeper.ledger.workers.beat("eu", "worker")
     lease = sweeper.ledger.content.leases.take(AT_WORK.format("eu"), batch)
     assert lease
 
@@ -311,13 +311,13 @@ def test_a_batch_of_one_region_goes_on_there_from_wherever_it_stopped(
     batch = sweeper.batch(state, ALONE)
 
     assert sweeper.sweep() == [], "its region has no worker"
-    sweeper.ledger.beat("us", "worker")
+    sweeper.ledger.workers.beat("us", "worker")
     assert sweeper.sweep() == [("mirror", batch, *turn)]
 
 
 def test_a_batch_of_one_region_that_ended_is_left_alone(sweeper: Sweeper) -> None:
     batch = sweeper.batch("landing", ALONE)
-    sweeper.ledger.beat("us", "worker")
+    sweeper.ledger.workers.beat("us", "worker")
     assert sweeper.ledger.batches.conclude(batch, "landing", ALONE)
 
     assert sweeper.sweep() == []
@@ -326,7 +326,7 @@ def test_a_batch_of_one_region_that_ended_is_left_alone(sweeper: Sweeper) -> Non
 @pytest.mark.parametrize("name", ["mirror", "haul"])
 def test_a_batch_whose_message_or_hauls_still_wait_is_left_in_its_queue(sweeper: Sweeper, name: str) -> None:
     batch = sweeper.batch("landing", ALONE)
-    sweeper.ledger.beat("us", "worker")
+    sweeper.ledger.workers.beat("us", "worker")
     sweeper.queued["us"] = [message(f"{name}-{batch}-us-x")]
 
     assert sweeper.sweep() == []

@@ -32,6 +32,7 @@ from mirror.ledger.budgets import Answered, BudgetReport
 from mirror.ledger.content import Done, Memory
 from mirror.ledger.gauges import Facts, OpenRun
 from mirror.ledger.keys import Client
+from mirror.ledger.probes import Measurement
 from mirror.ledger.totals import LAG, LAG_MS, Told, Total, series
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
@@ -141,10 +142,12 @@ def busy(rt: Runtime, batches: int = 1) -> str:
     said = Answered("docker.io", "203.0.113.7", "", None, 0.0, may_count=False, limits=limits)
     ledger.budgets.answered(said)
     ledger.budgets.pause("eu.example", "", 7200)
+    timed = {"hello_s": 0.1, "token_s": 0.2, "head_s": 0.3, "first_byte_s": 0.4, "bytes_per_second": 5e6}
+    ledger.probes.record(Measurement("eu", "docker.io", now, up=True, **timed), "1")  # type: ignore[arg-type]  # times
     ledger.park(f"{run}.{batches}", "resolving", now + 3600)
     rt.client.hset(ledger.keys.conflicted, "app", "1")
     rt.client.hset(ledger.keys.conflicts("app"), "v1", "{}")
-    ledger.beat("eu", "eu@one")
+    ledger.workers.beat("eu", "eu@one")
     assert ledger.schedules.lead()
     for status in (200, 503):
         ledger.traffic.met("docker.io", "GET", "manifest", status)
@@ -257,6 +260,27 @@ def test_registries_are_shown_as_workers_met_them(rt: Runtime) -> None:
     assert value(shown, "sealift_budget_reset_timestamp_seconds", registry="docker.io") > now
     paused = value(shown, "sealift_registry_paused_until_timestamp_seconds", registry="eu.example")
     assert 7000 < paused - now < 7300
+
+
+def test_registries_are_shown_as_probes_find_them(rt: Runtime) -> None:
+    busy(rt)
+    place, now = {"region": "eu", "registry": "docker.io"}, rt.ledger.now()
+    shown = parsed_of(rt)
+    assert value(shown, "sealift_probe_up", **place) == 1
+    for phase, seconds in {"api": 0.1, "token": 0.2, "head": 0.3, "first_byte": 0.4}.items():
+        assert value(shown, "sealift_probe_seconds", **place, phase=phase) == seconds
+    assert value(shown, "sealift_probe_bytes_per_second", **place) == 5e6
+    assert value(shown, "sealift_probe_last_timestamp_seconds", **place) == pytest.approx(now, abs=60)
+
+    for at in (1, 2):
+        rt.ledger.probes.record(Measurement("eu", "docker.io", now + at, up=False), f"down {at}")
+        rt.ledger.probes.record(Measurement("us", "us.example", now + at, up=False), f"down {at}")
+
+    shown = parsed_of(rt)
+    assert value(shown, "sealift_probe_up", **place) == 0
+    assert [dict(labels)["region"] for name, labels in shown if name == "sealift_probe_up"] == ["eu"], (
+        "what was never up from a region is not shown as down"
+    )
 
 
 def test_a_window_that_is_over_and_an_account_that_has_plenty_hide_no_empty_budget() -> None:

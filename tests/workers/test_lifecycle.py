@@ -138,11 +138,11 @@ def test_a_worker_is_known_in_the_ledger_while_its_consumer_is_at_work(
     keeping: tuple[Heartbeat, Ledger],
 ) -> None:
     beating, ledger = keeping
-    assert not eventually(lambda: bool(ledger.live_regions()), 0.5)
+    assert not eventually(lambda: bool(ledger.workers.live_regions()), 0.5)
 
     beating.beat()
 
-    assert eventually(lambda: ledger.live_regions() == {"eu"})
+    assert eventually(lambda: ledger.workers.live_regions() == {"eu"})
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_wrong_fleet_file_ends_no_heartbeat_and_names_are_admitted_whenever_it
         assert eventually(partial(is_admitted, name))
 
     beating.beat()
-    assert eventually(lambda: ledger.live_regions() == {"eu"})
+    assert eventually(lambda: ledger.workers.live_regions() == {"eu"})
 
 
 def test_a_deaf_worker_makes_no_excuse_while_redis_answers(

@@ -49,7 +49,7 @@ def test_no_sweep_is_sent_while_no_worker_lives(ledger: Ledger, beat: scheduler.
     assert beat.apply_async(sweep) is None
     assert beat.apply_async(other) == "sent"
 
-    ledger.beat("eu", "worker")
+    ledger.workers.beat("eu", "worker")
     assert beat.apply_async(sweep) == "sent"
 
 
@@ -110,13 +110,13 @@ def test_while_no_worker_lives_beat_tells_receivers_itself(
         beat.apply_async(sweep)  # it meets the receiver
         beat._herald.wait(30)
 
-        ledger.beat("eu", "worker")
+        ledger.workers.beat("eu", "worker")
         ledger.events.begin("no_workers", "us", {"region": "us"}, "app")
         beat.apply_async(sweep)
         beat._herald.wait(30)
         assert listener.messages == [], "a worker does it"
 
-        ledger.leave("eu", "worker")
+        ledger.workers.leave("eu", "worker")
         beat.apply_async(sweep)
         beat._herald.wait(30)
         assert listener.titles == ["Sealift · app: no worker"]

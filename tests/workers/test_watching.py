@@ -149,7 +149,7 @@ def test_the_status_of_a_run_names_the_regions_whose_work_waits_for_a_worker(
     assert json.loads(said(report, as_json=True))["runs"][0]["regions_without_workers"] == [region]
     assert line not in said(replace(report, is_paused=True)), "it waits for something else"
     assert line not in said(replace(report, state="done", finished_s=report.started_s))
-    ledger.beat(region, "worker")
+    ledger.workers.beat(region, "worker")
     assert line not in said(report)
     assert json.loads(said(report, as_json=True))["runs"][0]["regions_without_workers"] == []
 
@@ -164,7 +164,7 @@ def test_a_region_that_is_done_waits_for_no_worker(ledger: Ledger) -> None:
     def absent() -> list[str]:
         return outlook.absent(ledger, ledger.run_report(run))
 
-    ledger.beat("ap", "worker")
+    ledger.workers.beat("ap", "worker")
     ledger.open_window(run, 1)
     assert absent() == ["eu", "us"], "a batch is not begun"
     ledger.open_window(run, 2)

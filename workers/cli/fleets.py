@@ -146,7 +146,7 @@ class Engine:
                 self.session.console.say(told)
 
     def _unserved(self, missing: list[str]) -> str:
-        served = sorted(self.rt.ledger.live_regions() | set(self.served))
+        served = sorted(self.rt.ledger.workers.live_regions() | set(self.served))
         others = f" (workers serve {listed(served)})" if served else ""
         return (
             f"no worker serves {listed(missing)}{others}: start one with "
@@ -168,7 +168,7 @@ class Engine:
         deadline = monotonic() + patience_s
         told = False
         while True:
-            alive = self.rt.ledger.live_regions() | set(self.served)
+            alive = self.rt.ledger.workers.live_regions() | set(self.served)
             missing = [region for region in wanted if region not in alive]
             if not missing or monotonic() >= deadline:
                 return missing

@@ -80,7 +80,7 @@ def absent(ledger: Ledger, report: RunReport) -> list[str]:
     """Regions in which the run has something left to do, and which none of the living workers serves."""
     if report.ended or report.rests:
         return []
-    alive = ledger.live_regions()
+    alive = ledger.workers.live_regions()
     missing = [one.region for one in report.regions if one.region not in alive]
     if not missing or not alive or not report.listed:
         return missing  # without any worker the steps between regions wait, too
