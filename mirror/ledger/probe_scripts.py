@@ -123,8 +123,8 @@ for i = 1, #all, 2 do
   else up_in[#up_in + 1] = all[i] end
 end
 local told = kind == 'registry_down' and seen or before
-tell_change({kind = kind, at = at, region = ARGV[9], host = ARGV[10], since = told.since, reason = told.reason,
-  down_in = down_in, up_in = up_in})
+tell_change({kind = kind, at = at, region = ARGV[9], host = ARGV[10], since = told.since,
+  reason = told.reason, down_in = down_in, up_in = up_in})
 return kind
 """
 )
