@@ -313,8 +313,8 @@ def test_the_pin_of_a_tag_goes_along_with_a_rollback_that_pins_nothing_itself(wo
 
     assert world.pinned() == [("v1", TWO.digest)], "v2 was not pinned"
     assert [pin.run for pin in world.engine.ledger.pins.all()] == [later.run]
-    held = world.sync()
-    assert (held.states("v1"), held.states("v2")) == (["held", "held"], ["updated", "updated"])
+    after = world.sync()
+    assert (after.states("v1"), after.states("v2")) == (["pinned", "pinned"], ["updated", "updated"])
     assert world.tags() == [TWO.digest, TWO.digest]
 
 

@@ -180,13 +180,13 @@ def test_a_long_list_of_repositories_goes_to_the_ledger_in_portions(world: World
     assert (report.listed, report.repositories, report.tags) == (True, count, 0)
 
 
-def test_verifying_finds_what_is_different_in_each_repository(world: World) -> None:
+def test_verifying_finds_what_is_behind_in_each_repository(world: World) -> None:
     world.us.hold("org/a", ONE, "v1")
     world.run()
     world.us.hold("org/a", TWO, "v1")
     report = world.run(kind="verify", verification=Verification()).report
 
-    assert {one.repository: (one.verified, one.different) for one in report.found} == {
+    assert {one.repository: (one.verified, one.behind) for one in report.found} == {
         f"{world.us.host}/org/*": (1, 0),
         f"{world.eu.host}/*": (0, 1),
     }
