@@ -5,9 +5,10 @@ The ledger is asked once for all tags of the batch, not for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mirror.associates import associates, digest_tags_of, listed_for
+from mirror.companions import are_in_place
 from mirror.graph import GraphError
 from mirror.ledger.batches import Associate, OutcomeState, Resolved
 from mirror.ledger.sources import Listed
@@ -77,6 +78,7 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
     answers = dict(
         zip(distinct, crew.map(lambda digests: _associated(stage, digests, told.tags), distinct), strict=True)
     )
+    stage.accompanied |= _accompanied(stage, crew, asked, answers)
     noted: dict[str, list[Associate]] = {}
     surveyed: list[Surveyed] = []
     for one, digests in asked:
@@ -84,12 +86,31 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
         if isinstance(answer, Exception):
             surveyed.append((one, answer))
             continue
-        noted[one.tag], blobs = answer
         alive = _targets_in(stage, one, "missing", "current")
-        surveyed.append((one, [(blob, alive) for blob in blobs]))
+        lacking = [name for name in alive if (one.tag, name) not in stage.accompanied]
+        if lacking:
+            noted[one.tag], blobs = answer
+            surveyed.append((one, [(blob, lacking) for blob in blobs]))
     if noted:
         stage.associates = stage.engine.ledger.batches.add_associates(stage.batch, noted)
     yield from surveyed
+
+
+def _accompanied(
+    stage: Stage, crew: Crew, asked: Sequence[Asked], answers: Mapping[tuple[str, ...], Associated]
+) -> set[tuple[str, str]]:
+    """Current tags, by target, whose companions are all there; tags at the same image are looked at once."""
+    current = {
+        (one.tag, name): digests for one, digests in asked for name in _targets_in(stage, one, "current")
+    }
+    looks = list(dict.fromkeys((digests, name) for (_, name), digests in current.items()))
+
+    def look(digests: tuple[str, ...], name: str) -> bool:
+        answer = answers[digests]
+        return not isinstance(answer, Exception) and are_in_place(stage, answer[0], name)
+
+    there = dict(zip(looks, crew.map(lambda at: look(*at), looks), strict=True))
+    return {(tag, name) for (tag, name), digests in current.items() if there[digests, name]}
 
 
 def _associated(stage: Stage, digests: Sequence[str], listed: frozenset[str] | None) -> Associated:
