@@ -16,7 +16,7 @@ from mirror.rewrite.kinds import files_in, is_text, spots_in
 from mirror.rewrite.kustomize import Reach, reach
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.proof import Claim, Verdict
-from mirror.rewrite.spots import Spot, edited
+from mirror.rewrite.spots import STAYS, Spot, edited
 
 
 class Changed(Exception):
@@ -101,7 +101,7 @@ class Survey:
             Claim(spot.old, spot.new)
             for source in self.sources
             for spot in source.spots
-            if spot.writing and spot.role != "published" and spot.must_prove
+            if spot.writing and spot.role not in STAYS and spot.must_prove
         ]
 
 
@@ -157,10 +157,8 @@ def _rewritten(
 
 
 def _left(source: Source, spot: Spot, verdicts: Mapping[Claim, Verdict]) -> Left | None:
-    if spot.role == "published":
-        return Left(
-            source, spot, "is built or published under this name; change it by hand, with its account"
-        )
+    if spot.role in STAYS:
+        return Left(source, spot, STAYS[spot.role])
     if spot.writing is None:
         return Left(source, spot, spot.why_not)
     if not spot.must_prove:

@@ -8,8 +8,14 @@ from typing import Literal
 
 from registry.reference import Reference
 
-Role = Literal["used", "published", "matched"]
-"""``published``: pushed to, so for its owner to decide. ``matched``: names what is used elsewhere."""
+Role = Literal["used", "published", "matched", "mirrored"]
+"""``published``: pushed to, so for its owner to decide. ``matched``: names what is used elsewhere.
+``mirrored``: where a mirror reads or writes."""
+STAYS: dict[Role, str] = {
+    "published": "is built or published under this name; change it by hand, with its account",
+    "mirrored": "says where a mirror reads or writes; change it by hand if the mirror is to end",
+}
+"""What is never changed, which is no failure, and why."""
 
 
 @dataclass(frozen=True, slots=True)

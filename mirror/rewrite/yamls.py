@@ -20,6 +20,21 @@ _ALWAYS_ONE = frozenset({"image", "container"})
 """Keys whose value is a whole reference: without a tag it means ``latest``."""
 _NAMED_BELOW = frozenset({"image", "services"})
 """GitLab and Bitbucket: ``image: {name: …}``, ``services: [{name: …}]``."""
+_SCRIPTS = frozenset(
+    {
+        "run",
+        "script",
+        "scripts",
+        "before_script",
+        "after_script",
+        "command",
+        "commands",
+        "args",
+        "cmd",
+        "cmds",
+    }
+    | {"entrypoint", "steps", "sh", "bash", "exec"}
+)
 _PUBLISHING = re.compile(r"docker/(?:metadata|build-push)-action\b")
 _SCHEME = re.compile(SCHEME)
 _BLOCK = Manner("#", lone_names=True)
@@ -39,6 +54,8 @@ class Yaml:
     app_version: str | None = None
     """What a chart's empty tag stands for."""
     _spots: dict[int, Spot] = field(default_factory=dict)
+    _is_mirrors: bool = False
+    """Whether the document is a fleet file of ours or its like: what it names stays."""
     _done: set[int] = field(default_factory=set)
     _taken: set[int] = field(default_factory=set)
     """Where parts of references stand that begin elsewhere."""
@@ -50,8 +67,8 @@ class Yaml:
         except (yaml.YAMLError, RecursionError) as error:
             raise NotYaml(str(error)) from error
         for document in documents:
-            if not _is_about_mirroring(document):
-                self._walk(document, "", "")
+            self._is_mirrors = _is_about_mirroring(document)
+            self._walk(document, "", "")
         return [self._spots[at] for at in sorted(self._spots)]
 
     def _walk(self, node: yaml.Node, key: str, above: str) -> None:
@@ -88,11 +105,11 @@ class Yaml:
 
     def _scalar(self, node: yaml.ScalarNode, key: str, above: str) -> None:
         if node.style in {"|", ">"}:
-            self._keep(self._within(node))
+            self._keep(self._within(node, key))
             return
         span, expected = span_of(self.text, node), _position(key, above)
         if expected is None or (found := self._whole(node, span)) is None:
-            self._keep(self._within(node))
+            self._keep(self._within(node, key))
         elif found.name.start not in self._spots:
             tag = LATEST if expected == LATEST else None
             self._keep([spot_of(self.text, found, self.moves, untagged=tag)])
@@ -122,9 +139,9 @@ class Yaml:
             line = self.text.count("\n", 0, span.start) + 1
             yield replace(spot, start=span.start, line=line, shown=value, writing=None, why_not=BY_VARIABLES)
 
-    def _within(self, node: yaml.ScalarNode) -> Iterator[Spot]:
+    def _within(self, node: yaml.ScalarNode, key: str) -> Iterator[Spot]:
         start, end = node.start_mark.index, node.end_mark.index
-        manner = _BLOCK if node.style in {"|", ">"} else Manner()
+        manner = _BLOCK if node.style in {"|", ">"} else Manner(is_script=key in _SCRIPTS)
         yield from spots_without_comments(self.text, start, end, self.moves, manner)
 
     def _publishing(self, fields: Fields) -> None:
@@ -152,7 +169,8 @@ class Yaml:
     def _keep(self, spots: Iterator[Spot] | list[Spot | None]) -> None:
         for spot in spots:
             if spot is not None and spot.start not in self._taken:
-                self._spots.setdefault(spot.start, spot)
+                own = replace(spot, role="mirrored") if self._is_mirrors else spot
+                self._spots.setdefault(spot.start, own)
 
 
 def _position(key: str, above: str) -> str | None:
@@ -167,7 +185,7 @@ def _position(key: str, above: str) -> str | None:
 
 
 def _is_about_mirroring(document: yaml.Node) -> bool:
-    """Whether this is a fleet file of ours or its like: its sources are to stay what they are."""
+    """Whether its sources are to stay what they are."""
     for name in ("mirrors", "sync"):
         entries = fields_of(document).get(name)
         if isinstance(entries, yaml.SequenceNode):
