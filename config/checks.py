@@ -20,6 +20,8 @@ SPAN = r"[1-9][0-9]{0,6}[smhd]"
 SIZE = r"[1-9][0-9]{0,5}(?:kB|MB|GB|TB|KiB|MiB|GiB|TiB)"
 RESERVED = frozenset({"control", "unacked"})
 """The queue of tasks of no region, and the hash of messages taken by workers that name no region."""
+PLAIN_RECEIVERS = frozenset({"json", "jsons", "form", "forms", "xml", "xmls"})
+"""Schemes of notifications that are a web server's address and nothing else; with s: by TLS."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: dict[str, int] = {
@@ -90,6 +92,23 @@ def check_proxy(value: str) -> str:
         raise ValueError("a proxy with an account must not stand in this file; write env:NAME")
     if not known:
         raise ValueError("not a proxy; write http://HOST:PORT, https://HOST:PORT or env:NAME")
+    return value
+
+
+def check_receiver(value: str) -> str:
+    """Addresses of notifications are secrets as a rule: only what cannot hold one may stand in the file."""
+    if is_indirect(value):
+        return _checked_source(value)
+    try:
+        parts = urlsplit(value)
+        is_plain = parts.scheme in PLAIN_RECEIVERS and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        is_plain = False
+    if not is_plain or "@" in value or "?" in value:
+        raise ValueError(
+            "an address that may hold a secret must not stand in this file; write env:NAME or file:PATH "
+            "(json://HOST/PATH, form:// and xml:// without account and query may stand here)"
+        )
     return value
 
 

@@ -57,6 +57,10 @@ def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
         for place, account in enumerate(registry.accounts):
             yield ("registries", host, "accounts", place, "username"), account.username
             yield ("registries", host, "accounts", place, "password"), account.password
+    for place, receiver in enumerate(fleet.notify):
+        yield ("notify", place, "to"), receiver.to
+    for place, webhook in enumerate(fleet.webhooks):
+        yield ("webhooks", place, "secret"), webhook.secret
 
 
 def _fault(value: str, fleet: Fleet, environ: Mapping[str, str]) -> str:

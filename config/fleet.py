@@ -7,7 +7,7 @@ Here: structure, types, names. What needs the grammar of references and tag patt
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,7 +21,6 @@ from pydantic import (
     PrivateAttr,
     SecretStr,
     ValidationError,
-    model_validator,
 )
 from pydantic_core import CoreSchema
 
@@ -30,18 +29,19 @@ from config.checks import (
     PLATFORM,
     REGION_NAME,
     SPAN,
-    check_proxy,
     check_redis_url,
-    check_secret,
-    check_username,
     matching,
     not_reserved,
 )
 from config.cron import check_cron
 from config.lines import Lines, YamlProblem, read_yaml
 from config.modes import mode_problems
+from config.notification import Receiver
 from config.problems import FleetError, Problem, explain
+from config.registries import RegistryConfig
+from config.twins import twin_problems
 from config.verification import VerifyRules
+from config.webhooks import Webhook
 
 DEFAULT_REGION = "local"
 
@@ -71,85 +71,6 @@ Span = Annotated[
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Account(_Model):
-    """One of several accounts at one registry."""
-
-    username: Annotated[str, AfterValidator(check_username)] = Field(
-        description="The account: a text, env:NAME or file:PATH."
-    )
-    password: Annotated[str, AfterValidator(check_secret)] = Field(
-        description="Its password or token: env:NAME or file:PATH, never the secret itself."
-    )
-
-
-class RegistryConfig(_Model):
-    """One registry: who we are there, and how it is reached."""
-
-    username: Annotated[str, AfterValidator(check_username)] | None = Field(
-        default=None, description="The account: a text, env:NAME or file:PATH."
-    )
-    password: Annotated[str, AfterValidator(check_secret)] | None = Field(
-        default=None,
-        description="Its password or token: env:NAME or file:PATH, never the secret itself. Unset: docker's "
-        "config.json and credential helpers are read.",
-    )
-    accounts: tuple[Account, ...] = Field(
-        default=(),
-        description="Instead of username and password: several, each with both, that share the reading.",
-    )
-    plain_http: bool | None = Field(
-        default=None, description="HTTP without TLS; unset: only for loopback hosts, as docker does."
-    )
-    ca_file: str | None = Field(
-        default=None, description="PEM file of the authorities to trust, beside the system's."
-    )
-    client_cert: str | None = Field(default=None, description="PEM file of a client certificate.")
-    client_key: str | None = Field(default=None, description="PEM file of its key.")
-    proxy: Annotated[str, AfterValidator(check_proxy)] | None = Field(
-        default=None,
-        description="http:// or https:// proxy, or env:NAME; a proxy with a password only as env:NAME.",
-    )
-    token_hosts: tuple[str, ...] = Field(
-        default=(), description="Hosts of other sites that may issue this registry's tokens."
-    )
-    upload_hosts: tuple[str, ...] = Field(
-        default=(), description="Other hosts that upload and download locations may name."
-    )
-    max_concurrency: PositiveInt = Field(default=16, le=1000, description="Requests at a time, per process.")
-    requests_per_minute: PositiveInt | None = Field(
-        default=None, description="Most requests of the whole fleet in a minute; unset: no limit of our own."
-    )
-    reserve_percent: NonNegativeInt = Field(
-        default=10,
-        le=90,
-        description="Of the pulls that the registry says it allows: what only the release lane may use.",
-    )
-
-    listing: Literal["catalog", "dockerhub", "quay", "gitlab", "harbor"] | None = Field(
-        default=None,
-        description="How its repositories are listed for a wildcard; unset: as Docker Hub, quay.io and "
-        "gitlab.com are known to, others by their catalog.",
-    )
-    listing_host: str | None = Field(
-        default=None, description="Where the API for that is; unset: at the registry's own host."
-    )
-    listing_token: Annotated[str, AfterValidator(check_secret)] | None = Field(
-        default=None, description="What that API wants to be shown: env:NAME or file:PATH."
-    )
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Self:
-        for one, other in (("username", "password"), ("client_cert", "client_key")):
-            if (getattr(self, one) is None) != (getattr(self, other) is None):
-                given, lacking = (one, other) if getattr(self, one) is not None else (other, one)
-                raise ValueError(f"{given} without {lacking}; give both or neither")
-        if self.accounts and self.username is not None:
-            raise ValueError("accounts beside username; put that one into accounts too")
-        if len({account.username for account in self.accounts}) < len(self.accounts):
-            raise ValueError("accounts with the same username; keep one of them")
-        return self
 
 
 class TargetConfig(_Model):
@@ -241,7 +162,7 @@ class Mirror(_Model):
     )
     repositories: Annotated[RepositoryRules, BeforeValidator(_rules)] = Field(
         default_factory=RepositoryRules,
-        description="Of a source with *: a list of globs, or include and exclude.",
+        description="Of wildcards: a list of globs, or include and exclude.",
     )
     platforms: tuple[PlatformName, ...] = Field(
         default=(), description="Which images of an index are copied; empty: all. The index keeps its digest."
@@ -314,6 +235,8 @@ class Fleet(_Model):
         default_factory=dict, description="Registries by host, as references name them."
     )
     mirrors: tuple[Mirror, ...] = Field(default=(), description="What to keep identical.")
+    notify: tuple[Receiver, ...] = Field(default=(), description="Who is told of what happens.")
+    webhooks: tuple[Webhook, ...] = Field(default=(), description="Who may tell that a tag was pushed.")
     _path: Path = PrivateAttr(Path("sealift.yaml"))
     _lines: Lines = PrivateAttr(default_factory=Lines)
 
@@ -370,23 +293,11 @@ def parse_fleet(text: str, path: Path = Path("sealift.yaml")) -> Fleet:
         # Not `from error`: pydantic's own text may show values, and one of them may be a password.
         raise FleetError(explain(error, Fleet, str(path), lines)) from None
     fleet._path, fleet._lines = path, lines  # noqa: SLF001 - set once, at birth
-    _refuse_twins(fleet)
+    if twins := tuple(twin_problems(fleet)):
+        raise FleetError(twins)
     if unfit := tuple(mode_problems(fleet)):
         raise FleetError(unfit)
     return fleet
-
-
-def _refuse_twins(fleet: Fleet) -> None:
-    first: dict[str, int] = {}
-    twins: list[Problem] = []
-    for place, mirror in enumerate(fleet.mirrors):
-        if mirror.name in first:
-            at = fleet.line_of("mirrors", first[mirror.name], "name")
-            text = f"{mirror.name!r} is the name of another mirror too ({at}); give each its own"
-            twins.append(fleet.problem(("mirrors", place, "name"), text))
-        first.setdefault(mirror.name, place)
-    if twins:
-        raise FleetError(tuple(twins))
 
 
 def fleet_schema() -> dict[str, Any]:

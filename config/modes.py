@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 _ONLY_TWO_WAY = ("conflicts", "prefer", "immutable")
 _NOT_TWO_WAY = {
     "source": "a two-way mirror has none: name every repository under targets",
-    "repositories": "belongs to a source that ends with '/*', which a two-way mirror cannot have yet",
     "read_from": "a two-way mirror reads from whichever side has it; leave it out",
     "delete": "a two-way mirror carries no deletion over (`sealift conflicts` lists them); leave it out",
     "delete_share": "belongs to 'delete', which a two-way mirror cannot have; leave it out",
@@ -49,7 +48,5 @@ def _of_two_way(mirror: Mirror) -> Iterator[tuple[str, str]]:
             yield key, text
     if len(mirror.targets) < 2:
         yield "targets", "a two-way mirror has at least two repositories: each of them is a side"
-    if mirror.tags.newest_by == "created":
-        yield "tags", "newest_by: created needs a source; a two-way mirror can choose the newest by version"
     if mirror.prefer is not None and mirror.conflicts == "newest":
         yield "prefer", "beside conflicts: newest; one rule decides, leave one of them out"

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     stall_s: PositiveFloat = Field(
         default=45.0, description="A batch that has not moved for this long is sent on by the sweeper."
     )
+    notify_settle_s: NonNegativeFloat = Field(
+        default=15.0, description="How long events are gathered before receivers are told, as one message."
+    )
     worker_processes: PositiveInt | None = Field(
         default=None,
         description="Processes of one worker; unset: one per core, shared among an embedded fleet.",

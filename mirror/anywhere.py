@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import TypeVar
 
 from mirror.select import is_digest_tag
+from mirror.siblings import Shunned
 from registry.descriptor import Descriptor, is_digest
-from registry.errors import NotFound, RegistryError
+from registry.errors import NotFound, Refused, RegistryError
 from registry.manifest import Manifest
 from registry.repository import Source
 
@@ -23,11 +24,22 @@ class Anywhere:
     it may be the one that has it.
     """
 
-    def __init__(self, places: Sequence[Source], named: Source | None = None) -> None:
-        """``named``: whose tags and referrers count, and whose name this has, where there is such a one."""
+    def __init__(
+        self,
+        places: Sequence[Source],
+        named: Source | None = None,
+        *,
+        helpers: Sequence[Source] = (),
+        shunned: Shunned | None = None,
+    ) -> None:
+        """``named``: whose tags and referrers count, and whose name this has, where there is such a one.
+
+        ``helpers``: those of the places that need not be reached from here. What such a one cannot be asked
+        about what belongs to an image it does not know, and its host is ``shunned``.
+        """
         self._places = tuple(places)
         self._first = self._places[0]
-        self._named = named
+        self._named, self._helpers, self._shunned = named, tuple(helpers), shunned or Shunned()
 
     @property
     def name(self) -> str:
@@ -36,6 +48,11 @@ class Anywhere:
     @property
     def host(self) -> str:
         return (self._named or self._first).host
+
+    @property
+    def places(self) -> tuple[Source, ...]:
+        """Whoever may be asked, the one whose tags count among them."""
+        return self._places if self._named is None else (*self._places, self._named)
 
     def without(self, names: Collection[str]) -> Anywhere:
         """The same but for those, unless there are no others."""
@@ -56,8 +73,8 @@ class Anywhere:
         if self._named is not None:
             return self._named.named(tag) if isinstance(self._named, Anywhere) else self._named.resolve(tag)
         found: dict[str, Descriptor] = {}
-        for place in self._places:
-            with suppress(NotFound):
+        for place in self._asked():
+            with suppress(NotFound), self._if_reached(place):
                 one = place.resolve(tag)
                 found[one.digest] = one
         if len(found) == 1:
@@ -76,8 +93,9 @@ class Anywhere:
         if self._named is not None:
             return self._named.referrers(digest, has_tag=has_tag)
         found: dict[str, Descriptor] = {}
-        for place in self._places:
-            found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}
+        for place in self._asked():
+            with self._if_reached(place):
+                found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}
         return list(found.values())
 
     def open_blob(
@@ -105,6 +123,19 @@ class Anywhere:
                 return
         raise _worst(errors)
 
+    def _asked(self) -> list[Source]:
+        return [one for one in self._places if one not in self._helpers or one.host not in self._shunned]
+
+    @contextmanager
+    def _if_reached(self, place: Source) -> Iterator[None]:
+        try:
+            yield
+        except RegistryError as error:
+            if place not in self._helpers:
+                raise
+            if not isinstance(error, NotFound | Refused):
+                self._shunned.add(place.host)
+
     def _ask(self, question: Callable[[Source], T]) -> T:
         errors: list[RegistryError] = []
         for place in self._in_order():
@@ -120,6 +151,18 @@ class Anywhere:
     def _in_order(self) -> list[Source]:
         first = self._first
         return [first, *(one for one in self._places if one is not first)]
+
+
+def places_of(source: Source) -> tuple[Source, ...]:
+    """Each repository that may be asked, where ``source`` is several; else itself."""
+    if not isinstance(source, Anywhere):
+        return (source,)
+    return tuple(one for place in source.places for one in places_of(place))
+
+
+def hosts_of(source: Source) -> frozenset[str]:
+    """Every host that may be asked."""
+    return frozenset(one.host for one in places_of(source))
 
 
 def _digest(text: str) -> str:

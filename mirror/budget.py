@@ -22,6 +22,8 @@ from registry.gate import Admission, Answer, Asking
 from registry.reference import DOCKER_HUB
 
 LOOK_FOR_PAUSE_S = 1.0
+ASK_FLEET_S = 60.0
+"""So often it is asked whether others have heard what this process has not."""
 CLOCK_MARGIN_S = 1.0
 """A free request's answer is taken to be older by so much: it is reckoned, not measured by the ledger."""
 JITTER_SHARE, MOST_JITTER_S = 0.1, 30.0
@@ -91,6 +93,10 @@ class Budget:
         self._known: dict[tuple[str, str], _Known] = {}
         self._look = _Look()
         self._allowances: dict[str, Allowance] = {}
+        self._told: dict[str, bool] = {}
+        """What the fleet knows from here of who counts."""
+        self._heard: dict[str, tuple[float, bool | None]] = {}
+        """... and what the fleet knew, and when it was asked."""
 
     def admit(self, asking: Asking, *, looked: bool = False) -> Admission | None:
         """See Gate."""
@@ -163,6 +169,7 @@ class Budget:
             self._traffic.met(asking.host, asking.method, asking.kind, answer.status)
         if asking.kind == "manifest" and answer.was_sent:
             self._learn(asking, known, answer)
+            self._tell(asking.host, known)
         # Redis away: what was reserved lapses, and the registry's next answer says all this again.
         with contextlib.suppress(LedgerError):
             self._write(admission, known, answer)
@@ -173,7 +180,22 @@ class Budget:
     def counts(self, host: str) -> bool | None:
         """See Gate."""
         known = [one.counts for (name, _), one in list(self._known.items()) if name == host and one.answered]
-        return any(known) if known else None
+        return any(known) if known else self._as_heard(host)
+
+    def _as_heard(self, host: str) -> bool | None:
+        at, said = self._heard.get(host, (-math.inf, None))
+        if said is None and time.monotonic() - at >= ASK_FLEET_S:
+            with contextlib.suppress(LedgerError):
+                said = self._budgets.counts(host)
+            self._heard[host] = time.monotonic(), said
+        return said
+
+    def _tell(self, host: str, known: _Known) -> None:
+        """Spare others the finding out; where nothing is heard of it, they do not read at all."""
+        if known.answered and self._told.get(host) is not known.counts and not self._told.get(host):
+            with contextlib.suppress(LedgerError):
+                self._budgets.note_counting(host, counts=known.counts)
+                self._told[host] = known.counts
 
     def left(self, host: str, account: str) -> float:
         """See Gate."""

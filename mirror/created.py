@@ -12,6 +12,8 @@ from registry.errors import DigestMismatch, NotFound
 from registry.manifest import Manifest
 from registry.repository import Source
 
+CONFIGS = frozenset({DOCKER_CONFIG, OCI_CONFIG})
+"""Media types of the blobs that say when an image was made."""
 MAX_CONFIG_BYTES = 4 * 2**20
 UNDATED = 0.0
 """Images without a date are older than all others."""
@@ -50,7 +52,7 @@ def _created(repository: Source, read: Callable[[str], Manifest], manifest: Mani
             return UNDATED
         return _created(repository, read, read(child.digest))
     config = manifest.blobs[0]
-    if config.media_type not in {OCI_CONFIG, DOCKER_CONFIG} or config.size > MAX_CONFIG_BYTES:
+    if config.media_type not in CONFIGS or config.size > MAX_CONFIG_BYTES:
         return UNDATED
     return _seconds(_config(repository, config).get("created")) or UNDATED
 

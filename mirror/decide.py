@@ -13,9 +13,10 @@ from typing import Literal
 from mirror.engine import Engine
 from mirror.ledger.batches import BEFORE_FLIP, Batches, BatchState, Outcome, Outcomes, OutcomeState, View
 from mirror.report import FOLLOWS
+from mirror.rollback import meant
 from mirror.spec import MirrorSpec, Target
 from mirror.telling import tell_failed, tell_left_alone, tell_wait
-from registry.errors import TagImmutable
+from registry.errors import NotFound, TagImmutable
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
 """``wait``: not everything has come in; whoever comes last asks again. ``nothing``: it is decided."""
@@ -149,6 +150,7 @@ def _finalize(one: _Batch) -> Decision:
     _name_the_lost(one)
     if one.view.is_cancelled:
         one.put(_cancelled(one.in_state(*BEFORE_FLIP)), BEFORE_FLIP)
+    one.put(_misspelt(one), BEFORE_FLIP)
     one.put(_held_back(one), BEFORE_FLIP)
     going = _whole(one)
     if stale := _stale(one, going):
@@ -269,6 +271,31 @@ def _held_back(one: _Batch) -> Outcomes:
         )
         for (tag, target), outcome in one.in_state("landed", "waiting").items()
         if tag in broken
+    }
+
+
+def _misspelt(one: _Batch) -> Outcomes:
+    """Of a rollback: tags that no target has or ever had by us. It would create them, instead of moving."""
+    landed, tags = one.in_state("landed"), [tag.tag for tag in one.view.resolved]
+    if one.spec.kind != "rollback":
+        return {}
+    new = [
+        tag
+        for tag in tags
+        if all((o := landed.get((tag, t.repository))) and o.previous is None for t in one.spec.targets)
+    ]
+    history = one.engine.ledger.history
+    known = history.of(one.spec.name, new)
+    names = history.names(one.spec.name) if len(known) < len(new) else []
+    reasons = {
+        tag: f"no target has a tag {tag}, and no move of it is remembered{meant(tag, names)}"
+        for tag in new
+        if tag not in known
+    }
+    return {
+        pair: _failed(outcome, reasons[pair[0]], NotFound.__name__)
+        for pair, outcome in landed.items()
+        if pair[0] in reasons
     }
 
 

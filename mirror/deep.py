@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mirror.damage import Flaw, Part, gone, other_bytes
+from mirror.ledger.passes import Known, Passes
 from mirror.places import counts
 from mirror.reading import Reading
-from mirror.spec import Verification
 from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.transfer import path_of
@@ -22,6 +22,7 @@ from registry.errors import DigestMismatch, NotFound, RegistryError
 
 SLICE_S = 600.0
 _ANY_KIND = "application/octet-stream"
+_FOUND_BEFORE = "has other bytes, as was found in this pass before; a repair or the next pass reads it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +30,26 @@ class Later:
     """It is to be read, and this step has no time left for it."""
 
 
-Read = Flaw | RegistryError | Later
+@dataclass(frozen=True, slots=True)
+class Left:
+    """It is to be read by another run of the pass: this one may read no more."""
+
+
+Read = Flaw | RegistryError | Later | Left
 Wanted = tuple[str, Part]
 """(target repository, what it has to hold)."""
 
 
 def read_parts(stage: Stage, crew: Crew, wanted: Sequence[Wanted]) -> dict[Wanted, Read]:
-    """Read those whose turn it is; what is wrong with them. What the run may read no more of is left out."""
-    until = time.monotonic() + SLICE_S
-    verified = stage.engine.ledger.verified
-    since = verified.begin_pass(stage.spec.mirror)
+    """Read those that were not read in the pass; what is wrong with them, or why it is not known."""
+    reader = _Reader(stage, time.monotonic() + SLICE_S)
     parts = [(name, part) for name, part in wanted if _is_readable(stage, name, part)]
-    unread = verified.unread(since, [_place(stage, *one) for one in parts])
-    due = [one for one, is_due in zip(parts, unread, strict=True) if is_due]
-    answers = crew.map(lambda one: _read_in_time(stage, one, until), due)
-    return {one: answer for one, answer in zip(due, answers, strict=True) if answer is not None}
+    known = reader.passes.known(reader.own, [_place(stage, *one) for one in parts])
+    due: list[tuple[Wanted, Known]] = [
+        (one, how) for one, how in zip(parts, known, strict=True) if how != "read"
+    ]
+    answers = crew.map(lambda one: reader.read(*one), due)
+    return {one: answer for (one, _), answer in zip(due, answers, strict=True) if answer is not None}
 
 
 def _is_readable(stage: Stage, name: str, part: Part) -> bool:
@@ -57,25 +63,44 @@ def _place(stage: Stage, name: str, part: Part) -> tuple[str, str, str]:
     return target.host, path_of(target), part.digest
 
 
-def _read_in_time(stage: Stage, wanted: Wanted, until: float) -> Read | None:
-    name, part = wanted
-    how, verified = _terms(stage), stage.engine.ledger.verified
-    if time.monotonic() > until:
-        return Later()
-    if not verified.reserve(stage.run, part.size, how.most_bytes):
-        return None
-    answer = read_part(stage, name, part)
-    if answer is None:
-        verified.note_read(*_place(stage, name, part))
-    return answer
+class _Reader:
+    """One step's reading, within what its run may read."""
 
+    def __init__(self, stage: Stage, until: float) -> None:
+        """``until``: by this process's monotonic clock."""
+        self._stage, self._until = stage, until
+        self.passes: Passes = stage.engine.ledger.verified.passes
+        self.own = self.passes.of(stage.run, stage.engine.ledger.spec(stage.run))
 
-def _terms(stage: Stage) -> Verification:
-    return stage.spec.verification or Verification()
+    def read(self, wanted: Wanted, known: Known) -> Read | None:
+        """None: it is what it should be.
+
+        Where bytes are counted, what the pass has found wrong is not read again: it would come first in each
+        run, and nothing else would ever be read. Whoever repairs it reads it once it was sent again.
+        """
+        name, part = wanted
+        if known == "wrong" and self.own.most_bytes:
+            return Flaw(part, f"{part.name} {_FOUND_BEFORE}", is_there=True)
+        if time.monotonic() > self._until:
+            return Later()
+        if not self.passes.reserve(self.own, part.size):
+            return Left()
+        answer = read_part(self._stage, name, part)
+        if isinstance(answer, RegistryError):
+            self.passes.give_back(self.own, part.size)
+        return answer
 
 
 def read_part(stage: Stage, name: str, part: Part) -> Flaw | RegistryError | None:
-    """Read one and hash it; what is wrong with it."""
+    """Read one and hash it; what is wrong with it. What was found is kept for the pass."""
+    answer = _hashed(stage, name, part)
+    if not isinstance(answer, RegistryError):
+        passes = stage.engine.ledger.verified.passes
+        passes.note(stage.run, _place(stage, name, part), part.size, is_wrong=answer is not None)
+    return answer
+
+
+def _hashed(stage: Stage, name: str, part: Part) -> Flaw | RegistryError | None:
     target, patience = stage.targets[name], stage.engine.patience
     try:
         if part.kind == "manifest":
@@ -96,7 +121,7 @@ def read_part(stage: Stage, name: str, part: Part) -> Flaw | RegistryError | Non
 
 def _keep_pace(stage: Stage, size: int) -> None:
     """The whole fleet's: whoever has read waits until all that was read is within the rate."""
-    rate = _terms(stage).bytes_per_s
+    rate = stage.spec.verification.bytes_per_s if stage.spec.verification else 0
     if rate:
-        wait_s = stage.engine.ledger.verified.take_turn(stage.run, size, rate)
+        wait_s = stage.engine.ledger.verified.passes.take_turn(stage.run, size, rate)
         stage.engine.patience.wait(max(0.0, wait_s))

@@ -19,7 +19,7 @@ from mirror.ledger.keys import Client
 from mirror.reading import Reading
 from mirror.retry import Patience
 from mirror.siblings import Shunned
-from mirror.spec import TARGETS, MirrorSpec
+from mirror.spec import MirrorSpec
 from mirror.threads import Crew, Threads
 from registry.reference import Wildcard
 from registry.repository import Repository, RepositoryPage, Source
@@ -72,7 +72,7 @@ class Engine:
     list_repositories: Lister | None = None
     """None where no run is of a wildcard."""
     counts_pulls: Callable[[str], bool | None] = lambda _: False
-    """Whether a registry counts reading as pulls, as far as this process has heard."""
+    """Whether a registry counts reading as pulls, as far as anybody has heard."""
     is_paced: Callable[[str], bool] = lambda _: False
     """Whether the operator limits how often a registry is asked."""
     shunned: Shunned = field(default_factory=Shunned)
@@ -86,12 +86,17 @@ class Engine:
         return self.ledger.spec_of(batch, view.repository if view else None)
 
     def open_source(self, run: str, spec: MirrorSpec, region: str = "") -> Source:
-        """What a run reads, on the terms of its lane; of its targets those of ``region`` first."""
+        """What a run reads, on the terms of its lane; of its targets those of ``region`` first.
+
+        A rollback does without what only other regions' targets know, where they are not reached from here.
+        """
         gives_way = self.ledger.lane(run) == "backfill"
-        if spec.source != TARGETS:
+        if not spec.reads_targets:
             return self.open_repository(spec.source, gives_way=gives_way)
         near_first = sorted(spec.targets, key=lambda target: target.region != region)
-        return Anywhere([self.open_repository(one.repository, gives_way=gives_way) for one in near_first])
+        places = [self.open_repository(one.repository, gives_way=gives_way) for one in near_first]
+        far = places[len(spec.targets_of(region)) :] if spec.kind == "rollback" else ()
+        return Anywhere(places, helpers=far, shunned=self.shunned)
 
     def is_limited(self, host: str) -> bool:
         """Whether a registry gives only so much, so that others that hold the same are asked before it."""

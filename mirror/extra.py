@@ -28,6 +28,8 @@ def compare_tags(stage: Stage) -> None:
         stage.outcomes["", name] = _outcome(stage, one)
     stage.engine.ledger.verified.note_extra(
         stage.run,
+        stage.batch,
+        stage.spec,
         [
             one if isinstance(one, ExtraReport) else ExtraReport(name, error=stage.outcomes["", name].reason)
             for name, one in found.items()

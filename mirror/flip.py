@@ -9,11 +9,11 @@ from dataclasses import replace
 from mirror.companions import is_there
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
-from mirror.keepers import keep_previous
+from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
 from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
 from mirror.ledger.turns import Claim, Turn
-from mirror.seal import BlobMissing, put_graph
+from mirror.seal import BlobMissing, forgiving, put_graph
 from mirror.stage import Stage
 from mirror.threads import Crew
 from mirror.two_way import meanwhile, outdated
@@ -80,6 +80,7 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         failed |= _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
+        free_surplus(stage, moved)
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     stage.outcomes.update({**journal, **failed, **moved})
     stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
@@ -196,6 +197,8 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
                 _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, turn, outcome)
         except RegistryError as error:
+            if isinstance(error, TagImmutable) and outcome.previous == digest:
+                return _unless_newer(stage, turn, outcome)  # no move: what was wrong is put by digest already
             if isinstance(error, TagImmutable) and outcome.previous:
                 stage.engine.ledger.fixed.note(name, tag, outcome.previous, str(error))
             return _undone(stage, outcome, error)
@@ -297,9 +300,10 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
         may_be_there = stage.spec.two_way or was_current
         for one in (one for one in found.get(tag, ()) if one.tag):
             try:
-                if may_be_there and is_there(stage, stage.targets[name], one):
-                    continue
-                _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
+                with forgiving(stage, one, stage.targets[name]):
+                    if may_be_there and is_there(stage, stage.targets[name], one):
+                        continue
+                    _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
                 failed[tag, name] = _undone(stage, outcome, error)
     return failed

@@ -12,9 +12,10 @@ from mirror.ledger.budgets import BudgetReport
 from mirror.report import Deletion, Moved, RunReport
 from mirror.tally import Tally
 
-State = Literal["current", "move", "new", "held", "missing", "error"]
+State = Literal["current", "move", "new", "held", "conflict", "missing", "error"]
 """``move``: the target has another digest under the tag; ``held``: it would be left alone on purpose;
-``missing``: the source has no such tag."""
+``conflict``: of a two-way mirror: it would be left alone, and somebody has to decide;
+``missing``: the source, or every side, has no such tag."""
 MOST_TAGS = 10_000
 """Tags that a plan names one by one; the others are counted."""
 MOST_RUNS = 5
@@ -38,12 +39,17 @@ class PlannedTag:
 
     tag: str
     digest: str | None
-    """Its digest at the source; None if the source lacks it or did not say."""
+    """What it is to be everywhere: its digest at the source; None if the source lacks it or did not say, and
+    where sides of a two-way mirror are in conflict."""
     targets: tuple[PlannedTarget, ...]
     repository: str = ""
     """Where it would be taken from."""
     rest: str = ""
     """In a run of many repositories: which one it is, as the wildcard stands for it."""
+    taken_from: tuple[str, ...] = ()
+    """Of a two-way mirror, where it moves: the sides that have that digest already."""
+    rule: str = ""
+    """Of a two-way mirror: the rule that would decide a conflict, ``newest`` or ``prefer``."""
 
     @property
     def label(self) -> str:

@@ -1,25 +1,32 @@
 """Keep: before a tag moves in a target, what it was stays safe there from garbage collection.
 
 A registry's collector takes what no tag names. So the former image gets a tag of its own in a ring of slots,
-which later moves reuse: nothing ever has to be deleted. The children of an index get theirs too, because CNCF
-distribution up to 2.8 takes them from below a tagged index.
+which later moves reuse. The children of an index get theirs too, because CNCF distribution up to 2.8 takes
+them from below a tagged index. Only where the ring has become smaller, or an image has less below it than the
+one before in its slot, keeper tags are deleted: once the tag has moved, and where the registry deletes.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import suppress
 
-from mirror.ledger.batches import Outcome
+from mirror.ledger.batches import Outcome, Outcomes
+from mirror.ledger.keeps import Slot, surplus
 from mirror.manifests import Manifests
 from mirror.seal import CONTENT_UNKNOWN
 from mirror.select import keeper_tag
 from mirror.stage import Stage
-from registry.errors import NotFound, Refused
+from registry.deletion import delete_tag
+from registry.errors import CannotDelete, NotFound, Refused, RegistryError
 from registry.manifest import Manifest
 from registry.repository import Repository
 
 logger = logging.getLogger(__name__)
 MAX_DEPTH = 4
+TURN = "keep in {}"
+"""The place of the lease of whoever puts or deletes a tag's keeper tags in a target."""
 
 
 def keep_previous(stage: Stage, tag: str, name: str, outcome: Outcome, wanted: str) -> None:
@@ -33,12 +40,55 @@ def keep_previous(stage: Stage, tag: str, name: str, outcome: Outcome, wanted: s
     manifests = _manifests(stage, target, str(outcome.previous))
     if not manifests:
         return
-    slot = keeps.take(name, tag, wanted, stage.spec.keep, manifests)
-    for child, manifest in enumerate(manifests[1:]):
-        _put(stage, target, keeper_tag(tag, slot, child), manifest)
-    if not _put(stage, target, keeper_tag(tag, slot), manifests[0]):
-        fields = {"batch": stage.batch, "tag": tag, "target": name, "registry": target.host}
-        logger.warning("what %s was in %s is damaged and cannot be kept", tag, name, extra=fields)
+    with stage.engine.ledger.content.leases.turn(TURN.format(name), tag):
+        slot = keeps.take(name, tag, wanted, stage.spec.keep, manifests)
+        for child, manifest in enumerate(manifests[1:]):
+            _put(stage, target, keeper_tag(tag, slot, child), manifest)
+        if not _put(stage, target, keeper_tag(tag, slot), manifests[0]):
+            fields = {"batch": stage.batch, "tag": tag, "target": name, "registry": target.host}
+            logger.warning("what %s was in %s is damaged and cannot be kept", tag, name, extra=fields)
+
+
+def free_surplus(stage: Stage, moved: Outcomes) -> None:
+    """Delete the keeper tags that tags which have moved need no more; what cannot be deleted is reused."""
+    keeps = stage.engine.ledger.keeps
+    places = [(name, tag) for (tag, name), one in moved.items() if one.state == "updated" and one.previous]
+    wanted = {one.tag: one.descriptor.digest for one in stage.tags if one.descriptor}
+    stubborn = set[str]()
+    for (name, tag), slots in zip(places, keeps.slots(places) if places else (), strict=True):
+        if name in stubborn or not _is_surplus(slots, wanted[tag], stage.spec.keep):
+            continue
+        try:
+            with stage.engine.ledger.content.leases.turn(TURN.format(name), tag):
+                _free(stage, name, tag, wanted[tag])
+        except RegistryError as error:
+            stubborn |= {name} if isinstance(error, CannotDelete) else set()
+            fields = {"batch": stage.batch, "tag": tag, "target": name, "registry": stage.targets[name].host}
+            logger.info("keeper tags of %s in %s stay: %s", tag, name, error, extra=fields)
+
+
+def _is_surplus(slots: Sequence[Slot], now_at: str, most: int) -> bool:
+    return bool(surplus(slots, now_at, most)) or any(one.tagged > one.below for one in slots)
+
+
+def _free(stage: Stage, name: str, tag: str, now_at: str) -> None:
+    """In the turn of whoever keeps: what is surplus now is nobody's."""
+    keeps = stage.engine.ledger.keeps
+    (slots,) = keeps.slots([(name, tag)])
+    gone = surplus(slots, now_at, stage.spec.keep)
+    for one in slots:
+        below = 0 if one in gone else one.below
+        for child in range(below, one.tagged):
+            _delete(stage, name, keeper_tag(tag, one.number, child))
+        if one in gone:
+            _delete(stage, name, keeper_tag(tag, one.number))
+        if one in gone or one.tagged > below:
+            keeps.free(name, tag, one, whole=one in gone)
+
+
+def _delete(stage: Stage, name: str, keeper: str) -> None:
+    with suppress(NotFound):  # by somebody else, or the answer was lost
+        stage.engine.patience.attempt(lambda: delete_tag(stage.targets[name], keeper))
 
 
 def _manifests(stage: Stage, target: Repository, digest: str) -> list[Manifest]:

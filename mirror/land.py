@@ -16,6 +16,7 @@ from dataclasses import asdict
 from mirror.anywhere import Anywhere
 from mirror.damage import Part
 from mirror.engine import Cancelled, Engine, Progress
+from mirror.fixed import immovable
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Outcomes, Placed, Placing, View
 from mirror.plan import BlobWork, split_hauls
 from mirror.seal import seal
@@ -26,7 +27,7 @@ from mirror.two_way import meanwhile
 from mirror.verify import mark_damage, still_wrong, verify
 from mirror.waits import failure
 from registry.descriptor import Descriptor
-from registry.errors import NotFound, RegistryError, TagImmutable, Throttled
+from registry.errors import NotFound, RegistryError, Throttled
 from registry.reference import LAYOUT
 from registry.repository import Repository
 
@@ -143,20 +144,7 @@ def _look(stage: Stage) -> None:
             if _is_open(stage.engine, known.get((one.tag, name)), now)
         }
         looked = {pair: answer.result() for pair, answer in asked.items()}
-    known.update({**looked, **_immovable(stage, looked)})
-
-
-def _immovable(stage: Stage, looked: Outcomes) -> Outcomes:
-    """Tags that would move, and that the target refused to move a while ago: nobody goes back for them."""
-    held = defaultdict[str, dict[str, str]](dict)
-    for (tag, name), one in looked.items():
-        if one.state == "missing" and one.previous:
-            held[name][tag] = one.previous
-    return {
-        (tag, name): Outcome("failed", reason, TagImmutable.__name__, digests[tag])
-        for name, digests in held.items()
-        for tag, reason in stage.engine.ledger.fixed.known(name, digests, stage.view.now).items()
-    }
+    known.update({**looked, **immovable(stage, looked)})
 
 
 def _believed(stage: Stage) -> Outcomes:

@@ -35,7 +35,7 @@ def enumerate_tags(
         _enumerate(engine, run, batch_tags, grown, most_waiting)
     except RegistryError as error:
         until = next_attempt(engine, run, error)
-        engine.ledger.pause_listing(run)
+        engine.ledger.sources.pause_listing(run)
         if until is not None:
             engine.ledger.park(run, "open", until)
             tell_wait(run, str(error), until)
@@ -63,8 +63,8 @@ def _enumerate(
             return  # another enumeration of this run was faster, or the run has ended
         cursor = following
         grown()
-        if not over and engine.ledger.waiting_batches(run) >= most_waiting:
-            engine.ledger.pause_listing(run)
+        if not over and engine.ledger.sources.waiting_batches(run) >= most_waiting:
+            engine.ledger.sources.pause_listing(run)
             return  # whoever makes room has it go on
 
 

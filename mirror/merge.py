@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from registry.descriptor import abridged
+
 UNDATED = 0.0
 Rule = Literal["hold", "newest", "prefer"]
 """What becomes of conflicts: nothing, the image that was made last wins, or one side does."""
@@ -121,4 +123,4 @@ def told(verdict: Verdict, sides: Sequence[Side], base: str | None) -> str:
 
 
 def short(digest: str | None) -> str:
-    return f"{digest[:19]}…" if digest else "no such tag"
+    return abridged(digest) if digest else "no such tag"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
-from mirror.created import created_in
+from mirror.created import UNDATED, created_in
 from mirror.engine import Engine
 from mirror.ledger.gone import Listing
 from mirror.manifests import Manifests
@@ -83,10 +85,27 @@ def _union(engine: Engine, run: str, spec: MirrorSpec) -> list[tuple[str, str]]:
     digest_tags = sorted(tag for tag in listed if is_digest_tag(tag))
     for target in spec.targets:
         engine.ledger.sources.add_digest_tags(run, target.repository, digest_tags, complete=True)
-    choice = Selection.of(spec).choose(sorted(listed))
+    with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
+        choice = Selection.of(spec).choose(sorted(listed), carrying(_dates(engine, run, spec)), pool.map)
     engine.dropped(choice.dropped)
     lost = sorted(set(engine.ledger.conflicts.agreed_tags(spec.name)) - listed)
     return [(tag, tag) for tag in (*choice.kept, *lost)]
+
+
+def _dates(engine: Engine, run: str, spec: MirrorSpec) -> Callable[[str], float]:
+    """When a tag's image was made: of what the sides have, the one that was made last."""
+    sides = [engine.open_repository(target.repository) for target in spec.targets]
+    source = engine.open_source(run, spec)
+    created = created_in(source, Manifests(engine, source).named)
+
+    def newest(tag: str) -> float:
+        digests: set[str] = set()
+        for side in sides:
+            with suppress(NotFound):
+                digests.add(engine.patience.attempt(partial(side.resolve, tag)).digest)
+        return max(map(created, digests), default=UNDATED)
+
+    return newest
 
 
 def _streamed(

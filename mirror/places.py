@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror.anywhere import Anywhere
+from mirror.anywhere import Anywhere, hosts_of, places_of
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.spec import MirrorSpec
@@ -14,21 +14,25 @@ def counts(engine: Engine, host: str) -> bool:
     return host in COUNTING_HOSTS or engine.counts_pulls(host) is not False
 
 
+def any_counts(engine: Engine, source: Source) -> bool:
+    """The same of any of those that are asked where ``source`` is several."""
+    return any(counts(engine, host) for host in hosts_of(source))
+
+
 def uncounted(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Anywhere | None:
     """The source and the targets, as far as reading there is no pull that counts; None: none of them.
 
     What tags are, and what refers to what, is the source's to say all the same.
     """
-    places = [source, *_targets(engine, spec, region)]
-    free = [one for one in places if not counts(engine, one.host)]
+    places = {one.name: one for one in (*places_of(source), *_targets(engine, spec, region))}
+    free = [one for one in places.values() if not counts(engine, one.host)]
     return Anywhere(free, named=source) if free else None
 
 
 def everywhere(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Anywhere:
-    """The source, then the targets: what it has lost is in one of them. A source that counts comes last."""
-    targets = _targets(engine, spec, region)
-    places = [*targets, source] if counts(engine, source.host) else [source, *targets]
-    return Anywhere(places, named=source)
+    """The source, then the targets: what it has lost is in one of them. Whoever counts comes last."""
+    places = {one.name: one for one in (*places_of(source), *_targets(engine, spec, region))}
+    return Anywhere(sorted(places.values(), key=lambda one: counts(engine, one.host)), named=source)
 
 
 def _targets(engine: Engine, spec: MirrorSpec, region: str) -> list[Source]:

@@ -15,23 +15,26 @@ from itertools import islice
 
 from mirror import decide
 from mirror.budget import COUNTING_HOSTS, Allowance
+from mirror.created import CONFIGS, MAX_CONFIG_BYTES
 from mirror.engine import Engine
 from mirror.flip import flip, flip_early, unflip
-from mirror.forecast import Forecast, PlannedTag, PlannedTarget, Pulls, State, pulls_of, rate_of
+from mirror.forecast import Forecast, PlannedTag, Pulls, pulls_of, rate_of
+from mirror.foretelling import planned
 from mirror.land import land
 from mirror.ledger import Ledger
 from mirror.ledger.rehearsed import RehearsalLedger, Scratch
 from mirror.ledger.sources import Entry
+from mirror.ledger.values import tag_reports
 from mirror.listing import enumerate_tags
 from mirror.plan import cut
 from mirror.prune import foreseen
-from mirror.rehearsal import Ear, Rehearsal, Withheld
+from mirror.rehearsal import Ear, Rehearsal
 from mirror.rehearsed import RehearsedReading, rehearsed
-from mirror.report import TagReport, TargetReport
 from mirror.resolve import resolve
 from mirror.retry import Patience
 from mirror.spec import Lane, MirrorSpec
 from mirror.threads import Threads
+from registry.descriptor import Descriptor
 
 BATCHES_AT_ONCE = 4
 PORTION = 64
@@ -74,8 +77,8 @@ class Planning:
     def _forecast(
         self, spec: MirrorSpec, lane: Lane, references: Iterable[Entry] | None, scratch: Scratch
     ) -> Forecast:
-        forecast = Forecast(spec.name, spec.source)
-        lister = Rehearsal(self.engine.open_repository, self.ear, self._may_list, reads_blobs=True)
+        forecast = Forecast(spec.name, spec.origin)
+        lister = Rehearsal(self.engine.open_repository, self.ear, self._may_list, reads_blob=lambda _: True)
         ledger = self.engine.ledger if self.keeps else scratch.ledger(lister.kept)
         staged = None if references is None else ledger.sources.stage(references)
         run = ledger.beginnings.plan(replace(spec, given=staged.digest) if staged else spec, lane, staged)
@@ -145,10 +148,17 @@ class Planning:
         before: Rehearsal | None = None,
     ) -> _Rehearsed:
         spec, tags = listing.spec(run), listing.run_report(run).tags
-        found = Forecast(spec.name, spec.source)
-        for report in _not_listed(listing, run):
-            found.add(_planned(report))
-        rehearsal = Rehearsal(self.engine.open_repository, self.ear, allowed, before=before)
+        found = Forecast(spec.name, spec.origin)
+        for tag in _not_listed(listing, run):
+            found.add(tag)
+        rehearsal = Rehearsal(
+            self.engine.open_repository,
+            self.ear,
+            allowed,
+            reads_blob=_dating(spec),
+            seeks_blobs=spec.is_two_way,
+            before=before,
+        )
         ledger = scratch.ledger(rehearsal.kept)
         ledger.take_up(listing, run)
         allowed.note = ledger.note_withheld
@@ -162,9 +172,9 @@ class Planning:
             proof_s=math.inf,
             threads=Threads(),
         )
-        for reports in _taken_all(engine, ledger, listing.beginnings.batches(run)):
-            for report in reports:
-                found.add(_planned(report))
+        for taken in _taken_all(engine, ledger, listing.beginnings.batches(run)):
+            for tag in taken:
+                found.add(tag)
             self.heard(spec.name, found.selected, tags)
         return _Rehearsed(found, rehearsal, {host: ledger.withheld(host) for host in allowed.hosts})
 
@@ -222,13 +232,20 @@ class _Allowed:
         return False
 
 
-def _not_listed(listing: Ledger, run: str) -> Iterator[TagReport]:
+def _dating(spec: MirrorSpec) -> Callable[[Descriptor], bool]:
+    """Which blobs have to be read to decide a conflict of a two-way mirror."""
+    is_by_date = spec.is_two_way and spec.rule == "newest"
+    return lambda blob: is_by_date and blob.media_type in CONFIGS and blob.size <= MAX_CONFIG_BYTES
+
+
+def _not_listed(listing: Ledger, run: str) -> Iterator[PlannedTag]:
     """Repositories that could not be listed: each stands as one tag without a name."""
+    spec = listing.spec(run)
     if listing.run_report(run).states.get("failed"):
-        yield from (report for report in listing.tag_reports(run) if report.state == "failed")
+        yield from (planned(report, spec) for report in listing.tag_reports(run) if report.state == "failed")
 
 
-def _taken_all(engine: Engine, ledger: RehearsalLedger, batches: Iterator[str]) -> Iterator[list[TagReport]]:
+def _taken_all(engine: Engine, ledger: RehearsalLedger, batches: Iterator[str]) -> Iterator[list[PlannedTag]]:
     """What becomes of each batch's tags; the first one alone, which learns what the others need to know."""
     for first in islice(batches, 1):
         yield _taken(engine, ledger, first)
@@ -237,14 +254,16 @@ def _taken_all(engine: Engine, ledger: RehearsalLedger, batches: Iterator[str]) 
             yield from pool.map(lambda batch: _taken(engine, ledger, batch), portion)
 
 
-def _taken(engine: Engine, ledger: RehearsalLedger, batch: str) -> list[TagReport]:
+def _taken(engine: Engine, ledger: RehearsalLedger, batch: str) -> list[PlannedTag]:
     """What becomes of a batch's tags."""
     ledger.borrow(batch)
     spec = engine.spec_of(batch)
     _through(engine, batch, spec)
-    reports = list(ledger.batches.tag_reports(batch, spec))
+    resolved, outcomes = ledger.batches.results(batch)
+    reports = tag_reports(resolved, outcomes, spec)
+    found = [planned(report, spec, one.merged) for report, one in zip(reports, resolved, strict=True)]
     ledger.give_back(batch)
-    return reports
+    return found
 
 
 def _through(engine: Engine, batch: str, spec: MirrorSpec) -> None:
@@ -270,25 +289,3 @@ def _through(engine: Engine, batch: str, spec: MirrorSpec) -> None:
                 unflip(engine, batch, region)
         decide_on = decide.finalize if decision.step == "land" else decide.conclude
         decision = decide_on(engine, batch)
-
-
-def _planned(report: TagReport) -> PlannedTag:
-    targets = (_planned_target(report, target) for target in report.targets)
-    return PlannedTag(report.tag, report.digest, tuple(targets), report.repository, report.rest)
-
-
-def _planned_target(report: TagReport, target: TargetReport) -> PlannedTarget:
-    state, reason = _state(report, target)
-    return PlannedTarget(target.repository, target.region, state, target.previous, reason)
-
-
-def _state(report: TagReport, target: TargetReport) -> tuple[State, str]:
-    if target.state in {"current", "updated"} or target.kind == Withheld.__name__:
-        if target.state == "current" or target.previous == report.digest:
-            return "current", ""
-        return ("move" if target.previous else "new"), ""
-    if target.state == "held":
-        return "held", target.reason
-    if report.tag and report.digest is None and target.kind == "NotFound":
-        return "missing", "the source has no such tag"
-    return "error", target.reason

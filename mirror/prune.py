@@ -4,7 +4,7 @@ The last step of a run. It has one only where the run listed the whole source, t
 no tag failed (:mod:`mirror.ledger.gone`). A tag is then deleted where
 
 - lists have lacked it for long enough, and one of an earlier run did so first,
-- no more tags are due in that target than its share,
+- no more tags would go from that target than its share: what the other guards keep does not count,
 - the last move of the tag there was ours, and it still has that digest,
 - the source, asked for that very tag, has none,
 - and no run that asked later has claimed it.
@@ -12,16 +12,23 @@ no tag failed (:mod:`mirror.ledger.gone`). A tag is then deleted where
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mirror.engine import Engine
 from mirror.ledger import Ledger
+from mirror.ledger.gone import portions
+from mirror.ledger.pins import Pin
 from mirror.report import Deletion, DeletionState
 from mirror.spec import MirrorSpec, Target
 from registry.deletion import delete_tag, is_tombstone
 from registry.errors import CannotDelete, NotFound, RegistryError, TagImmutable, Transient
 from registry.repository import Repository, Source
+
+MOST_LOOKED_AT = 1000
+"""Where more than a share is due: of so many at most it is asked whether they would go, the others count."""
+_THEIRS = "somebody else has moved it"
+Judge = Callable[[Deletion], Deletion]
 
 
 def prune(engine: Engine, run: str, region: str) -> None:
@@ -45,9 +52,9 @@ def foreseen(engine: Engine, listing: Ledger, run: str) -> Iterator[Deletion]:
         spec = whole.of(repository)
         missing, known = listing.gone.missing(run, spec) or set(), gone.first_seen(spec.name)
         first_seen = {tag: known.get(tag, (now, run)) for tag in missing}
-        put = gone.put(spec, spec.targets)
+        put, pins = gone.put(spec, spec.targets), _pins(engine, spec, first_seen)
         for target in spec.targets:
-            yield from deletions_of(spec, target, put[target.repository], first_seen, run, now)
+            yield from deletions_of(spec, target, put[target.repository], first_seen, pins, run, now)
 
 
 def deletions_of(
@@ -55,26 +62,57 @@ def deletions_of(
     target: Target,
     put: Mapping[str, str],
     first_seen: Mapping[str, tuple[float, str]],
+    pins: Mapping[str, Pin],
     run: str,
     now: float,
+    judge: Judge = lambda one: one,
 ) -> list[Deletion]:
     """What one target has of the tags in ``first_seen``; ``put``: by tag, the digest that we put there.
 
-    ``deleting`` is what may go now; ``kept`` where that were too much for one run.
+    ``deleting`` is what may go now; ``kept`` where that were too much for one run. ``judge`` is asked
+    what the registries say of a tag, where it matters for that.
     """
-    found = [
-        _seen(spec, target, tag, put[tag], *first_seen[tag], run, now)
+    found = {
+        tag: _seen(spec, target, tag, put[tag], *first_seen[tag], run, now)
         for tag in sorted(first_seen)
         if tag in put
-    ]
-    due = [one for one in found if one.state == "deleting"]
-    if len(due) <= max(1, len(put) * spec.delete_share // 100):
-        return found
+    }
+    for tag in pins.keys() & found.keys():
+        if found[tag].state == "deleting":
+            found[tag] = replace(found[tag], state="kept", reason=pins[tag].reason)
+    due = [one for one in found.values() if one.state == "deleting"]
+    found |= {one.tag: one for one in _within_share(spec, due, len(put), judge)}
+    return list(found.values())
+
+
+def _within_share(spec: MirrorSpec, due: Sequence[Deletion], held: int, judge: Judge) -> list[Deletion]:
+    """``due`` as it is if that is no more than a share of ``held``, or once it is without what stays anyway.
+
+    It is looked at no further than it takes to know that it is too much.
+    """
+
+    def is_too_much(count: int) -> bool:
+        return count > max(1, held * spec.delete_share // 100)
+
+    if not is_too_much(len(due)):
+        return list(due)
+    looked_at: list[Deletion] = []
+    going = max(0, len(due) - MOST_LOOKED_AT)
+    for one in due[:MOST_LOOKED_AT]:
+        if is_too_much(going):
+            break
+        looked_at.append(judge(one))
+        going += looked_at[-1].state == "deleting"
+        held -= looked_at[-1].state in {"absent", "deleted"} or looked_at[-1].reason.startswith(_THEIRS)
+    every = [*looked_at, *due[len(looked_at) :]]
+    if not is_too_much(going):
+        return every
+    left = sum(one.state == "deleting" for one in every)
     reason = (
-        f"{len(due)} of {len(put)} tags that we put there are gone from the source, and delete_share is "
+        f"{left} of {held} tags that we put there are gone from the source, and delete_share is "
         f"{spec.delete_share} %; raise it if they are to be deleted"
     )
-    return [replace(one, state="kept", reason=reason) if one.state == "deleting" else one for one in found]
+    return [replace(one, state="kept", reason=reason) if one.state == "deleting" else one for one in every]
 
 
 def _seen(
@@ -83,6 +121,13 @@ def _seen(
     due = since + spec.delete_after_s
     one = Deletion(tag, target.repository, target.region, digest, "deleting", since_s=since, due_s=due)
     return one if due <= now and by != run else replace(one, state="waiting")
+
+
+def _pins(engine: Engine, spec: MirrorSpec, tags: Iterable[str]) -> dict[str, Pin]:
+    found: dict[str, Pin] = {}
+    for portion in portions(tags):
+        found |= engine.ledger.pins.of(spec.name, portion)
+    return found
 
 
 @dataclass(slots=True)
@@ -107,14 +152,25 @@ class _Pruning:
         return cls(engine, run, spec, region, source, gone.generation(run), gone.first_seen(spec.name), put)
 
     def go(self) -> None:
-        now = self.engine.ledger.now()
+        now, pins = self.engine.ledger.now(), _pins(self.engine, self.spec, self.first_seen)
         for target in self.spec.targets_of(self.region):
-            put = self.put[target.repository]
-            found = deletions_of(self.spec, target, put, self.first_seen, self.run, now)
+            put, judge = self.put[target.repository], self._judge_of(target)
+            found = deletions_of(self.spec, target, put, self.first_seen, pins, self.run, now, judge)
             for one in found:
                 if one.state != "deleting":
                     self._record(one)
             self._delete_all(target, [one for one in found if one.state == "deleting"])
+
+    def _judge_of(self, target: Target) -> Judge:
+        repository = self.engine.open_repository(target.repository)
+
+        def judge(one: Deletion) -> Deletion:
+            try:
+                return self._looked_at(repository, one)
+            except RegistryError:
+                return one  # what cannot be asked counts; its deletion will tell why
+
+        return judge
 
     def _delete_all(self, target: Target, due: list[Deletion]) -> None:
         repository = self.engine.open_repository(target.repository)
@@ -145,22 +201,27 @@ class _Pruning:
 
     def _unless_guarded(self, target: Repository, one: Deletion) -> Deletion:
         attempt = self.engine.patience.attempt
-        held = self._held(target, one.tag)
-        if held is None:
-            known = self.engine.ledger.gone.deletion(self.run, one.tag, one.target)
-            was_begun = known is not None and known.state == "deleting"
-            return replace(one, state="deleted" if was_begun else "absent")
-        if guard := self._guard(one, held):
-            return replace(one, state="kept", reason=guard)
+        if (looked_at := self._looked_at(target, one)).state != "deleting":
+            return looked_at
         self._record(one)
         attempt(lambda: _delete(target, one.tag))
         attempt(lambda: _prove_gone(target, one.tag))
         return replace(one, state="deleted")
 
+    def _looked_at(self, target: Repository, one: Deletion) -> Deletion:
+        """Whether it would go, by what the registries and the ledger say now."""
+        held = self._held(target, one.tag)
+        if held is None:
+            known = self.engine.ledger.gone.deletion(self.run, one.tag, one.target)
+            was_begun = known is not None and known.state == "deleting"
+            return replace(one, state="deleted" if was_begun else "absent")
+        guard = self._guard(one, held)
+        return replace(one, state="kept", reason=guard) if guard else one
+
     def _guard(self, one: Deletion, held: str) -> str:
         """What speaks against it; empty where nothing does."""
         if held != one.digest and not is_tombstone(one.target, one.tag, held):
-            return f"somebody else has moved it, to {held}"
+            return f"{_THEIRS}, to {held}"
         if pin := self.engine.ledger.pins.of(self.spec.name, [one.tag]).get(one.tag):
             return pin.reason
         if self.engine.ledger.turns.claimed(one.target, one.tag)[0] > self.generation:

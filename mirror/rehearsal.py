@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 from mirror.engine import Lister, Opener
 from mirror.tally import Request, Tally
+from registry.descriptor import Descriptor
 from registry.errors import NotFound, Refused, RegistryError, Transient, Unauthorized
 from registry.manifest import Manifest
 from registry.reference import LAYOUT, Wildcard
@@ -66,17 +67,19 @@ class Rehearsal:
         ear: Ear,
         may_read: MayRead,
         *,
-        reads_blobs: bool = False,
+        reads_blob: Callable[[Descriptor], bool] = lambda _: False,
+        seeks_blobs: bool = False,
         before: Rehearsal | None = None,
     ) -> None:
         """``ear`` hears what the repositories of ``open_repository`` ask.
 
-        With ``reads_blobs`` blobs are really read: choosing tags by their date needs configs. What ``before``
-        has asked is not asked again.
+        Blobs for which ``reads_blob`` is true are really read: images have their date in their configs. With
+        ``seeks_blobs`` those that are only opened may be missing: the run tries one place after the other.
+        What ``before`` has asked is not asked again.
         """
         self.run, self.own = Tally(), Tally()
         """What the run would ask and move; what only the rehearsal has asked."""
-        self.ear, self.may_read, self.reads_blobs = ear, may_read, reads_blobs
+        self.ear, self.may_read, self.reads_blob, self.seeks_blobs = ear, may_read, reads_blob, seeks_blobs
         self._open = open_repository
         self.answers: _Remembered = before.answers if before else _Remembered()
         self._written = _Remembered()
@@ -160,16 +163,38 @@ class Rehearsal:
                 f"{repository.name}@{tag_or_digest}",
                 "reading it counts, and it was not read",
             )
+        asked = self._asked_for(tag_or_digest)
         with self.counting(repository.host) as heard:
-            manifest = self._patiently(repository, lambda: repository.manifest(tag_or_digest))
-        self._last.read = repository.host, heard
-        return manifest
+            asked.append((repository.host, heard))
+            return self._patiently(repository, lambda: repository.manifest(tag_or_digest))
+
+    def _asked_for(self, tag_or_digest: str) -> list[tuple[str, list[tuple[Request, int]]]]:
+        """What this thread has asked for it one after the other, in vain so far."""
+        what, asked = getattr(self._last, "read", ("", []))
+        if what != tag_or_digest:
+            asked = []
+            self._last.read = tag_or_digest, asked
+        return asked
 
     def kept(self) -> None:
-        """What this thread read last is in the fleet's cache now: the run will not read it again."""
-        host, heard = self._last.read
-        self.run.unasked(host, Counter(request for request, _ in heard))
-        self.own.asked(host, *(request for request, _ in heard))
+        """What this thread read last is in the fleet's cache now: the run will not look for it again."""
+        _, asked = self._last.read
+        for host, heard in asked:
+            self.run.unasked(host, Counter(request for request, _ in heard))
+            self.own.asked(host, *(request for request, _ in heard))
+        asked.clear()
+
+    def blob_size(self, repository: Repository, digest: str) -> int:
+        """Of a blob that the run would try to read there: what is asked for that is the rehearsal's own."""
+        place = (repository.name, "blob", digest)
+        known: _Answer | None = self.answers.get(place)
+        if known is None:
+            known = self._answer(repository, lambda: repository.blob_size(digest))
+            self.answers.keep(place, known)
+            self.own.asked(repository.host, *(request for request, _ in known.heard))
+        if known.missing is not None:
+            raise type(known.missing)(*known.missing.args)
+        return cast("int", known.value)
 
     def put(self, place: tuple[str, str, str], value: object) -> None:
         self._written.keep(place, value)

@@ -81,12 +81,15 @@ class RehearsedRepository:
     def open_blob(
         self, blob: Descriptor, offset: int = 0
     ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
-        opened = self._really_opened if self._rehearsal.reads_blobs else self._opened
+        opened = self._really_opened if self._rehearsal.reads_blob(blob) else self._opened
         return opened(blob, offset)
 
     @contextmanager
     def _opened(self, blob: Descriptor, offset: int) -> Iterator[Iterator[bytes | memoryview]]:
         self._ask("GET", "blob")
+        is_put = self._rehearsal.was_put(self._place("blob", blob.digest)) is not None
+        if self._rehearsal.seeks_blobs and not is_put:
+            self._rehearsal.blob_size(self._real, blob.digest)
         self._rehearsal.run.reads(self.host, blob.size - offset)
         yield iter(())
 

@@ -9,7 +9,10 @@ from typing import Any, Literal
 RunState = Literal["planned", "open", "done", "failed", "cancelled"]
 """``planned``: cut into batches, and not begun; ``done``: every tag is current or updated; ``failed``: ended,
 and some tags failed."""
-TagState = Literal["pending", "current", "updated", "failed", "superseded", "held", "waiting", "cancelled"]
+TagState = Literal[
+    "pending", "current", "updated", "failed", "superseded", "held", "pinned", "waiting", "cancelled"
+]
+"""``held``: left alone, and somebody has to decide; ``pinned``: left alone because somebody has."""
 DeletionState = Literal["waiting", "deleting", "deleted", "absent", "kept", "failed"]
 """``waiting``: for its grace; ``deleting``: begun; ``absent``: gone already; ``kept``: a guard says no."""
 FOLLOWS = "not moved, because of "
@@ -131,11 +134,36 @@ class FoundReport:
     missing: int = 0
     different: int = 0
     damaged: int = 0
+    behind: int = 0
+    """Nothing is wrong with them: what they are to be has not been copied yet."""
+    held: int = 0
+    """Of a two-way mirror: its sides moved apart, and nobody has decided."""
     unchecked: int = 0
     """Nothing can be said of them: a registry could not be asked, or only by pulls that count."""
+    read: int = 0
+    """Those of the verified whose bytes were all read in the pass that the run is of."""
     extra: int = 0
     """Not the mirror's; what its source has lost, perhaps. Nothing wrong by itself."""
     extras: tuple[ExtraReport, ...] = ()
+    """The first repositories that have such tags, or whose list is not known."""
+    extras_left: int = 0
+    """How many such repositories there are beside these."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeepReport:
+    """How far the reading of all bytes is, which may take several runs."""
+
+    began_s: float
+    """Unix time at which the first of them began to read."""
+    read: int
+    """Tags whose bytes were all read since, each counted in every target."""
+    tags: int
+    """... of so many that the run is about."""
+    bytes: int
+    """What this run has read to its end."""
+    is_over: bool
+    """The run left nothing unread that it could read: the next one begins a new pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +198,8 @@ class RunReport:
     """As :data:`mirror.spec.Kind`."""
     found: tuple[FoundReport, ...] = ()
     """What a verifying run has found so far, by target."""
+    deep: DeepReport | None = None
+    """Of a run that verifies bytes, too."""
     is_paused: bool = False
     """Nothing further of an open run is begun until it is resumed."""
     waits: str = ""

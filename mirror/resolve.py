@@ -1,19 +1,21 @@
 """Which digests a batch is about: one request per tag at the source, kept for the whole life of the batch.
 
 A HEAD, which costs nothing of a budget. A tag that no target ever had by us is going to be read anyway:
-where reading is not rationed, its one GET says which digest it is too.
+where reading is not rationed, its one GET says which digest it is too. A rollback knows its digests, and
+whether they are whole is each region's to say: nobody else may reach its targets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
+from mirror.anywhere import hosts_of
 from mirror.budget import COUNTING_HOSTS
 from mirror.engine import Engine
 from mirror.ledger.batches import Resolved, View
 from mirror.ledger.pins import Pin
-from mirror.ledger.values import HELD
+from mirror.pinned import follows_pins, nowhere, pinned_at, unless_pinned
 from mirror.spec import MirrorSpec
 from mirror.telling import tell_wait
 from mirror.two_way import look
@@ -27,6 +29,8 @@ from registry.repository import Source
 
 RATIONED = COUNTING_HOSTS | {LAYOUT}
 """Where a GET of a manifest is a pull and a HEAD is none; and a folder, which is asked for nothing twice."""
+UNREAD = "application/octet-stream"
+"""The media type of what is known by its digest only."""
 KEPT_TOGETHER_BYTES = 2**16
 """A larger manifest goes to the ledger at once instead of with the others: bounds a worker's memory (G10)."""
 
@@ -45,14 +49,13 @@ def resolve(engine: Engine, batch: str, view: View | None = None) -> View | None
     if spec.kind == "rollback":
         _recall(engine, todo)
         engine.ledger.gone.forget(spec.name, [one.tag for one in todo])
-    if spec.pin:
-        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo})
+        engine.ledger.pins.put(spec.name, run, {one.tag: one.ref for one in todo}, new=spec.pin)
     read: list[Manifest] = []
     answers, pins = _ask(engine, run, spec, todo, read)
     waits = [(next_attempt(engine, batch, one), str(one)) for one in answers if isinstance(one, Transient)]
     until, reason = max(((at, why) for at, why in waits if at is not None), default=(None, ""))
     resolved = [
-        _unresolved(one, answer) if isinstance(answer, RegistryError) else _unless_pinned(spec, answer, pins)
+        _unresolved(one, answer) if isinstance(answer, RegistryError) else unless_pinned(spec, answer, pins)
         for one, answer in zip(todo, answers, strict=True)
         if until is None or not isinstance(answer, Transient)
     ]
@@ -83,22 +86,44 @@ def _ask(
     """
     source = engine.open_source(run, spec)
     # Who only looks needs no manifest yet.
-    reads = source.host not in RATIONED and not spec.verifies and not spec.is_two_way
+    may_read = spec.kind in {"mirror", "repair"} and not spec.is_two_way
+    reads = may_read and not RATIONED & hosts_of(source)
     targets = [target.repository for target in spec.targets] if reads else []
     tags = [one.tag for one in todo]
     generation, now, new, pins = engine.ledger.begin_question(targets, tags, spec.name)
     asked = [replace(one, generation=generation, at=now) for one in todo]
     if spec.is_two_way:
-        return look(engine, run, spec, asked), pins
-    answers: list[Resolved | RegistryError] = []
-    if new and engine.counts_pulls(source.host) is None:
+        return look(engine, run, spec, asked, pins), pins
+    if spec.kind == "rollback":
+        return [replace(one, descriptor=Descriptor(UNREAD, one.ref, 0)) for one in asked], pins
+    pinned = pins if follows_pins(spec) else {}
+    found = iter(_ask_source(engine, source, [one for one in asked if one.tag not in pinned], new, read))
+    answers = [
+        _at_pin(engine, run, spec, one, pinned[one.tag]) if one.tag in pinned else next(found)
+        for one in asked
+    ]
+    return answers, pins
+
+
+def _ask_source(
+    engine: Engine, source: Source, asked: Sequence[Resolved], new: Collection[str], read: list[Manifest]
+) -> list[Resolved | RegistryError]:
+    hosts, answers = hosts_of(source), list[Resolved | RegistryError]()
+    if new and asked and any(engine.counts_pulls(host) is None for host in hosts):
         answers.append(_resolve(engine, source, asked[0], None))  # its answer says that, too
-    if engine.counts_pulls(source.host):
-        new = set()
+    if any(engine.counts_pulls(host) for host in hosts):
+        new = frozenset()
     with engine.crew() as crew:
         left = asked[len(answers) :]
         answers += crew.map(lambda one: _resolve(engine, source, one, read if one.tag in new else None), left)
-    return answers, pins
+    return answers
+
+
+def _at_pin(engine: Engine, run: str, spec: MirrorSpec, one: Resolved, pin: Pin) -> Resolved | RegistryError:
+    at = pinned_at(engine, run, spec, pin)
+    if isinstance(at, NotFound):
+        return nowhere(one, pin, at)
+    return at if isinstance(at, RegistryError) else replace(one, descriptor=at)
 
 
 def _resolve(
@@ -132,19 +157,6 @@ def _refuse_tombstone(source: Source, tag: str, digest: str) -> None:
 
 def _named(manifest: Manifest) -> Descriptor:
     return Descriptor(manifest.media_type, manifest.digest, manifest.size)
-
-
-def _unless_pinned(spec: MirrorSpec, one: Resolved, pins: Mapping[str, Pin]) -> Resolved:
-    """Held, where a rollback has pinned the tag to another digest; other rollbacks are free to move it.
-
-    Nor is it verified or repaired: what it is to be is not what the source has.
-    """
-    pin = pins.get(one.tag)
-    if pin is None or spec.kind == "rollback" or one.descriptor is None:
-        return one
-    if one.descriptor.digest == pin.digest:
-        return one
-    return Resolved(one.tag, one.ref, None, pin.reason, HELD)
 
 
 def _unresolved(one: Resolved, error: RegistryError) -> Resolved:

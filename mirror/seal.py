@@ -7,6 +7,9 @@ target waits for it.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mirror.graph import Graph, GraphError
@@ -19,6 +22,7 @@ from registry.errors import Refused, RegistryError
 from registry.manifest import Manifest
 from registry.repository import Repository
 
+logger = logging.getLogger(__name__)
 CONTENT_UNKNOWN = frozenset({"MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN", "MANIFEST_UNKNOWN"})
 """A registry says that it lacks what we believed it to have (distribution-spec 1.1, error codes)."""
 
@@ -64,10 +68,11 @@ def _seal_tag(
         if outcome.state == "missing":
             put_graph(stage, target, stage.graph(digest), None if stage.is_alone else "")
         for associate in associates:
-            graph = stage.graph(associate.descriptor.digest)
-            indexed = put_graph(stage, target, graph)
-            if not indexed and not associate.tag:
-                _list_referrer(stage, target, associate.subject, graph.root)
+            with forgiving(stage, associate, target):
+                graph = stage.graph(associate.descriptor.digest)
+                indexed = put_graph(stage, target, graph)
+                if not indexed and not associate.tag:
+                    _list_referrer(stage, target, associate.subject, graph.root)
     except (RegistryError, GraphError) as error:
         return failure(stage.engine, stage.batch, error, outcome.previous)
     except BlobMissing as missing:
@@ -87,6 +92,20 @@ class BlobMissing(Exception):
     def __init__(self, placing: Placing) -> None:
         super().__init__(placing)
         self.placing = placing
+
+
+@contextmanager
+def forgiving(stage: Stage, associate: Associate, target: Repository) -> Iterator[None]:
+    """A rollback moves an image also where a target lacks what belongs to it, and nobody can bring that."""
+    try:
+        yield
+    except (RegistryError, GraphError, BlobMissing) as error:
+        if stage.spec.kind != "rollback":
+            raise
+        why = error.placing.reason if isinstance(error, BlobMissing) else error
+        fields = {"batch": stage.batch, "target": target.name, "registry": target.host}
+        name = associate.tag or associate.descriptor.digest
+        logger.warning("%s of %s is not in %s: %s", name, associate.subject, target.name, why, extra=fields)
 
 
 def put_graph(stage: Stage, target: Repository, graph: Graph, root_as: str | None = "") -> bool:

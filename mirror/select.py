@@ -44,7 +44,7 @@ def is_digest_tag(tag: str) -> bool:
 
 
 def is_keeper_tag(tag: str) -> bool:
-    """Whether ``tag`` is one of ours that keeps what another tag was: not to be mirrored or deleted."""
+    """Whether ``tag`` is one of ours that keeps what another tag was: not to be mirrored."""
     return _KEEPER_TAG.fullmatch(tag) is not None
 
 

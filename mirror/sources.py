@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 
 from mirror.engine import Engine, Lister
 from mirror.ledger.sources import AHEAD, Cursor, Entry, Position
 from mirror.pages import COMPARED, portions
 from mirror.plan import cut
-from mirror.spec import EVERYWHERE, MirrorSpec
+from mirror.spec import EVERYWHERE, MirrorSpec, name_of
 from mirror.telling import tell_not_listed
 from mirror.waits import next_attempt
 from registry.errors import RegistryError, Transient, Unreachable, Unsafe
 from registry.reference import MalformedReference, Reference, Wildcard
 from registry.repository import RepositoryPage
 
+_GLOB = frozenset("*?[")
 MOST_PAGES = 100_000
 """Of a list of repositories: one that leads in a circle has an end all the same."""
+PAGE_NAMES = 500
+"""Of what several sides have together: how many are given to the ledger at once."""
 Pairs = Sequence[tuple[str, str]]
 Portion = tuple[str, Pairs, bool]
 """As :func:`mirror.pages.portions` yields them."""
@@ -38,8 +43,8 @@ def enumerate_repositories(
         if not was_first:
             return  # another listing of this run was faster, or the run has ended
         grown()
-        if engine.ledger.waiting_batches(run) >= most_waiting:
-            engine.ledger.pause_listing(run)
+        if engine.ledger.sources.waiting_batches(run) >= most_waiting:
+            engine.ledger.sources.pause_listing(run)
             return  # whoever makes room has it go on
     grown()
 
@@ -56,6 +61,29 @@ def repositories_of(spec: MirrorSpec, lister: Lister) -> Iterator[str]:
         page, pages = lister(below, page.following), pages + 1
 
 
+def union_of(engine: Engine, spec: MirrorSpec, lister: Lister) -> list[str]:
+    """What the wildcards of a two-way mirror stand for: the repositories of any side, sorted, in memory.
+
+    Where all are named one by one nothing is listed: not every registry can be. Raises RegistryError where
+    a side cannot be listed: its repositories are not taken to be gone.
+    """
+    if not any(_GLOB.intersection(text) for text in spec.repositories):
+        return sorted(rest for rest in spec.repositories if spec.takes(rest))
+    found: set[str] = set()
+    for target in spec.targets:
+        below, asked = Wildcard.parse(target.repository), ""
+        for _ in range(MOST_PAGES):
+            page = engine.patience.attempt(partial(lister, below, asked))
+            rests = (f"{below.host}/{name}".removeprefix(below.prefix_name) for name in page.names)
+            found.update(rest for rest in rests if spec.takes(rest))
+            if page.following is None:
+                break
+            asked = page.following
+        else:
+            raise _endless(below)
+    return sorted(found)
+
+
 class _Walk:
     """One listing on its way. Others may be on the same way: who is first at a step moves the cursor."""
 
@@ -63,6 +91,7 @@ class _Walk:
         self._engine, self._run, self._batch_tags = engine, run, batch_tags
         self._spec = engine.ledger.spec(run)
         self._at = self._position()
+        self._union: list[str] | None = None
 
     def steps(self) -> Iterator[bool]:
         """Take one step after the other: whether it was taken here; ends where all is listed."""
@@ -82,12 +111,23 @@ class _Walk:
         cursor, lister = self._at.cursor, self._engine.list_repositories
         if cursor.page is None or lister is None:
             return self._add(replace(cursor, page=None, pages=cursor.pages + 1))
+        if self._spec.reads_targets:
+            return self._read_union(cursor.page, lister)
         below, asked = Wildcard.parse(self._spec.source), cursor.page
         if cursor.pages >= MOST_PAGES:
             raise _endless(below)
         page = self._engine.patience.attempt(lambda: lister(below, asked))
         names = _named(self._spec, below, page)
         return self._add(replace(cursor, page=page.following, pages=cursor.pages + 1), names=names)
+
+    def _read_union(self, last: str, lister: Lister) -> bool:
+        """The same of what any side has: of the whole list, what comes after the ``last`` one."""
+        if self._union is None:
+            self._union = union_of(self._engine, self._spec, lister)
+        names = list(islice((name for name in self._union if name > last), PAGE_NAMES + 1))
+        following = names[PAGE_NAMES - 1] if len(names) > PAGE_NAMES else None
+        cursor = replace(self._at.cursor, page=following, pages=self._at.cursor.pages + 1)
+        return self._add(cursor, names=[name_of(self._spec, name) for name in names[:PAGE_NAMES]])
 
     def _list(self, entry: Entry) -> Iterator[bool]:
         """Take what is left of the repository whose turn it is."""
@@ -151,7 +191,8 @@ class _Walk:
             self._run, before, self._at.text, self._spec.of(entry.repository), error, listed=self._at.is_over
         )
         if was_first:
-            tell_not_listed(self._run, self._spec.name, entry.repository, error)
+            own = self._spec.of(entry.repository)
+            tell_not_listed(self._run, self._spec.name, own.origin, error)
         return was_first
 
     def _go_on(self, following: Cursor, *, is_through: bool, names: Sequence[str] = ()) -> str:

@@ -15,6 +15,8 @@ EVERYWHERE = ANY
 ReadFrom = Literal["targets", "source"]
 TARGETS = "="
 """The source of a run that has none: what it is about is read, by digest, from any target that holds it."""
+ALL_TARGETS = f"{TARGETS}/{ANY}"
+"""The same where the targets are wildcards: a repository is then known by what these stand for there."""
 Delete = Literal["never", "mirror"]
 Kind = Literal["mirror", "two_way", "rollback", "verify", "repair"]
 """What a run does with its tags: ``mirror`` brings them from the source to the targets."""
@@ -85,7 +87,7 @@ class MirrorSpec:
     verification: Verification | None = None
     """Of the kinds ``verify`` and ``repair``."""
     pin: bool = False
-    """Of a rollback: runs of the mirror leave its tags where it puts them."""
+    """Of a rollback: runs of the mirror leave its tags where it puts them. Tags that were pinned stay so."""
     delete: Delete = "never"
     """Whether tags that we put somewhere and the source has no more are deleted there."""
     delete_share: int = 10
@@ -123,7 +125,12 @@ class MirrorSpec:
     def looks_for_extra(self) -> bool:
         """Whether a run compares lists of tags, too: where it is about all that the mirror has."""
         exact = self.refs or (self.verification and self.verification.sample)
-        return self.verifies and not exact and self.source != TARGETS  # a tag of one side is one of all
+        return self.verifies and not exact and not self.reads_targets  # a tag of one side is one of all
+
+    @property
+    def reads_targets(self) -> bool:
+        """Whether there is no source but the targets."""
+        return self.source in {TARGETS, ALL_TARGETS}
 
     @property
     def mirror(self) -> str:
@@ -160,20 +167,32 @@ class MirrorSpec:
             replace(one, repository=f"{one.repository.removesuffix(ANY)}{rest}") for one in self.targets
         )
         return replace(
-            self, name=f"{self.name}/{rest}", source=repository, targets=targets, given="", rest=rest
+            self,
+            name=f"{self.name}/{rest}",
+            source=TARGETS if self.reads_targets else repository,
+            targets=targets,
+            prefer=_below(self.prefer, rest),
+            take=_below(self.take, rest),
+            given="",
+            rest=rest,
         )
+
+    @property
+    def listed_as(self) -> str:
+        """Of one of a wildcard's repositories: what a run of them all has it as, and :meth:`of` takes."""
+        return f"{TARGETS}/{self.rest}" if self.rest and self.reads_targets else self.source
 
     @property
     def origin(self) -> str:
         """What is read, for people: where there is no source, the targets."""
-        if self.source != TARGETS:
+        if not self.reads_targets:
             return self.source
         return ", ".join(target.repository for target in self.targets)
 
     @property
     def places(self) -> tuple[str, ...]:
         """Everything that is read or written, in full."""
-        source = () if self.source == TARGETS else (self.source,)
+        source = () if self.reads_targets else (self.source,)
         return (*source, *(target.repository for target in self.targets))
 
     @property
@@ -203,5 +222,15 @@ def one_of(spec: MirrorSpec, rest: str) -> MirrorSpec:
     """The mirror of one of a wildcard's repositories, by what it stands for there; else ``spec`` itself."""
     if not spec.is_wildcard:
         return spec
+    return spec.of(name_of(spec, rest))
+
+
+def name_of(spec: MirrorSpec, rest: str) -> str:
+    """The name under which a run of a wildcard has one of its repositories, by what it stands for there."""
     prefix = "any/" if spec.source == EVERYWHERE else spec.source.removesuffix(ANY)
-    return spec.of(f"{prefix}{rest}")
+    return f"{prefix}{rest}"
+
+
+def _below(target: str, rest: str) -> str:
+    """One of a wildcard's repositories; what is none stays."""
+    return f"{target.removesuffix(ANY)}{rest}" if target.endswith(f"/{ANY}") else target

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mirror.anywhere import hosts_of
 from mirror.damage import Part
 from mirror.engine import Engine, Progress
 from mirror.graph import Graph
@@ -213,7 +214,7 @@ class Stage:
 
     def _siblings(self) -> Siblings | None:
         """The mirror's registries, those of this region first, where they are read from before the source."""
-        is_limited = self.engine.is_limited(self.source.host)
+        is_limited = any(self.engine.is_limited(host) for host in hosts_of(self.source))
         near_first = sorted(self.spec.targets, key=lambda target: target.region != self.region)
         names = [target.repository for target in near_first if not target.repository.startswith(LAYOUT)]
         hosts = tuple(dict.fromkeys(name.partition("/")[0] for name in names))

@@ -6,16 +6,18 @@ there must still be that, or somebody has pushed meanwhile and the tag is left a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mirror.created import created_in
 from mirror.engine import Engine
 from mirror.ledger.batches import Outcome, Outcomes, Resolved
 from mirror.ledger.conflicts import Known
+from mirror.ledger.pins import Pin
 from mirror.ledger.values import GONE, HELD, Merged
 from mirror.manifests import Manifests
 from mirror.merge import Side, Verdict, chosen, merge, newest, preferred, short, told
+from mirror.pinned import follows_pins, nowhere, pinned_at
 from mirror.select import Selection
 from mirror.spec import MirrorSpec
 from mirror.stage import Stage
@@ -29,15 +31,17 @@ Look = Descriptor | None | RegistryError
 
 
 def look(
-    engine: Engine, run: str, spec: MirrorSpec, asked: Sequence[Resolved]
+    engine: Engine, run: str, spec: MirrorSpec, asked: Sequence[Resolved], pins: Mapping[str, Pin]
 ) -> list[Resolved | RegistryError]:
-    """What each tag is to be. An error where a side cannot be asked: nothing is decided without it.
+    """What each tag is to be, by its pin where the run follows pins.
+
+    An error where a side cannot be asked: nothing is decided without it.
 
     The base is read first: sides that another run has made equal since are equal with any base.
     """
     known = engine.ledger.conflicts.known(spec, [one.tag for one in asked])
     looks = _ask(engine, [engine.open_repository(target.repository) for target in spec.targets], asked)
-    judge = _Judge(engine, run, spec)
+    judge = _Judge(engine, run, spec, pins if follows_pins(spec) else {})
     with engine.crew() as crew:
         return list(crew.map(lambda one: judge.answer(one, looks[one.tag], known[one.tag]), asked))
 
@@ -97,8 +101,8 @@ def _ask(engine: Engine, sides: Sequence[Repository], asked: Sequence[Resolved])
 class _Judge:
     """On what terms a run decides."""
 
-    def __init__(self, engine: Engine, run: str, spec: MirrorSpec) -> None:
-        self._spec = spec
+    def __init__(self, engine: Engine, run: str, spec: MirrorSpec, pins: Mapping[str, Pin]) -> None:
+        self._engine, self._run, self._spec, self._pins = engine, run, spec, pins
         self._immutable = Selection(spec.immutable) if spec.immutable else None
         source = engine.open_source(run, spec)
         self._created = created_in(source, Manifests(engine, source).named)
@@ -113,11 +117,27 @@ class _Judge:
             Side(name, at.digest if isinstance(at, Descriptor) else None, name in known.met)
             for name, at in by_name.items()
         ]
+        if pin := self._pins.get(one.tag):
+            return self._at_pin(one, pin, sides, found, known)
         try:
             verdict = self._verdict(one.tag, sides, known)
         except RegistryError as error:
             return error
         return _resolved(one, verdict, sides, found, known)
+
+    def _at_pin(
+        self, one: Resolved, pin: Pin, sides: Sequence[Side], found: Sequence[Descriptor], known: Known
+    ) -> Resolved | RegistryError:
+        at: Descriptor | RegistryError | None = next((at for at in found if at.digest == pin.digest), None)
+        if at is None:
+            at = pinned_at(self._engine, self._run, self._spec, pin)
+        if isinstance(at, NotFound):
+            return nowhere(one, pin, at)
+        if isinstance(at, RegistryError):
+            return at
+        since = known.conflict.since_s if known.conflict else 0.0
+        merged = Merged(tuple(side.digest for side in sides), known.base, "pinned", since=since)
+        return replace(one, descriptor=at, merged=merged)
 
     def _verdict(self, tag: str, sides: Sequence[Side], known: Known) -> Verdict:
         is_immutable = self._immutable is not None and bool(self._immutable.choose([tag]).kept)

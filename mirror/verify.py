@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mirror.apart import behind
 from mirror.associates import associates, digest_tags_of, listed_for
 from mirror.damage import (
     Companion,
@@ -24,15 +25,17 @@ from mirror.damage import (
     said,
     unlisted,
 )
-from mirror.deep import Later, read_part, read_parts
+from mirror.deep import Later, Left, read_part, read_parts
+from mirror.engine import Engine
 from mirror.extra import compare_tags
+from mirror.fixed import immovable
 from mirror.graph import Graph, GraphError
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Placing, Resolved
-from mirror.ledger.values import HELD
-from mirror.ledger.verified import DAMAGED, DIFFERENT, MISSING, WRONG
-from mirror.places import counts, uncounted
+from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING, UNASKED, UNREAD, WRONG
+from mirror.places import any_counts, counts, uncounted
 from mirror.stage import Stage
 from mirror.threads import Crew
+from mirror.transfer import path_of
 from mirror.waits import failure
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, NotFound, Refused, RegistryError
@@ -43,8 +46,17 @@ Pair = tuple[str, str]
 """(tag, target repository)."""
 Wanted = tuple[str, Part]
 """(target repository, what it has to hold)."""
-Asked = Flaw | RegistryError | None
-Answer = Asked | Later
+
+
+@dataclass(frozen=True, slots=True)
+class Unasked:
+    """Only a pull that counts would tell."""
+
+    part: Part
+
+
+Asked = Flaw | RegistryError | Unasked | None
+Answer = Asked | Later | Left
 KEPT = (
     "the registry took it again and keeps the damaged file that it has: have that deleted from its storage, "
     "then repair once more"
@@ -72,11 +84,17 @@ def verify(stage: Stage) -> None:
 
 def mark_damage(stage: Stage) -> None:
     """For whoever repairs: what is wrong is missing, with the reason why; the rest is current."""
-    for (tag, name), one in inspect(stage).items():
-        outcome = one.outcome
+    found = inspect(stage)
+    moves = {pair: one.outcome for pair, one in found.items() if one.outcome.kind in {DIFFERENT, BEHIND}}
+    fixed = immovable(stage, {pair: replace(one, state="missing") for pair, one in moves.items()})
+    for (tag, name), one in found.items():
+        outcome = fixed.get((tag, name), one.outcome)
         if outcome.kind in WRONG:
-            outcome = Outcome("missing", f"was not whole: {outcome.reason}", previous=outcome.previous)
+            was = "was not whole" if outcome.kind == DAMAGED else "was wrong"
+            outcome = Outcome("missing", f"{was}: {outcome.reason}", previous=outcome.previous)
             _forget_all(stage, tag, name)
+        elif outcome.kind == BEHIND:
+            outcome = Outcome("missing", f"was behind: {outcome.reason}", previous=outcome.previous)
         stage.outcomes[tag, name] = outcome
         stage.again |= {(flaw.part.digest, name): flaw.part for flaw in one.flaws if flaw.is_there}
 
@@ -98,7 +116,9 @@ def still_wrong(stage: Stage, name: str, digest: str) -> Placing | None:
     answer = _answer(stage, name, part) or (read_part(stage, name, part) if read else None)
     if isinstance(answer, RegistryError):
         return Placing.failed(answer)
-    return Placing("failed", f"{name}: {answer.text}; {KEPT}", DAMAGED) if answer else None
+    if not isinstance(answer, Flaw):
+        return None
+    return Placing("failed", f"{name}: {answer.text}; {KEPT}", DAMAGED)
 
 
 def inspect(stage: Stage) -> dict[Pair, Finding]:
@@ -124,7 +144,8 @@ def _look_at_tags(stage: Stage, crew: Crew) -> dict[Pair, Finding]:
         for one, wanted, name, target in stage.pairs
         if _is_open(stage.outcomes.get((one.tag, name)), now)
     }
-    return {pair: Finding(answer.result()) for pair, answer in asked.items()}
+    looked = {pair: answer.result() for pair, answer in asked.items()}
+    return {pair: Finding(one) for pair, one in {**looked, **behind(stage, looked)}.items()}
 
 
 def _is_open(known: Outcome | None, now: float) -> bool:
@@ -177,7 +198,7 @@ def _companions(stage: Stage, graph: Graph) -> Iterable[Companion]:
     told = listed_for(stage.engine, stage.run, digests, stage.source)
     asked = digests if told.tags or told.has_referrers else (root,)
     listed = told.tags
-    if counts(stage.engine, stage.source.host):  # reading the list of referrers under its tag would be a pull
+    if any_counts(stage.engine, stage.source):  # reading the list of referrers under its tag would be a pull
         known = listed if listed is not None else frozenset(digest_tags_of(root))
         listed = known - {fallback_tag(digest) for digest in digests}
     found = associates(stage.engine, stage.run, stage.source, asked, listed)
@@ -203,17 +224,18 @@ def _answer(stage: Stage, name: str, part: Part) -> Asked:
     stage.progress.add()
     target = stage.targets[name]
     try:
-        return stage.engine.patience.attempt(lambda: _flaw(target, part))
+        return stage.engine.patience.attempt(lambda: _flaw(stage.engine, target, part))
     except NotFound:
         return gone(part)
     except RegistryError as error:
         return error
 
 
-def _flaw(target: Repository, part: Part) -> Flaw | None:
+def _flaw(engine: Engine, target: Repository, part: Part) -> Flaw | Unasked | None:
     """One or two exchanges; raises RegistryError, NotFound where the part is gone."""
     if part.kind == "listed":
-        return None if _is_listed(target, part) else unlisted(part)
+        is_listed = _is_listed(engine, target, part)
+        return Unasked(part) if is_listed is None else (None if is_listed else unlisted(part))
     if part.kind == "tag":
         held = target.resolve(part.at).digest
         return None if held == part.digest else other_digest(part, held)
@@ -228,12 +250,19 @@ def _flaw(target: Repository, part: Part) -> Flaw | None:
     return None if size == part.size else other_size(part, size)
 
 
-def _is_listed(target: Repository, part: Part) -> bool:
-    """By the referrers API, else by what the tag schema's tag is at; the tag itself is not read."""
+def _is_listed(engine: Engine, target: Repository, part: Part) -> bool | None:
+    """By the referrers API, else by what the tag schema's tag is at; the tag itself is not read.
+
+    None where that is not in the fleet's cache and the registry counts who reads it.
+    """
     if any(one.digest == part.digest for one in target.referrers(part.at, has_tag=False)):
         return True
     try:
-        index = target.manifest(target.resolve(fallback_tag(part.at)).digest)
+        digest = target.resolve(fallback_tag(part.at)).digest
+        index = engine.ledger.content.manifest(digest)
+        if index is None and counts(engine, target.host):
+            return None
+        index = index or target.manifest(digest)
     except NotFound:
         return False
     return any(child.digest == part.digest for child in index.children)
@@ -250,7 +279,7 @@ def _finding(
         return _judged(stage, pair, finding, [answers[name, part] for part in promise])
     if promise is None:
         reason = "only its digest was compared: what it is made of is to be had by pulls that count alone"
-        return Finding(Outcome("held", f"{name}:{tag}: {reason}", HELD, previous))
+        return Finding(Outcome("held", f"{name}:{tag}: {reason}", UNASKED, previous))
     if isinstance(promise, NotFound | GraphError):
         return Finding(Outcome("failed", f"{name}:{tag}: cannot be followed: {promise}", DAMAGED, previous))
     return Finding(failure(stage.engine, stage.batch, promise, previous))
@@ -267,6 +296,12 @@ def _judged(stage: Stage, pair: Pair, finding: Finding, answers: Sequence[Answer
         return Finding(failure(stage.engine, stage.batch, error, previous))
     if any(isinstance(one, Later) for one in answers):
         return Finding(Outcome("waiting", "its bytes are being read", "", previous, at=stage.now))
+    unasked = next((one for one in answers if isinstance(one, Unasked)), None)
+    if unasked is not None:
+        reason = f"whether {unasked.part.name} is listed can only be known by a pull that counts"
+        return Finding(Outcome("held", f"{name}:{tag}: {reason}", UNASKED, previous))
+    if any(isinstance(one, Left) for one in answers):
+        return Finding(replace(finding.outcome, kind=UNREAD))
     return finding
 
 
@@ -274,6 +309,9 @@ def _disbelieve(stage: Stage, found: Mapping[Pair, Finding]) -> None:
     """Nobody shall rely on what the ledger says of what was found to be wrong."""
     for name, target in stage.targets.items():
         own = {tag: one for (tag, place), one in found.items() if place == name}
+        gone = {flaw.part.digest for one in own.values() for flaw in one.flaws if not flaw.is_there}
+        place = target.host, path_of(target)
+        stage.engine.ledger.verified.passes.forget([(*place, digest) for digest in sorted(gone)])
         stage.forget(target, sorted({flaw.part.digest for one in own.values() for flaw in one.flaws}))
         wrong = [tag for tag, one in own.items() if one.outcome.kind in WRONG]
         stage.engine.ledger.proofs.drop(name, wrong)

@@ -74,7 +74,7 @@ class Connections:
             return self._registries[key]
 
     def counts_pulls(self, host: str) -> bool | None:
-        """Whether ``host`` counts reading as pulls; None: not heard of yet."""
+        """Whether ``host`` counts reading as pulls; None: nobody has heard of it yet."""
         return self._gate.counts(host) if self._gate else False
 
     def close(self) -> None:

@@ -34,6 +34,12 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 
 
+def abridged(digest: str, end: str = "…") -> str:
+    """Enough of a digest for people to compare by eye: the algorithm and 12 digits, then ``end``."""
+    algorithm, _, digits = digest.partition(":")
+    return f"{algorithm}:{digits[:12]}{end}"
+
+
 def is_digest(text: str) -> bool:
     """Whether ``text`` is a digest of an algorithm registered by the image-spec, in full."""
     return _DIGEST.fullmatch(text) is not None

@@ -73,7 +73,7 @@ class Gate(Protocol):
         ...
 
     def counts(self, host: str) -> bool | None:
-        """Whether the registry counts pulls, as far as this process has heard. Asks nobody."""
+        """Whether the registry counts pulls, as far as anybody has heard. Asks no registry."""
         ...
 
     def left(self, host: str, account: str) -> float:

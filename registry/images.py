@@ -108,16 +108,18 @@ def build_image(
     layers: Iterable[Blob] = (),
     labels: Mapping[str, str] | None = None,
     entrypoint: Iterable[str] = (),
+    created: str = _CREATED,
 ) -> Image:
     """The layers of ``base``, then ``files`` (by path, none: no layer), then ``layers``.
 
     ``docker``: Docker schema 2 media types instead of OCI's; ``base`` and ``layers`` are then relabelled.
+    ``created``: when it was made, as its config says (RFC 3339).
     """
     own = (build_layer(files),) if files else ()
     inherited = base.layers if base else ()
     stack = tuple(_as_kind(layer, docker=docker) for layer in (*inherited, *own, *layers))
     config = {
-        "created": _CREATED,
+        "created": created,
         "architecture": platform.architecture,
         **({"variant": platform.variant} if platform.variant else {}),
         "os": platform.os,

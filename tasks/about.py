@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mirror.ledger.batches import Batches
 
 _ABOUT_RUNS = frozenset({"sealift.enumerate", "sealift.prune"})
-_ABOUT_NONE = frozenset({"sealift.sweep"})
+_ABOUT_NONE = frozenset({"sealift.sweep", "sealift.notify"})
 _OF_A_RUN = ("run", "region")
 _OF_A_BATCH = ("batch", "region", "blob")
 

@@ -9,10 +9,11 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from celery import Signature, chord, signature
+from celery import Signature, Task, chord, signature
 
 from mirror.ledger import Ledger
 from mirror.spec import Lane, MirrorSpec
+from registry.descriptor import abridged
 
 CONTROL_QUEUE = "control"
 Turn = Literal["first"] | Lane
@@ -32,6 +33,10 @@ def send_enumerate(ledger: Ledger, run: str) -> None:
 
 def send_sweep(older_than_s: float | None = None) -> None:
     _control("sweep", [older_than_s], "sweep", "first").delay()
+
+
+def send_notify(receiver: str) -> None:
+    _control("notify", [receiver], f"notify · {receiver}", "release").delay()
 
 
 def sole_region(ledger: Ledger, batch: str) -> str | None:
@@ -118,8 +123,25 @@ def unflip_everywhere(ledger: Ledger, batch: str) -> None:
 def haul(ledger: Ledger, batch: str, region: str, digest: str) -> Signature:
     """One large blob as a task of its own, to be added to the chord of its ``land``."""
     spec = ledger.spec_of(batch)
-    title = f"haul · {spec.name} {digest[:19]}… → {region}"
+    title = f"haul · {spec.name} {abridged(digest)} → {region}"
     return _task("haul", [batch, region, digest], region, title, ledger.lane(ledger.batches.run_of(batch)))
+
+
+def grow(task: Task[..., Any], hauls: Sequence[Signature]) -> None:
+    """Add hauls to the chord that ``task`` is one of.
+
+    Celery counts by how much a chord has grown under a key that would outlive a chord that dies. Made
+    beforehand with its end it keeps that end whoever is killed; a Redis that lost it is told once more.
+    """
+    if not hauls:
+        return
+    backend: Any = task.backend  # the Redis one: Celery's types know only what all have
+    growth = backend.get_key_for_group(task.request.group, ".t")
+    until = task.app.conf.result_chord_expires
+    backend.client.set(growth, 0, nx=True, ex=until)
+    for one in hauls:
+        task.add_to_chord(one)
+        backend.client.expire(growth, until)
 
 
 def turn_of(ledger: Ledger, name: str, run: str) -> Turn:

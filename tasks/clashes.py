@@ -14,7 +14,7 @@ _GLOB = frozenset("*?[")
 
 
 @dataclass(frozen=True, slots=True)
-class _Writer:
+class Writer:
     """One mirror, at its place in the file, that writes to ``target``."""
 
     place: int
@@ -30,17 +30,17 @@ class _Writer:
 class _Writers:
     """Those seen so far, found by what they write to."""
 
-    all: list[_Writer] = field(default_factory=list)
-    wild: list[_Writer] = field(default_factory=list)
-    by_target: dict[str, list[_Writer]] = field(default_factory=dict)
+    all: list[Writer] = field(default_factory=list)
+    wild: list[Writer] = field(default_factory=list)
+    by_target: dict[str, list[Writer]] = field(default_factory=dict)
 
-    def add(self, writer: _Writer) -> None:
+    def add(self, writer: Writer) -> None:
         self.all.append(writer)
         self.by_target.setdefault(writer.target, []).append(writer)
         if writer.spec.is_wildcard:
             self.wild.append(writer)
 
-    def near(self, writer: _Writer) -> list[_Writer]:
+    def near(self, writer: Writer) -> list[Writer]:
         """Those that might write where ``writer`` does."""
         if writer.spec.is_wildcard:
             return [one for one in self.all if one.spec.is_wildcard or one.prefix.startswith(writer.prefix)]
@@ -54,14 +54,14 @@ def clashes(fleet: Fleet, specs: Sequence[MirrorSpec | None]) -> Iterator[Proble
     sound = [(place, spec) for place, spec in enumerate(specs) if spec is not None]
     for place, spec in sound:
         for number, target in enumerate(spec.targets):
-            writer = _Writer(place, spec, target.repository)
+            writer = Writer(place, spec, target.repository)
             for other in seen.near(writer):
                 if shared := _shared(writer, other):
                     yield _problem(fleet, writer, number, other, shared)
             seen.add(writer)
 
 
-def _problem(fleet: Fleet, writer: _Writer, number: int, other: _Writer, shared: str) -> Problem:
+def _problem(fleet: Fleet, writer: Writer, number: int, other: Writer, shared: str) -> Problem:
     at = fleet.line_of("mirrors", other.place)
     remedy = "use another repository, or list different tags one by one in both"
     return fleet.problem(
@@ -70,9 +70,9 @@ def _problem(fleet: Fleet, writer: _Writer, number: int, other: _Writer, shared:
     )
 
 
-def _shared(one: _Writer, other: _Writer) -> str:
+def _shared(one: Writer, other: Writer) -> str:
     """How two mirrors may meet in a tag of one repository; empty if they cannot."""
-    if one.spec is other.spec or not _meet(one, other):
+    if one.spec is other.spec or not meet(one, other):
         return ""
     mine, theirs = Selection.of(one.spec).literals(), Selection.of(other.spec).literals()
     if mine is None or theirs is None:
@@ -81,7 +81,7 @@ def _shared(one: _Writer, other: _Writer) -> str:
     return f"both write the tag {both[0]}" if both else ""
 
 
-def _meet(one: _Writer, other: _Writer) -> bool:
+def meet(one: Writer, other: Writer) -> bool:
     """Whether they may write to one repository."""
     mine, theirs = _named(one), _named(other)
     if mine is not None and theirs is not None:
@@ -93,7 +93,7 @@ def _meet(one: _Writer, other: _Writer) -> bool:
     return any(wild.spec.takes(rest) for rest in below)
 
 
-def _named(writer: _Writer) -> set[str] | None:
+def _named(writer: Writer) -> set[str] | None:
     """The repositories it writes to, where they are known without a listing."""
     spec = writer.spec
     if not spec.is_wildcard:

@@ -48,7 +48,7 @@ DELIVERY: dict[str, Any] = {
     "timezone": "UTC",
 }
 """How messages are kept and work is spread; the same for every process."""
-INCLUDE = ("tasks.steps", "tasks.sweep", "tasks.pruning")
+INCLUDE = ("tasks.steps", "tasks.sweep", "tasks.pruning", "tasks.notify")
 
 
 def celery_configuration(

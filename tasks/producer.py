@@ -8,9 +8,9 @@ from itertools import chain, groupby
 from typing import NamedTuple
 
 from mirror.ledger.sources import Entry, Staged
-from mirror.ledger.verified import WRONG
+from mirror.ledger.verified import MENDED
 from mirror.report import RunReport, TagReport
-from mirror.spec import Lane, MirrorSpec
+from mirror.spec import Lane, MirrorSpec, name_of
 from tasks import canvas
 from tasks.runtime import Runtime
 
@@ -100,19 +100,38 @@ def repair(rt: Runtime, run: str) -> str:
         UnknownRun: no such run.
         NothingFailed: nothing that a repair would mend.
     """
-    spec, lane = replace(rt.ledger.spec(run), kind="repair"), rt.ledger.lane(run)
-    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in WRONG for t in one.targets))
+    spec, staged = _repair(rt, run)
+    begun, _ = rt.ledger.create_or_join_run(spec, rt.ledger.lane(run), staged)
+    canvas.send_enumerate(rt.ledger, begun)
+    return begun
+
+
+def repair_if_due(rt: Runtime, run: str) -> None:
+    """Begin the repair that the end of a verifying run asked for; whoever else asks, it is begun once."""
+    spec, owed = rt.ledger.spec(run), rt.ledger.beginnings
+    is_asked = spec.verifies and spec.verification is not None and spec.verification.repairs
+    if not is_asked or not owed.owes_repair(run):
+        return
+    try:
+        spec, staged = _repair(rt, run)
+    except NothingFailed:
+        owed.no_repair(run)
+        return
+    if begun := owed.repair(run, spec, rt.ledger.lane(run), staged):
+        canvas.send_enumerate(rt.ledger, begun)
+
+
+def _repair(rt: Runtime, run: str) -> tuple[MirrorSpec, Staged | None]:
+    """On what terms that is mended which a verifying run has found wrong. Raises NothingFailed."""
+    spec = replace(rt.ledger.spec(run), kind="repair")
+    wrong = (one for one in rt.ledger.tag_reports(run) if any(t.kind in MENDED for t in one.targets))
     first = next(wrong, None)
     if first is None:
         raise NothingFailed(f"run {run} has found nothing wrong")
     found = chain((first,), wrong)
     if spec.has_many:
-        spec, staged = _given(rt, replace(spec, given=""), _entries(found))
-    else:
-        spec, staged = _of_tags(spec, (one.tag for one in found)), None
-    begun, _ = rt.ledger.create_or_join_run(spec, lane, staged)
-    canvas.send_enumerate(rt.ledger, begun)
-    return begun
+        return _given(rt, replace(spec, given=""), _entries(spec, found))
+    return _of_tags(spec, (one.tag for one in found)), None
 
 
 def verify_again(rt: Runtime, run: str) -> str:
@@ -120,7 +139,7 @@ def verify_again(rt: Runtime, run: str) -> str:
     spec, lane = replace(rt.ledger.spec(run), kind="verify"), rt.ledger.lane(run)
     if not spec.has_many:
         return start(rt, spec, lane)
-    return start(rt, replace(spec, given=""), lane, _entries(rt.ledger.tag_reports(run)))
+    return start(rt, replace(spec, given=""), lane, _entries(spec, rt.ledger.tag_reports(run)))
 
 
 def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, states: set[str]) -> str:
@@ -129,20 +148,23 @@ def _retry_many(rt: Runtime, report: RunReport, spec: MirrorSpec, lane: Lane, st
     if report.error and not spec.given and not only_failed:
         return start(rt, spec, lane)
     left = rt.ledger.sources.left(report.run) if spec.given and not only_failed else iter(())
-    again = chain(_in(states, rt.ledger.tag_reports(report.run)), left)
+    again = chain(_in(spec, states, rt.ledger.tag_reports(report.run)), left)
     first = next(again, None)
     if first is None:
         raise NothingFailed(_NOTHING_FAILED.format(report.run))
     return start(rt, replace(spec, given=""), lane, chain((first,), again))
 
 
-def _in(states: set[str], tags: Iterable[TagReport]) -> Iterator[Entry]:
+def _in(spec: MirrorSpec, states: set[str], tags: Iterable[TagReport]) -> Iterator[Entry]:
     """What ended so by its repository; of one that could not be listed all of it."""
-    return _entries(one for one in tags if one.state in states)
+    return _entries(spec, (one for one in tags if one.state in states))
 
 
-def _entries(tags: Iterable[TagReport]) -> Iterator[Entry]:
-    for repository, group in groupby(tags, key=lambda one: one.repository):
+def _entries(spec: MirrorSpec, tags: Iterable[TagReport]) -> Iterator[Entry]:
+    def named(one: TagReport) -> str:
+        return name_of(spec, one.rest) if spec.reads_targets else one.repository
+
+    for repository, group in groupby(tags, key=named):
         refs = tuple((one.tag, one.ref) for one in group)
         yield Entry(repository, refs if all(tag for tag, _ in refs) else ())
 

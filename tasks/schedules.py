@@ -19,6 +19,7 @@ from tasks import canvas
 from tasks.runtime import Runtime, fleet_of
 from tasks.scheduled import Scheduled, scheduled
 from tasks.terms import check_fleet
+from tasks.unserved import Unserved
 from tasks.watched import names_of
 
 MOST_COUNTED = 10_000
@@ -64,6 +65,7 @@ class Schedules:
         self._file = FleetFile(rt.settings)
         self._fleet: Fleet | None = None
         """What was seen to last; None: nothing."""
+        self._unserved = Unserved()
         self._next: dict[str, int] = {}
         """By mirror: the slot before which there is nothing to do."""
 
@@ -89,12 +91,21 @@ class Schedules:
                     logger.error("its schedule cannot be seen to: %s", error, extra={"mirror": one.name})  # noqa: TRY400 - where it is from says the text
                 if time.monotonic() - began > LONGEST_S:
                     return 0.0
+        self._unserved.look(self._rt.ledger, now_s)
         return max(0.0, min(self._next.values(), default=math.inf) - now_s)
+
+    @property
+    def fleet(self) -> Fleet:
+        """The fleet file as it was read last."""
+        return self._file.latest()
 
     def _know(self, fleet: Fleet) -> None:
         self.forget()
         self._rt.ledger.totals.admit(names_of(fleet))
         self._rt.ledger.schedules.keep_only(one.name for one in scheduled(fleet))
+        receivers = [one.name for one in fleet.notify]
+        self._rt.ledger.receivers.keep_only(receivers)
+        self._rt.ledger.receivers.meet(receivers)
         self._fleet = fleet
 
     def _see_to(self, fleet: Fleet, one: Scheduled, now_s: float) -> None:
@@ -102,6 +113,7 @@ class Schedules:
         before = self._rt.ledger.schedules.look(one.name, one.cron, slot, now_s)
         if before < slot:
             self._take(fleet, one, before, slot)
+            self._unserved.slot(one.mirror.name, [target.region for target in one.mirror.targets], now_s)
         self._next[one.name] = next_slot(one.cron, now_s)
 
     def _take(self, fleet: Fleet, one: Scheduled, before: int, slot: int) -> None:

@@ -19,6 +19,7 @@ from mirror.listing import enumerate_tags
 from mirror.resolve import resolve
 from tasks import canvas, producer, told
 from tasks.pruning import send_prunes
+from tasks.pushes import send_follower
 from tasks.runtime import Runtime, runtime
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,12 @@ PROGRESS_S = 2.0
 @shared_task(name="sealift.enumerate")
 def enumerate_task(run: str) -> None:
     rt = runtime()
+    if rt.ledger.pushes.must_wait(run):
+        return  # whoever ends the one before it sends this again, or else the sweeper
     most_waiting = 2 * rt.settings.window_batches
     enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: send_opened(rt, run), most_waiting)
     send_prunes(rt, run)
+    send_follower(rt, run)
 
 
 @shared_task(name="sealift.mirror", bind=True)
@@ -68,10 +72,7 @@ def land_task(self: Task[..., None], batch: str, region: str) -> None:
         if view is None:
             return
         digests = land_batch(rt, batch, region, _heard(self), hauls=chorded, view=view)
-        if digests:
-            _let_growth_expire(self)
-        for digest in digests:
-            self.add_to_chord(canvas.haul(rt.ledger, batch, region, digest))
+        canvas.grow(self, [canvas.haul(rt.ledger, batch, region, digest) for digest in digests])
         _go_ahead(rt, batch, region, _heard(self))
     _ask_for_finalize(rt, batch, chorded=chorded)
 
@@ -195,12 +196,8 @@ def _go_on(rt: Runtime, run: str) -> None:
     """A batch was concluded: the next ones begin, or the run's last step, or what follows it."""
     open_window(rt, run)
     send_prunes(rt, run)
-    how = rt.ledger.spec(run).verification
-    if how is not None and how.repairs and rt.ledger.spec(run).verifies:
-        report = rt.ledger.run_report(run)
-        if report.ended:
-            with contextlib.suppress(producer.NothingFailed):
-                producer.repair(rt, run)
+    producer.repair_if_due(rt, run)
+    send_follower(rt, run)
 
 
 def open_window(rt: Runtime, run: str) -> None:
@@ -268,16 +265,6 @@ class _Shortcut:
         for digest in digests:
             canvas.haul(self._rt.ledger, self._batch, self._region, digest).delay()
         return None if digests else "finalize"
-
-
-def _let_growth_expire(task: Task[..., None]) -> None:
-    """Celery counts by how much a chord has grown under a key that would outlive a chord that dies.
-
-    Made beforehand with its end, it keeps that end through Celery's INCR, whoever is killed when.
-    """
-    backend: Any = task.backend  # the Redis one: Celery's types know only what all have
-    key = backend.get_key_for_group(task.request.group, ".t")
-    backend.client.set(key, 0, nx=True, ex=task.app.conf.result_chord_expires)
 
 
 _Step = Literal["resolve", "land", "land alone", "finalize", "flip", "return"]

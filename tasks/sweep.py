@@ -14,9 +14,10 @@ from celery import shared_task
 from mirror import decide
 from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import STEP_OF, BatchState
-from tasks import canvas
+from tasks import canvas, producer
 from tasks.about import fields_of_member
 from tasks.canvas import mark
+from tasks.notify import send_due
 from tasks.pruning import send_lost_prunes
 from tasks.runtime import Runtime, runtime
 from tasks.steps import AT_WORK, open_window
@@ -44,6 +45,7 @@ def sweep_task(older_than_s: float | None = None) -> None:
         except Exception:  # whatever is wrong with one must not keep the sweeper from all others
             about = fields_of_member(member)
             logger.exception("cannot send on %s; it is looked at again", member, extra=about)
+    send_due(rt)
 
 
 class Queues:
@@ -69,6 +71,7 @@ def _send_on_run(rt: Runtime, queues: Queues, run: str) -> None:
     """A message that asked for the list may be lost, and with it whoever would have asked again."""
     open_window(rt, run)
     send_lost_prunes(rt, run, queues.hold)
+    producer.repair_if_due(rt, run)
 
 
 def _send_on(rt: Runtime, queues: Queues, batch: str) -> None:

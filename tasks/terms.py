@@ -14,8 +14,9 @@ from typing import Literal
 
 from config.checks import bytes_of, seconds_of
 from config.environment import looked_up
-from config.fleet import Fleet, Mirror, RegistryConfig
+from config.fleet import Fleet, Mirror
 from config.problems import FleetError, Problem
+from config.registries import RegistryConfig
 from config.settings import Settings
 from config.verification import VerifyRules
 from mirror.budget import Allowance
@@ -25,6 +26,7 @@ from registry.credentials import CredentialEntry
 from registry.endpoint import Endpoint, ListingTerms, Timeouts
 from registry.reference import LAYOUT, MalformedReference, Reference, Wildcard, is_wildcard
 from tasks.clashes import clashes
+from tasks.rings import rings
 from tasks.sides import side_problems, two_way
 
 Where = tuple[str | int, ...]
@@ -64,7 +66,7 @@ def check_fleet(fleet: Fleet) -> None:
     """Raise FleetError with everything that structure and types let through."""
     problems: list[Problem] = list(_registry_problems(fleet))
     specs = [_spec(mirror, fleet, problems) for mirror in fleet.mirrors]
-    problems += clashes(fleet, specs)
+    problems += (*clashes(fleet, specs), *rings(fleet, specs), *_webhook_problems(fleet))
     if problems:
         raise FleetError(_ordered(problems))
 
@@ -217,7 +219,8 @@ def _repository_problems(spec: MirrorSpec, fleet: Fleet, at: Where) -> Iterator[
         yield fleet.problem((*at, "source"), "folders are not searched for layouts; name them one by one")
     globs = (*spec.repositories, *spec.not_repositories)
     if not is_wildcard(spec.source) and globs != ("*",):
-        yield fleet.problem((*at, "repositories"), "belongs to a source that ends with '/*'; leave it out")
+        what = "targets that end" if spec.two_way else "a source that ends"
+        yield fleet.problem((*at, "repositories"), f"belongs to {what} with '/*'; leave it out")
     for key, texts in (("include", spec.repositories), ("exclude", spec.not_repositories)):
         for place, text in enumerate(texts):
             if not _REPOSITORY_GLOB.fullmatch(text):
@@ -304,6 +307,13 @@ def _registry_problems(fleet: Fleet) -> Iterator[Problem]:
         else:
             first[canonical] = host
             yield from _listing_problems(fleet, host, canonical)
+
+
+def _webhook_problems(fleet: Fleet) -> Iterator[Problem]:
+    for place, webhook in enumerate(fleet.webhooks):
+        if webhook.registry is not None and host_of(webhook.registry) != webhook.registry:
+            fault = f"{webhook.registry!r} is not a registry host; write it as in references (name[:port])"
+            yield fleet.problem(("webhooks", place, "registry"), fault)
 
 
 def _listing_problems(fleet: Fleet, key: str, host: str) -> Iterator[Problem]:

@@ -86,7 +86,7 @@ def specs_of(fleet: Fleet) -> list[MirrorSpec]:
 
 
 def names_of(fleet: Fleet) -> dict[Kind, set[str]]:
-    """Every mirror, region and registry that the fleet file names; places that are none are left out."""
+    """Every mirror, region, registry and receiver of the fleet file; places that are none are left out."""
     specs = specs_of(fleet)
     places = [place for spec in specs for place in spec.places]
     hosts = {place.partition("/")[0] for place in places if not place.startswith(LAYOUT)}
@@ -94,4 +94,5 @@ def names_of(fleet: Fleet) -> dict[Kind, set[str]]:
         "mirror": {mirror.name for mirror in fleet.mirrors},
         "region": set(regions_of(fleet)),
         "registry": hosts | {host for name in fleet.registries if (host := host_of(name))},
+        "receiver": {receiver.name for receiver in fleet.notify},
     }

@@ -31,9 +31,12 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "billiard": ("tasks/", "workers/"),
     "httpx": ("registry/",),
     "redis": ("mirror/ledger", "tasks/broker.py", "tasks/runtime.py"),
+    "apprise": ("tasks/receivers.py",),
     "pydantic_settings": ("config/",),
     "typer": ("workers/cli/",),
     "rich": ("workers/cli/",),
+    "starlette": ("workers/serve/",),
+    "uvicorn": ("workers/serve/server.py",),
     "prometheus_client": ("workers/exporter.py", "workers/metrics.py"),
 }
 """A library's own ideas stay behind the module that speaks for it; prefixes of paths."""

@@ -12,9 +12,10 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
@@ -22,8 +23,10 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from config.fleet import Fleet
+from config.notification import EventName
 from config.problems import FleetError
 from mirror.ledger import LedgerError
+from mirror.ledger.receivers import Standing
 from mirror.ledger.totals import Total
 from mirror.ledger.verified import WRONG, host_of
 from tasks.broker import BrokerUnreachable, WrongBroker
@@ -31,11 +34,13 @@ from tasks.canvas import CONTROL_QUEUE
 from tasks.runtime import Runtime, regions_of
 from tasks.watched import names_of, queues, specs_of
 from workers import metrics
+from workers.serve.tally import RESULTS
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _TAG_STATES = ("current", "updated", "failed")
+_TOLD = ("sent", "failed", "dropped")
 _BLOB_OUTCOMES = ("copied", "mounted", "exists", "failed")
 
 logger = logging.getLogger(__name__)
@@ -88,7 +93,7 @@ def _begun(rt: Runtime) -> Runtime:
 
 
 def scrape(rt: Runtime) -> metrics.Scraped:
-    """What is shown: some eight exchanges with Redis. Raises LedgerError.
+    """What is shown: some nine exchanges with Redis. Raises LedgerError.
 
     Of a region that is in the fleet file no more, has no worker and no message, only what it did is shown.
     """
@@ -106,9 +111,25 @@ def scrape(rt: Runtime) -> metrics.Scraped:
         beat_seen_s=rt.ledger.schedules.beat_seen_s(),
         regions=regions,
         conflicts={one.name: 0 for one in rt.fleet.mirrors if one.mode == "two_way"}
-        | rt.ledger.conflicts.counts(),
+        | _by_mirror(rt.ledger.conflicts.counts()),
+        receivers=_receivers(rt),
         zeros=zeros(rt.fleet),
     )
+
+
+def _by_mirror(conflicts: Mapping[str, int]) -> dict[str, int]:
+    """Those of a wildcard's repositories together."""
+    found = Counter[str]()
+    for name, number in conflicts.items():
+        found[name.partition("/")[0]] += number
+    return dict(found)
+
+
+def _receivers(rt: Runtime) -> dict[str, float]:
+    if not rt.fleet.notify:
+        return {}
+    standings = rt.ledger.receivers.standings()
+    return {one.name: standings.get(one.name, Standing()).failing_s for one in rt.fleet.notify}
 
 
 def zeros(fleet: Fleet) -> list[Total]:
@@ -122,6 +143,12 @@ def zeros(fleet: Fleet) -> list[Total]:
     return (
         tags
         + _verify_zeros(fleet)
+        + _notification_zeros(fleet)
+        + [
+            Total("webhooks", {"webhook": one.name, "result": result}, 0)
+            for one in fleet.webhooks
+            for result in RESULTS
+        ]
         + [
             Total("blobs", {"region": region, "outcome": outcome}, 0)
             for region in regions_of(fleet)
@@ -138,6 +165,15 @@ def _verify_zeros(fleet: Fleet) -> list[Total]:
         Total("verify", {"mirror": mirror, "registry": registry, "result": result}, 0)
         for mirror, registry in places
         for result in sorted(kind.lower() for kind in WRONG)
+    ]
+
+
+def _notification_zeros(fleet: Fleet) -> list[Total]:
+    return [
+        Total("notifications", {"receiver": receiver.name, "event": event, "outcome": outcome}, 0)
+        for receiver in fleet.notify
+        for event in receiver.on or get_args(EventName)
+        for outcome in _TOLD
     ]
 
 

@@ -162,6 +162,7 @@ def _keep_known(settings: Settings, regions: list[str], worker: str) -> None:
                 ledger.ping()
             if (fleet := file.latest()) is not admitted:
                 ledger.totals.admit(names_of(fleet))
+                ledger.receivers.meet(one.name for one in fleet.notify)
                 admitted = fleet
         except FleetError as error:
             logger.warning("%s; the heartbeat tries again in %s s", error, BEAT_S)

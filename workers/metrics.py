@@ -54,8 +54,19 @@ COUNTERS = {
     ),
     "verify": Family(
         "sealift_verify_tags",
-        "Tags in targets by what verifying runs found: verified, missing, different, damaged, unchecked.",
+        "Tags in targets by what verifying runs found: verified, missing, different, damaged, behind, held, "
+        "unchecked.",
         ("mirror", "registry", "result"),
+    ),
+    "notifications": Family(
+        "sealift_notifications",
+        "Events by what came of telling a receiver: sent, failed (an attempt), dropped (too old, or lost).",
+        ("receiver", "event", "outcome"),
+    ),
+    "webhooks": Family(
+        "sealift_webhooks",
+        "Pushes that webhooks told of by what became of them, and deliveries that led to none by why.",
+        ("webhook", "result"),
     ),
 }
 """By the name of the ledger's total."""
@@ -64,6 +75,7 @@ TAG_LAG = Family(
     "From when a run asked the source about a tag until it had moved in every target.",
     ("mirror", "lane"),
 )
+_FAILING = "sealift_receiver_failing_since_timestamp_seconds"
 UP = Family("sealift_redis_up", "Whether Redis answered this scrape; if not, little else is shown.")
 BUILD = Family("sealift_build_info", "Always 1; the version of the exporter.", ("version",))
 _GAUGES = (
@@ -123,6 +135,11 @@ _GAUGES = (
         "Tags of a two-way mirror that are left alone until somebody decides.",
         ("mirror",),
     ),
+    Family(
+        _FAILING,
+        "Since when no message reaches a receiver of notifications, in Unix time; 0: all is well.",
+        ("receiver",),
+    ),
     Family("sealift_workers", "Workers of a region that were heard of in the last minute.", ("region",)),
     Family(
         "sealift_worker_last_heartbeat_timestamp_seconds",
@@ -160,6 +177,8 @@ class Scraped:
     """To be shown even if they have no worker."""
     conflicts: Mapping[str, int] = field(default_factory=dict)
     """Tags that are left alone, by the two-way mirror."""
+    receivers: Mapping[str, float] = field(default_factory=dict)
+    """Since when no message reaches each receiver of notifications, in Unix time; 0: all is well."""
     zeros: list[Total] = field(default_factory=list)
     """Totals to be shown before anything was counted: what begins at 1 never rises from 0."""
 
@@ -243,6 +262,7 @@ def _values(scraped: Scraped) -> Values:
         | _budgets(scraped.budgets, facts.told, facts.now_s)
         | _conflicts(scraped.conflicts, facts.told)
         | _workers(facts, scraped.regions)
+        | {_FAILING: {(name,): since for name, since in scraped.receivers.items()}}
     )
 
 

@@ -20,6 +20,7 @@ from tasks.broker import BrokerUnreachable
 from tasks.runtime import runtime
 from tasks.schedules import Schedules
 from workers.heartbeat import Heartbeat
+from workers.herald import Herald
 
 SWEEP = "sealift.sweep"
 STANDBY_S = 5.0
@@ -54,8 +55,9 @@ class Scheduler(CeleryScheduler):
         return min(wait_s, float(super().tick(*args, **options)))
 
     def apply_async(self, entry: ScheduleEntry, *args: Any, **kwargs: Any) -> Any:
-        """Send what is due; None where there is nobody to take it."""
+        """Send what is due; None where there is nobody to take it: then beat tells receivers itself."""
         if entry.task == SWEEP and not runtime().ledger.live_regions():
+            self._herald.tell(runtime(), self._schedules.fleet)
             return None
         return super().apply_async(entry, *args, **kwargs)
 
@@ -66,6 +68,10 @@ class Scheduler(CeleryScheduler):
             with suppress(LedgerError, BrokerUnreachable):
                 runtime().ledger.schedules.step_down()
         super().close()
+
+    @cached_property
+    def _herald(self) -> Herald:
+        return Herald()
 
     @cached_property
     def _schedules(self) -> Schedules:

@@ -4,8 +4,10 @@ This package is the only place that knows the keys. Its parts: runs (here) and h
 (:mod:`.beginnings`), what they list (:mod:`.sources`), batches and what became of their tags
 (:mod:`.batches`), content that is known to be somewhere (:mod:`.content`, :mod:`.proofs`), whose turn it is
 (:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`), schedules (:mod:`.schedules`),
-what tags were (:mod:`.history`) and what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step
-that advances a state is one Lua script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
+what tags were (:mod:`.history`), what is told to whom (:mod:`.events`, :mod:`.receivers`), pushes
+(:mod:`.pushes`) and what is counted
+(:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step that advances a state is one Lua script
+(:mod:`.scripts` and its neighbours), so it may be asked for twice.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.budgets import Budgets
 from mirror.ledger.conflicts import Conflicts
 from mirror.ledger.content import Content
+from mirror.ledger.events import Events
 from mirror.ledger.fixed import Fixed
 from mirror.ledger.gauges import HEARTBEAT_S, Gauges
 from mirror.ledger.gone import Gone
@@ -34,7 +37,9 @@ from mirror.ledger.leases import LONGEST_S, TURN_WAIT_S, Lease
 from mirror.ledger.pins import Pins
 from mirror.ledger.promises import NotConfirmed, confirmed
 from mirror.ledger.proofs import Proofs
+from mirror.ledger.pushes import Pushes
 from mirror.ledger.questions import Question, begin
+from mirror.ledger.receivers import Receivers
 from mirror.ledger.remembered import Remembered
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
@@ -86,7 +91,7 @@ class Ledger:
         self.pins = Pins(client, self.keys)
         self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
         self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
-        self.conflicts = Conflicts(client, self.keys)
+        self.conflicts, self.pushes = Conflicts(client, self.keys), Pushes(client, self.keys, self.beginnings)
         self.sources, self.fixed = Sources(client, self.keys), Fixed(client, self.keys)
         self.gone = Gone(client, self.keys, self.history, flips_kept)
         self.content = Content(client, self.keys, longest_lease_s)
@@ -94,6 +99,7 @@ class Ledger:
         self.totals, self.traffic = Totals(client, self.keys), Traffic(client, self.keys)
         self.proofs, self.verified = Proofs(client, self.keys), Verified(client, self.keys)
         self.schedules = Schedules(client, self.keys, self.beginnings)
+        self.events, self.receivers = Events(client, self.keys), Receivers(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         script = client.register_script
         self._add = script(scripts.ADD_BATCHES)
@@ -301,14 +307,6 @@ class Ledger:
         for run, exists in zip(runs, self.confirm(on), strict=True):
             if not exists:
                 raise redis.ConnectionError(f"the Redis that has taken over lacks run {run}; start it again")
-
-    def waiting_batches(self, run: str) -> int:
-        """Batches that wait for room in the run's window."""
-        return int(self._redis.llen(self.keys.queue(run)))
-
-    def pause_listing(self, run: str) -> None:
-        """The run's list is read on when there is room: whoever makes it may ask for that again."""
-        self._redis.delete(self.keys.listing(run))
 
     # -- steps of batches --------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mirror.ledger import lasting, scripts, wait_scripts
+from mirror.ledger.events import of_tags
 from mirror.ledger.failures import MOST_EXAMPLES, MOST_REASONS, OTHER, grouped
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import LEASE_S
@@ -346,8 +347,9 @@ class Batches:
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
         words += [counts(totals_of(spec, reports)), spec.mirror, lags_of(resolved, reports)]
-        kept = lasting.rows(self._remembered.of(run, resolved, outcomes, spec))
-        words += [kept, len(by_state), *pairs, *failed]
+        kept = self._remembered.of(run, resolved, outcomes, spec)
+        told = json.dumps(of_tags(keys, run, spec, kept, outcomes))
+        words += [lasting.rows(kept), told, len(by_state), *pairs, *failed]
         return reports if self._conclude([*own, *dropped], words) else None
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

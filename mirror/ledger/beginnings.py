@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from mirror.ledger import scripts
+from mirror.ledger import scripts, verify_scripts
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.passes import pass_of
 from mirror.ledger.sources import Staged
 from mirror.plan import cut
 from mirror.spec import Lane, MirrorSpec
@@ -41,6 +42,7 @@ class Beginnings:
         self._redis, self._keys = client, keys
         self._create = client.register_script(scripts.CREATE_RUN)
         self._begin = client.register_script(scripts.BEGIN_PLAN)
+        self._no_repair = client.register_script(verify_scripts.NO_REPAIR)
 
     def create(self, spec: MirrorSpec, lane: Lane, staged: Staged | None) -> str:
         """An open run; its id sorts by time."""
@@ -49,6 +51,19 @@ class Beginnings:
     def create_or_join(self, spec: MirrorSpec, lane: Lane, staged: Staged | None) -> tuple[str, bool]:
         """The same, unless one on the very same terms is open: then that one; and whether it is new."""
         return self._created(spec, lane, "open", staged, [self._alike(spec, lane)])
+
+    def owes_repair(self, run: str) -> bool:
+        """Whether a verifying run has ended whose repair nobody has begun."""
+        return bool(self._redis.hget(self._keys.run(run), "repairs") == b"due")
+
+    def repair(self, owing: str, spec: MirrorSpec, lane: Lane, staged: Staged | None) -> str:
+        """The run that repairs what ``owing`` has found, as create_or_join; empty where it was begun."""
+        alike = [self._alike(spec, lane), self._keys.run(owing)]
+        return self._created(spec, lane, "open", staged, alike)[0]
+
+    def no_repair(self, owing: str) -> None:
+        """There is nothing that a repair would mend."""
+        self._no_repair([self._keys.run(owing), self._keys.open], [self._keys.run_root])
 
     def plan(self, spec: MirrorSpec, lane: Lane, staged: Staged | None = None) -> str:
         """A planned run, in the place of the plan that there was on the same terms."""
@@ -133,7 +148,13 @@ class Beginnings:
             "state": state,
         }
         if spec.verifies and not spec.refs and not spec.given:
-            fields["verifies"] = "all" if spec.looks_for_extra else "some"
+            fields["verifies"] = "1"
+        if spec.verifies and spec.verification and spec.verification.deep:
+            fields["deep_pass"] = pass_of(spec)
+        if spec.verifies and spec.verification and spec.verification.repairs:
+            fields["repairs"] = "wanted"
+        if spec.kind in {"verify", "repair", "rollback"}:
+            fields["kind"] = spec.kind
         flat = [part for pair in fields.items() for part in pair]
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]

@@ -5,14 +5,18 @@ The server's clock is used throughout, unless a test hands in its own.
 
 from __future__ import annotations
 
+from mirror.ledger.event_scripts import TELL
+
 # A pull that is under way counts as spent until its answer says what is left; one that was never answered
 # (its worker died) stays spent until an answer says otherwise. `remaining` is what the registry said last,
 # `at` when; `until` ends the window at the latest; `sure` is not what was only reckoned.
-ADMIT = """
--- KEYS pause, pace, pulls, pulling
+ADMIT = (
+    TELL
+    + """
+-- KEYS pause, pace, pulls, pulling, events, what is known to have been told
 -- ARGV clock or '', token or '' (no pull), whether it was looked, share kept back (0: may use all),
 --   seconds between requests (0: no pace), how many of them at once besides one, longest wait, lease,
---   shortest and number of pauses between two looks per window
+--   shortest and number of pauses between two looks per window, the registry
 -- {verdict, seconds, now, left, limit, window} as text
 local t = redis.call('TIME')
 local now = tonumber(ARGV[1]) or (tonumber(t[1]) + tonumber(t[2]) / 1000000)
@@ -58,7 +62,12 @@ if token ~= '' then
         return answer('look')
       end
       if left <= kept and not sure then return answer('busy', 2) end
-      if left <= kept then return answer('empty', math.max(1, math.min(ends, look_at) - now)) end
+      if left <= kept then
+        local rest_s = math.max(1, math.ceil(ends - now))  -- once in a window
+        local more = {registry = ARGV[11], limit = limit, window_s = window, until_s = ends, kept = kept > 0}
+        tell(KEYS[5], KEYS[6], '1', rest_s, 'budget', '', more)
+        return answer('empty', math.max(1, math.min(ends, look_at) - now))
+      end
     end
     left = left - 1
   end
@@ -71,6 +80,7 @@ if next_at then
 end
 return answer('go', delay)
 """
+)
 
 # Answers overtake each other. One whose request left after the last answer came in is newer, whatever it
 # says: somebody else uses the account too, or a window has ended. Of others the smaller number holds.
@@ -131,4 +141,12 @@ if asked > left then
 end
 redis.call('ZADD', KEYS[3], tonumber(t[1]), ARGV[4])
 return string.format('%.3f', left)
+"""
+
+# What one account was told is not taken back because another one was not.
+NOTE_COUNTING = """
+-- KEYS counting; ARGV whether it counts, seconds
+if ARGV[1] == '0' and redis.call('GET', KEYS[1]) == '1' then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return 1
 """

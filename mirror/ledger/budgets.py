@@ -112,7 +112,7 @@ class Budgets:
         self._redis, self._keys, self._clock = client, keys, clock
         script = client.register_script
         self._admit, self._answered = script(scripts.ADMIT), script(scripts.ANSWERED)
-        self._pause = script(scripts.PAUSE)
+        self._pause, self._note_counting = script(scripts.PAUSE), script(scripts.NOTE_COUNTING)
 
     def admit(self, wanted: Wanted) -> Verdict:
         """Reserve what the request needs, or say why not."""
@@ -124,6 +124,8 @@ class Budgets:
                 keys.pace(wanted.host),
                 keys.pulls(wanted.host, source),
                 keys.pulling(wanted.host, source),
+                keys.events,
+                keys.told("budget", f"{wanted.host}:{source}"),
             ],
             [
                 self._now(),
@@ -136,6 +138,7 @@ class Budgets:
                 LEASE_S,
                 LEAST_LOOK_S,
                 LOOKS_PER_WINDOW,
+                wanted.host,
             ],
         )
         seconds, at, left, limit, window = (float(number) if number else None for number in numbers)
@@ -184,6 +187,15 @@ class Budgets:
     def paused_s(self, host: str, account: str) -> float:
         """For how many seconds more the host is left alone; 0: it is not."""
         return max(0.0, float(self._redis.pttl(self._keys.pause(host, account))) / 1000)
+
+    def note_counting(self, host: str, *, counts: bool) -> None:
+        """Let the fleet know whether the host was heard to count pulls; for a month."""
+        self._note_counting([self._keys.counting(host)], [int(counts), KEEP_S])
+
+    def counts(self, host: str) -> bool | None:
+        """What any process has heard of it; None: nothing."""
+        said: bytes | None = self._redis.get(self._keys.counting(host))
+        return None if said is None else said == b"1"
 
     def report(self, hosts: Collection[str] | None = None, *, trims: bool = True) -> list[BudgetReport]:
         """Every budget that was heard of in the last month, by host: windows that are open, and pauses.

@@ -150,7 +150,7 @@ def agreements_of(
             if not is_named:
                 is_named = True
                 yield Lasting(keys.agreed(spec.name), _SIDES + name, json.dumps(sides))
-            yield Lasting(keys.agreed(spec.name), one.tag, f"{short(one.descriptor.digest)} {name}")
+            yield Lasting(keys.agreed(spec.name), one.tag, agreement(spec, one.descriptor.digest))
             if one.merged is not None:
                 yield from _closed(keys, run, one, one.merged, spec)
         elif one.merged is None:
@@ -162,6 +162,11 @@ def agreements_of(
             document = _document(run, one, now, spec) | {"reason": _reason(one, own)}
             yield Lasting(keys.conflicted, spec.name, "1")
             yield Lasting(keys.conflicts(spec.name), one.tag, json.dumps(document))
+
+
+def agreement(spec: MirrorSpec, digest: str) -> str:
+    """How it stands in the ledger that all sides of a mirror have the digest."""
+    return f"{short(digest)} {_name(_sides(spec))}"
 
 
 def _open(one: Resolved, merged: Merged, own: Sequence[Outcome | None]) -> Merged | None:

@@ -173,11 +173,13 @@ class Gone:
 
     def record(self, run: str, one: Deletion, spec: MirrorSpec) -> None:
         """Write what becomes of it; what was deleted stays so, and is put into the tag's history, once."""
-        kept = deletion_of(self._keys, run, spec, one, self._flips_kept)
-        is_gone = one.state in {"deleted", "absent"}
         keys = [self._keys.run(run), self._keys.deletions(run), self._keys.open]
         words = [run, f"{one.tag}\n{one.target}", one.state, json.dumps(asdict(one)), KEEP_S]
-        self._record(keys, [*words, rows(kept if is_gone else ())])
+        if one.state in {"deleted", "absent"} and self._flips_kept:
+            place, line = deletion_of(self._keys, spec, one)
+            self._record(keys, [*words, rows([place]), *line, self._flips_kept])
+        else:
+            self._record(keys, [*words, rows(())])
 
     def end_region(self, run: str, region: str, regions: Sequence[str]) -> bool:
         """The region is through; with the last one the run ends."""

@@ -13,11 +13,31 @@ if redis.call('HGET', KEYS[1], 'state') ~= 'open' then return 0 end
 return redis.call('HSETNX', KEYS[1], 'prunes', 'wanted')
 """
 
+ADD_PLACE = """
+local function add_place(key, field, run, before, place, most)
+  local held = redis.call('HGET', key, field) or ''
+  local others, last = string.match(held, '^(.*\\n)(.-)$')
+  if not last then others, last = '', held end
+  local row = last ~= '' and cjson.decode(string.match(last, ' (.*)$'))
+  if row and row[1] == run and row[2] == '' then
+    row[3][#row[3] + 1], row[4][#row[4] + 1] = before, place
+    held = others .. string.format('%d ', now) .. cjson.encode(row)
+  else
+    local line = string.format('%d ', now) .. cjson.encode({run, '', {before}, {place}})
+    held = held == '' and line or last_lines(held .. '\\n' .. line, most)
+  end
+  redis.call('HSET', key, field, held)
+end
+"""
+"""A tag's deletion is one line of its history, however many targets it goes from one after the other."""
+
 RECORD = (
     NOW
     + KEEP
+    + ADD_PLACE
     + """
--- KEYS run, deletions, open; ARGV run id, field, state, row, seconds to keep, what is kept for good
+-- KEYS run, deletions, open; ARGV run id, field, state, row, seconds to keep, what is kept for good;
+--   and for a line of the history, where it is to have one: key, tag, digest before, place, most lines
 local held = redis.call('HGET', KEYS[2], ARGV[2])
 local before = held and cjson.decode(held)['state']
 if before == 'deleted' or before == 'absent' then return 0 end
@@ -26,6 +46,7 @@ redis.call('EXPIRE', KEYS[2], ARGV[5])
 if before then redis.call('HINCRBY', KEYS[1], 'd:' .. before, -1) end
 redis.call('HINCRBY', KEYS[1], 'd:' .. ARGV[3], 1)
 keep(ARGV[6])
+if ARGV[7] then add_place(ARGV[7], ARGV[8], ARGV[1], ARGV[9], ARGV[10], tonumber(ARGV[11])) end
 redis.call('ZADD', KEYS[3], 'XX', now, ARGV[1])
 return 1
 """

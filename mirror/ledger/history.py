@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 from mirror.ledger.digests import full, short
@@ -16,6 +17,8 @@ from mirror.report import Deletion
 from mirror.spec import TARGETS, MirrorSpec
 
 PAGE = 500
+MOST_NAMES = 5000
+"""So many tags are looked through for one that a person may have meant."""
 _PLACES = "\n"
 """How the fields that name a source and targets begin: no tag does."""
 _Named = tuple[str, list[str]]
@@ -67,16 +70,22 @@ class History:
             if not field.startswith(_PLACES.encode()):
                 yield from self._flips(key, field.decode(), row.decode(), named)
 
+    def names(self, mirror: str) -> list[str]:
+        """Tags that have a history: of very many, some."""
+        found = self._redis.hscan_iter(self._keys.history(mirror), count=PAGE, no_values=True)
+        names = (name.decode() for name in islice(found, MOST_NAMES))
+        return [name for name in names if not name.startswith(_PLACES)]
+
     def _flips(self, key: str, tag: str, row: str, named: dict[str, _Named]) -> list[Flip]:
         """``named``: what was read already of places, by the name under which lines have them."""
         lines = [line.partition(" ") for line in reversed(row.split("\n"))]
         values = [(float(at), *json.loads(value)) for at, _, value in lines]
-        names = list({name for *_, name in values} - named.keys())
+        names = list({name for *_, name in values for name in _each(name)} - named.keys())
         if names:
             rows = self._redis.hmget(key, [_PLACES + name for name in names])
             named |= {name: _named(found) for name, found in zip(names, rows, strict=True)}
         return [
-            Flip(tag, at, run, full(to) if to else "", _previous(before, named[name][1]), named[name][0])
+            Flip(tag, at, run, full(to) if to else "", *_where(before, [named[one] for one in _each(name)]))
             for at, run, to, before, name in values
         ]
 
@@ -108,14 +117,14 @@ def flips_of(
         yield Lasting(key, one.tag, json.dumps(row, separators=(",", ":")), most)
 
 
-def deletion_of(keys: Keys, run: str, spec: MirrorSpec, one: Deletion, most: int) -> tuple[Lasting, ...]:
-    """What the deletion of a tag in one target adds: a move to nothing; it counts as ours no more."""
-    if not most:
-        return ()
+def deletion_of(keys: Keys, spec: MirrorSpec, one: Deletion) -> tuple[Lasting, list[str]]:
+    """What the deletion of a tag in one target adds, a move to nothing: it counts as ours no more.
+
+    The place, and what the script needs for the line: key, tag, digest, the name of the place.
+    """
     key = keys.history(spec.name)
-    places = _places(key, spec.source, [one.target])
-    row = [run, "", _short(one.digest), places.field.removeprefix(_PLACES)]
-    return places, Lasting(key, one.tag, json.dumps(row, separators=(",", ":")), most)
+    place = _places(key, spec.source, [one.target])
+    return place, [key, one.tag, short(one.digest), place.field.removeprefix(_PLACES)]
 
 
 def _places(key: str, source: str, targets: list[str]) -> Lasting:
@@ -129,9 +138,17 @@ def _named(row: bytes | None) -> _Named:
     return source, targets
 
 
-def _previous(digests: str | list[str | None] | None, targets: list[str]) -> dict[str, str | None]:
+def _each(name: str | list[str]) -> list[str]:
+    """A line names its places together, that of a deletion one by one."""
+    return [name] if isinstance(name, str) else name
+
+
+def _where(digests: str | list[str | None] | None, places: list[_Named]) -> tuple[dict[str, str | None], str]:
+    """What the tag was, by target, and the source."""
+    targets = [target for _, own in places for target in own]
     each = digests if isinstance(digests, list) else [digests] * len(targets)
-    return {target: full(one) if one else None for target, one in zip(targets, each, strict=True)}
+    before = {target: full(one) if one else None for target, one in zip(targets, each, strict=True)}
+    return before, places[0][0]
 
 
 def _short(digest: str | None) -> str | None:

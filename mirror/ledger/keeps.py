@@ -1,7 +1,8 @@
 """Which of a tag's former digests are kept safe in a target, in which slot, and the bytes of their manifests.
 
 The slots of a tag are a ring. It holds the last ``most`` digests that the tag had besides the one it is about
-to have, so a tag has one slot more at most. Nothing is ever taken out of it but by something newer.
+to have, so a tag has one slot more at most. What is surplus, since ``most`` was larger once or an image had
+more below it, stays on record until its keeper tags are gone.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 
 from mirror.ledger.keys import Client, Keys
 from registry.manifest import Manifest
@@ -18,15 +20,15 @@ GONE_S = 6 * 3600
 
 TAKE_SLOT = """
 -- KEYS slots, manifests of the digest, who keeps it
--- ARGV tag, digest, the digest it is about to have, most, manifests, member, root of manifests, root of who
---   seconds that manifests outlive who keeps them
+-- ARGV tag, digest, the digest it is about to have, most, manifests, member, root of manifests, root of who,
+--   seconds that manifests outlive who keeps them, how many manifests are below it
 -- The slot of the digest: a second time it is the same.
 local held = redis.call('HGET', KEYS[1], ARGV[1])
-local left, others, slot, used = {}, {}, nil, {}
+local left, others, slot, used, tagged = {}, {}, nil, {}, 0
 for _, row in ipairs(held and cjson.decode(held) or {}) do
   used[row[1]] = true
   if row[2] == ARGV[2] then
-    slot = row[1]
+    slot, tagged = row[1], row[4]
   else
     left[#left + 1] = row
     if row[2] ~= ARGV[3] then others[#others + 1] = row end
@@ -34,7 +36,7 @@ for _, row in ipairs(held and cjson.decode(held) or {}) do
 end
 if not slot and #others >= tonumber(ARGV[4]) then
   local last = others[1]
-  slot = last[1]
+  slot, tagged = last[1], last[4]
   for i, row in ipairs(left) do
     if row == last then table.remove(left, i) break end
   end
@@ -45,12 +47,58 @@ if not slot then
   slot = 0
   while used[slot] do slot = slot + 1 end
 end
-left[#left + 1] = {slot, ARGV[2]}
+local below = tonumber(ARGV[10])
+left[#left + 1] = {slot, ARGV[2], below, math.max(below, tagged)}
 redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(left))
 redis.call('SET', KEYS[2], ARGV[5])
 redis.call('SADD', KEYS[3], ARGV[6])
 return slot
 """
+
+FREE = """
+-- KEYS slots, who keeps the digest, its manifests
+-- ARGV tag, the row, the one that replaces it or none, member, seconds that manifests outlive who keeps them
+-- A row that was changed meanwhile stays.
+local held = redis.call('HGET', KEYS[1], ARGV[1])
+local left, found = {}, false
+for _, row in ipairs(held and cjson.decode(held) or {}) do
+  if cjson.encode(row) ~= ARGV[2] then
+    left[#left + 1] = row
+  else
+    found = true
+    if ARGV[3] ~= '' then left[#left + 1] = cjson.decode(ARGV[3]) end
+  end
+end
+if not found then return 0 end
+if #left > 0 then
+  redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(left))
+else
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+if ARGV[3] == '' then
+  redis.call('SREM', KEYS[2], ARGV[4])
+  if redis.call('EXISTS', KEYS[2]) == 0 then redis.call('EXPIRE', KEYS[3], ARGV[5]) end
+end
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One former digest of a tag in a target."""
+
+    number: int
+    digest: str
+    below: int
+    """How many manifests it has below it, each with a keeper tag of its own."""
+    tagged: int
+    """How many of those tags there are: more, where the slot was another image's before."""
+
+
+def surplus(slots: Sequence[Slot], now_at: str, most: int) -> list[Slot]:
+    """Of a tag that is now at a digest: the slots beyond the last ``most``."""
+    former = [one for one in slots if one.digest != now_at or not most]
+    return list(former[: max(0, len(former) - most)])
 
 
 class Keeps:
@@ -58,7 +106,7 @@ class Keeps:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
-        self._take = client.register_script(TAKE_SLOT)
+        self._take, self._free = client.register_script(TAKE_SLOT), client.register_script(FREE)
 
     def take(self, repository: str, tag: str, wanted: str, most: int, manifests: Sequence[Manifest]) -> int:
         """The slot for what the tag is in a target, before it becomes ``wanted``; the root is first.
@@ -68,12 +116,35 @@ class Keeps:
         keys, root = self._keys, manifests[0].digest
         names = [keys.kept(repository), keys.kept_manifests(root), keys.kept_for(root)]
         words = [tag, root, wanted, most, _packed(manifests), f"{repository}\n{tag}"]
-        return int(self._take(names, [*words, keys.kept_manifests(""), keys.kept_for(""), GONE_S]))
+        return int(
+            self._take(
+                names, [*words, keys.kept_manifests(""), keys.kept_for(""), GONE_S, len(manifests) - 1]
+            )
+        )
+
+    def slots(self, places: Sequence[tuple[str, str]]) -> list[list[Slot]]:
+        """Of each (repository, tag), the oldest first."""
+        pipe = self._redis.pipeline(transaction=False)
+        for repository, tag in places:
+            pipe.hget(self._keys.kept(repository), tag)
+        return [[Slot(*row) for row in json.loads(held or b"[]")] for held in pipe.execute()]
+
+    def free(self, repository: str, tag: str, slot: Slot, *, whole: bool) -> None:
+        """Its keeper tags are gone: all of them, or only those that belong to no manifest of it any more."""
+        keys, left = self._keys, [slot.number, slot.digest, slot.below, slot.below]
+        names = [keys.kept(repository), keys.kept_for(slot.digest), keys.kept_manifests(slot.digest)]
+        row, after = _row(astuple(slot)), "" if whole else _row(left)
+        self._free(names, [tag, row, after, f"{repository}\n{tag}", GONE_S])
 
     def manifests(self, digest: str) -> list[Manifest]:
         """Those that are kept of it, the root first; none where no tag keeps it."""
         value: bytes | None = self._redis.get(self._keys.kept_manifests(digest))
         return _unpacked(value) if value else []
+
+
+def _row(values: Sequence[object]) -> str:
+    """As the script writes it."""
+    return json.dumps(values, separators=(",", ":"))
 
 
 def _packed(manifests: Sequence[Manifest]) -> bytes:

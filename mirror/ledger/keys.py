@@ -30,6 +30,9 @@ class Keys:
         self.read = f"{self.root}read"
         self.confirmed = f"{self.root}confirmed"
         self.conflicted = f"{self.root}conflicted"
+        self.events = f"{self.root}events"
+        self.events_counted = f"{self.events}-counted"
+        self.receivers = f"{self.root}receivers"
 
     @property
     def run_root(self) -> str:
@@ -62,8 +65,8 @@ class Keys:
     def extra_tags(self, run: str) -> str:
         return f"{self.root}run:{run}:extra"
 
-    def deep_pass(self, mirror: str) -> str:
-        return f"{self.root}deep-pass:{mirror}"
+    def deep_pass(self, terms: str) -> str:
+        return f"{self.root}deep-pass:{terms}"
 
     def deep_pace(self, run: str) -> str:
         return f"{self.root}run:{run}:deep-pace"
@@ -144,6 +147,9 @@ class Keys:
     def pulling(self, host: str, source: str) -> str:
         return f"{self.root}pulling:{host}:{source}"
 
+    def counting(self, host: str) -> str:
+        return f"{self.root}counting:{host}"
+
     def pace(self, host: str) -> str:
         return f"{self.root}pace:{host}"
 
@@ -191,3 +197,12 @@ class Keys:
 
     def misses(self, mirror: str) -> str:
         return f"{self.root}misses:{mirror}"
+
+    def told(self, event: str, subject: str) -> str:
+        return f"{self.root}told:{event}:{subject}"
+
+    def pushed(self, terms: str) -> str:
+        return f"{self.root}pushed:{terms}"
+
+    def delivered(self, webhook: str) -> str:
+        return f"{self.root}delivered:{webhook}"

@@ -1,5 +1,7 @@
 """Tags that a rollback has pinned: runs of their mirror leave them where they are until they are let go.
 
+Only another rollback moves them, and the pin with them.
+
 One hash for the whole fleet: pins are few. A pin is written before its rollback asks what it is about, so
 that a run whose question comes later knows of it, and one whose question came earlier is the older one (G5).
 Until the rollback is through with the tag, the pin that there was before is kept beside it.
@@ -21,12 +23,12 @@ from mirror.spec import MirrorSpec
 PAGE = 500
 
 PIN = """
--- KEYS pins; ARGV run, (field, digest) ...: a second time nothing changes
+-- KEYS pins; ARGV run, 1 or only what is pinned already, (field, digest) ...: a second time nothing changes
 local now = redis.call('TIME')[1]
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local held = redis.call('HGET', KEYS[1], ARGV[i])
   local row = held and cjson.decode(held)
-  if not row or row[2] ~= ARGV[1] then
+  if (row or ARGV[2] == '1') and not (row and row[2] == ARGV[1]) then
     local before = row and (row[4] or row) or ''
     redis.call('HSET', KEYS[1], ARGV[i], cjson.encode({ARGV[i + 1], ARGV[1], tonumber(now), before}))
   end
@@ -84,11 +86,14 @@ class Pins:
             mirror, _, tag = field.decode().partition("\n")
             yield _pin(mirror, tag, row)
 
-    def put(self, mirror: str, run: str, digests: Mapping[str, str]) -> None:
-        """Pin tags for a rollback that is about to begin; again for the same run changes nothing."""
+    def put(self, mirror: str, run: str, digests: Mapping[str, str], *, new: bool = True) -> None:
+        """Pin tags for a rollback that is about to begin; again for the same run changes nothing.
+
+        Without ``new`` only those that are pinned already: their pins go along.
+        """
         words = [part for tag, digest in digests.items() for part in (_field(mirror, tag), digest)]
         if words:
-            self._pin([self._keys.pins], [run, *words])
+            self._pin([self._keys.pins], [run, int(new), *words])
 
     def drop(self, mirror: str, tags: Sequence[str]) -> list[str]:
         """Let tags go; those that were pinned."""
@@ -100,11 +105,11 @@ class Pins:
     def settled(
         self, run: str, resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSpec
     ) -> Iterator[Lasting]:
-        """What a rollback that pins leaves of its batch: the pin where the tag is there, else the one before.
+        """What a rollback leaves of its batch's pins: its own where the tag is there, else the one before.
 
         Whatever somebody has done about a pin meanwhile stays.
         """
-        tags = [one.tag for one in resolved] if spec.pin else []
+        tags = [one.tag for one in resolved] if spec.kind == "rollback" else []
         for tag, row in zip(tags, self._rows(spec.name, tags), strict=True):
             own: list[Any] = json.loads(row) if row else []
             if row is None or len(own) < 4 or own[1] != run:

@@ -7,16 +7,18 @@ go into the fleet's cache, so that the run does not read them again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mirror.ledger import Ledger
 from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
+from mirror.ledger.conflicts import Conflicts, Known
 from mirror.ledger.content import Content, Hold, Sight
 from mirror.ledger.gone import Gone
 from mirror.ledger.keeps import Keeps
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.lasting import Lasting
 from mirror.ledger.leases import Lease
 from mirror.ledger.pins import Pins
 from mirror.ledger.proofs import Proofs
@@ -24,6 +26,8 @@ from mirror.ledger.questions import Question
 from mirror.ledger.remembered import Remembered
 from mirror.ledger.sources import Listed, Sources
 from mirror.ledger.turns import Turns
+from mirror.ledger.values import Outcomes, Resolved
+from mirror.spec import MirrorSpec
 from registry.manifest import Manifest
 
 LONGEST_S = 86400
@@ -70,6 +74,7 @@ class RehearsalLedger(Ledger):
         self.content = RehearsedContent(client, self.keys, known.content, kept)
         self.batches = _RehearsedBatches(client, self.keys, known.batches)
         self.proofs = _RehearsedProofs(client, self.keys, known.proofs)
+        self.conflicts = _RehearsedConflicts(client, self.keys, known.conflicts)
         self.sources = self._sources = _RehearsedSources(client, self.keys, known.sources)
         self.keeps = _RehearsedKeeps(client, known.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
@@ -220,9 +225,36 @@ class _RehearsedKeeps(Keeps):
         return 0
 
 
+class _RehearsedConflicts(Conflicts):
+    """What the sides have really agreed on."""
+
+    def __init__(self, client: Client, keys: Keys, known: Conflicts) -> None:
+        super().__init__(client, keys)
+        self._known = known
+
+    def known(self, spec: MirrorSpec, tags: Sequence[str]) -> dict[str, Known]:
+        return self._known.known(spec, tags)
+
+    def agreed_tags(self, mirror: str) -> Iterator[str]:
+        return self._known.agreed_tags(mirror)
+
+
+class _NothingRemembered(Remembered):
+    """Nothing that was only rehearsed is kept for good."""
+
+    def of(
+        self,
+        run: str,  # noqa: ARG002 - as Remembered has it
+        resolved: Sequence[Resolved],  # noqa: ARG002
+        outcomes: Outcomes,  # noqa: ARG002
+        spec: MirrorSpec,  # noqa: ARG002
+    ) -> list[Lasting]:
+        return []
+
+
 class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
-        super().__init__(client, keys, Remembered(keys, Pins(client, keys), 0))
+        super().__init__(client, keys, _NothingRemembered(keys, Pins(client, keys), 0))
         self._known = known
 
     def record(

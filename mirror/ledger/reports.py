@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mirror.ledger.failures import failures_of
+from mirror.ledger.passes import deep_of
 from mirror.ledger.verified import founds_of
 from mirror.report import Moved, RegionReport, RunReport
 from mirror.spec import MirrorSpec
@@ -33,6 +34,7 @@ def report_of(
 ) -> RunReport:
     """From the fields of the run's hash, of its progress, its failures and its extra tags."""
     states = {k[2:]: int(v) for k, v in row.items() if k.startswith("n:") and v != "0"}
+    found = founds_of(row, extra, spec)
     tags, is_open = int(row["tags"]), row["state"] == "open"
     if pending := tags - sum(states.values()):
         states["pending"] = pending
@@ -51,7 +53,8 @@ def report_of(
         regions=_regions(progress, spec),
         failures=failures_of(failures),
         kind=spec.kind,
-        found=founds_of(row, extra, spec),
+        found=found,
+        deep=deep_of(row, found) if spec.verifies else None,
         deletions={k[2:]: int(v) for k, v in row.items() if k.startswith("d:") and v != "0"},
         error=row.get("error", ""),
         error_kind=row.get("error_kind", ""),

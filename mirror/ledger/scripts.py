@@ -5,9 +5,11 @@ The server's clock is used throughout: the clocks of a fleet's machines differ.
 
 from __future__ import annotations
 
+from mirror.ledger.event_scripts import TELL, TELL_ENDED, TELL_TAGS
 from mirror.ledger.failures import COUNT_FAILURE
 from mirror.ledger.lasting import KEEP
 from mirror.ledger.totals import COUNT, COUNT_LAGS
+from mirror.ledger.verify_scripts import NOTE_VERIFIED, OWE_REPAIR, PAY_REPAIR
 
 KEEP_RUN_S = 30 * 86400
 """How long a run can be looked up."""
@@ -57,6 +59,8 @@ return 1
 # What is watched stands beside the key of what is open.
 _WATCH_RUNS = (
     COUNT
+    + TELL
+    + TELL_ENDED
     + """
 local function beside(open_key, name) return string.sub(open_key, 1, -5) .. name end
 local function count_run(run_key, open_key, name, labels)
@@ -71,6 +75,7 @@ end
 local function note_ended(run_key, open_key, run_id, state)
   redis.call('ZREM', beside(open_key, 'underway'), run_id)
   count_run(run_key, open_key, 'runs_ended', '\\nstate=' .. state)
+  tell_ended(run_key, beside(open_key, ''), run_id, state)
 end
 """
 )
@@ -78,16 +83,23 @@ end
 CREATE_RUN = (
     NOW
     + _WATCH_RUNS
+    + PAY_REPAIR
     + """
--- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one
+-- KEYS run, runs, open, repositories, staged, then the key of all runs like it where it may join one, then a
+--   verifying run where this is the repair that it owes
 -- ARGV run id, run root, seconds to keep that key, seconds to keep a run that is only planned (0: it is not)
 --   field, value, ...
--- The id of the run, this one or that one; nothing where the id is taken.
+-- The id of the run, this one or that one; nothing where the id is taken; empty where no repair is owed.
 if redis.call('EXISTS', KEYS[1]) == 1 then return false end
-if #KEYS == 6 then
+if KEYS[7] and not owes_repair(KEYS[7]) then
+  redis.call('DEL', KEYS[5])
+  return ''
+end
+if KEYS[6] then
   local other = redis.call('GET', KEYS[6])
   if other and redis.call('HGET', ARGV[2] .. other, 'state') == 'open' then
     redis.call('DEL', KEYS[5])
+    if KEYS[7] then pay_repair(KEYS[7], KEYS[3], ARGV[2], other) end
     return other
   end
   redis.call('SET', KEYS[6], ARGV[1], 'EX', ARGV[3])
@@ -108,21 +120,10 @@ else
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('EXPIRE', KEYS[4], ARGV[4])
 end
+if KEYS[7] then pay_repair(KEYS[7], KEYS[3], ARGV[2], ARGV[1]) end
 return ARGV[1]
 """.replace("KEEP_RUN_S", str(KEEP_RUN_S))
 )
-
-# Only of a run about what the mirror has, all or a sample, which its beginning says. A pass over all bytes
-# ends with a run that read some, and was not stopped by how many it may read.
-_NOTE_VERIFIED = """
-local function note_verified(run_key, open_key)
-  local r = redis.call('HMGET', run_key, 'verifies', 'mirror', 'error', 'read_bytes', 'read_short')
-  if not r[1] or (r[3] and r[3] ~= '') then return end
-  local totals = beside(open_key, 'totals')
-  redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. r[2]), math.floor(now))
-  if r[1] == 'all' and r[4] and not r[5] then redis.call('DEL', beside(open_key, 'deep-pass:' .. r[2])) end
-end
-"""
 
 _KEEP_RUN = """
 local function keep_run(run_key)
@@ -137,7 +138,8 @@ end
 END_RUN = (
     _KEEP_RUN
     + _WATCH_RUNS
-    + _NOTE_VERIFIED
+    + NOTE_VERIFIED
+    + OWE_REPAIR
     + """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error',
@@ -156,6 +158,7 @@ local function end_run(run_key, open_key, run_id)
   redis.call('ZREM', open_key, run_id)
   note_ended(run_key, open_key, run_id, state)
   note_verified(run_key, open_key)
+  owe_repair(run_key, open_key, run_id, state)
   keep_run(run_key)
   return 1
 end
@@ -316,11 +319,13 @@ CONCLUDE = (
     + COUNT_LAGS
     + COUNT_FAILURE
     + KEEP
+    + TELL_TAGS
     + """
 -- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
 --   of all others, most examples of one, totals, the mirror's name, when tags that moved were seen,
---   what is kept for good, number of counts, (field of the run, count) ..., (failure, count, examples) ...
+--   what is kept for good, what is told, number of counts, (field of the run, count) ...,
+--   (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -330,9 +335,10 @@ redis.call('SREM', KEYS[8], ARGV[1])
 count(beside(KEYS[4], 'totals'), ARGV[9])
 local lane = redis.call('HGET', KEYS[2], 'lane') or ''
 count_lags(beside(KEYS[4], 'totals'), 'mirror=' .. ARGV[10] .. '\\nlane=' .. lane, ARGV[11])
+tell_tags(beside(KEYS[4], ''), ARGV[13])
 keep(ARGV[12])
-local states_end = 13 + 2 * tonumber(ARGV[13])
-for i = 14, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+local states_end = 14 + 2 * tonumber(ARGV[14])
+for i = 15, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
   count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
 end

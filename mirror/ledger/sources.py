@@ -113,6 +113,14 @@ class Sources:
         self._redis, self._keys = client, keys
         self._fail = client.register_script(scripts.FAIL_REPOSITORY)
 
+    def waiting_batches(self, run: str) -> int:
+        """Batches that wait for room in the run's window."""
+        return int(self._redis.llen(self._keys.queue(run)))
+
+    def pause_listing(self, run: str) -> None:
+        """The run's list is read on when there is room: whoever makes it may ask for that again."""
+        self._redis.delete(self._keys.listing(run))
+
     def stage(self, entries: Iterable[Entry]) -> Staged:
         """Write a list of any length, portion by portion, for a run that is about to be created."""
         token, digest = secrets.token_hex(8), sha256()
@@ -160,7 +168,8 @@ class Sources:
         reports = list(tag_reports(nameless, {}, spec))
         ended, failed = packed(nameless, {}), grouped(reports)[0]
         keys = [self._keys.run(run), self._keys.open, self._keys.repositories(run), self._keys.failures(run)]
-        words = [run, cursor, following, int(listed), self._keys.batch_root, spec.source, ended, KEEP_BATCH_S]
+        words = [run, cursor, following, int(listed), self._keys.batch_root]
+        words += [spec.listed_as, ended, KEEP_BATCH_S]
         words += [MOST_REASONS, OTHER, MOST_EXAMPLES, *failed, counts(totals_of(spec, reports))]
         return bool(self._fail(keys, words))
 

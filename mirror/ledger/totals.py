@@ -17,9 +17,9 @@ from mirror.ledger.keys import Client, Keys
 from mirror.ledger.values import Resolved
 from mirror.report import TagReport
 
-Kind = Literal["mirror", "region", "registry"]
+Kind = Literal["mirror", "region", "registry", "receiver"]
 """Labels whose values are anybody's."""
-KINDS: tuple[Kind, ...] = ("mirror", "region", "registry")
+KINDS: tuple[Kind, ...] = ("mirror", "region", "registry", "receiver")
 MOST_OTHERS = 50
 """Values of each kind that are counted by name besides those of fleet files."""
 OTHER = "other"
@@ -70,6 +70,15 @@ ADMIT = """
 for _, name in ipairs(ARGV) do redis.call('HSETNX', KEYS[1], 'name\\n' .. name, 1) end
 return 1
 """
+
+ADD = (
+    COUNT
+    + """
+-- KEYS totals; ARGV totals
+count(KEYS[1], ARGV[1])
+return 1
+"""
+)
 
 Series = Mapping[str, int]
 """By ``name⏎label=value⏎…``."""
@@ -145,13 +154,18 @@ class Totals:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._key = keys.totals
-        self._admit = client.register_script(ADMIT)
+        self._admit, self._add = client.register_script(ADMIT), client.register_script(ADD)
 
     def admit(self, names: Mapping[Kind, Iterable[str]]) -> None:
         """Count these by their names, however many others there are."""
         words = [f"{kind}={name}" for kind, several in names.items() for name in several]
         if words:
             self._admit([self._key], words)
+
+    def add(self, counted: Series) -> None:
+        """Count what changes no state: whoever counts it may be killed before, and then it is lost."""
+        if counted:
+            self._add([self._key], [counts(counted)])
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -32,6 +32,8 @@ OutcomeState = Literal[
 ``held``: it is left alone on purpose."""
 HELD = "Held"
 """The kind of a reason why a tag is left alone on purpose: it did not fail."""
+PINNED = "Pinned"
+"""The kind of a reason that says that a rollback has pinned the tag: nobody has to decide anything."""
 GONE = "Gone"
 """The kind of a reason that says that a tag is nowhere any more, as everybody wanted."""
 RegionStep = Literal["landed", "flipped", "returned"]
@@ -60,7 +62,7 @@ class Merged:
     base: str | None = None
     """What all had before, as far as it is known."""
     kind: str = "take"
-    """As :class:`mirror.merge.Verdict` has it."""
+    """As :class:`mirror.merge.Verdict` has it; ``pinned``: what it is to be is what it is pinned at."""
     rule: str = ""
     since: float = 0.0
     """When a conflict about it was first seen that is on record, in Unix time; 0: there is none."""
@@ -201,10 +203,10 @@ _SHOWN: dict[OutcomeState, TagState] = {
     "superseded": "superseded",
     "cancelled": "cancelled",
 }
-_LEFT_ALONE: dict[str, TagState] = {HELD: "held", GONE: "current"}
+_LEFT_ALONE: dict[str, TagState] = {HELD: "held", PINNED: "pinned", GONE: "current"}
 """By the kind of the reason why a tag has no digest."""
 _WORST: tuple[TagState, ...] = (
-    "failed", "held", "waiting", "pending", "cancelled", "superseded", "updated", "current",
+    "failed", "held", "waiting", "pending", "cancelled", "superseded", "pinned", "updated", "current",
 )  # fmt: skip
 
 

@@ -3,93 +3,81 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.scripts import NOW
+from mirror.ledger.passes import Passes
 from mirror.ledger.totals import Series, series, tags_of
+from mirror.ledger.values import HELD
 from mirror.report import ExtraReport, FoundReport, TagReport, TargetReport
 from mirror.spec import ANY, MirrorSpec
 from registry.reference import LAYOUT
 
-MISSING, DIFFERENT, DAMAGED = "Missing", "Different", "Damaged"
+MISSING, DIFFERENT, DAMAGED, BEHIND = "Missing", "Different", "Damaged", "Behind"
 """The kinds of what is wrong with a tag in a target: it is not there; it is at another digest; it is at its
-digest, and not all of what that promises is there."""
+digest, and not all of what that promises is there; it is what it was to be before, and not yet what it is to
+be now."""
 WRONG = frozenset({MISSING, DIFFERENT, DAMAGED})
+MENDED = WRONG | {BEHIND}
+"""What a repair is about."""
+UNASKED = "Unasked"
+"""The kind of a reason why nothing is known beyond a digest: to ask would be a pull that counts."""
 VERIFIED, UNCHECKED = "verified", "unchecked"
+UNREAD = "Unread"
+"""The kind of a tag that is whole as far as HEADs say, and of which the run might not read all bytes."""
+READ = "read"
+_RESULTS = (READ, VERIFIED, UNCHECKED, HELD.lower(), *sorted(kind.lower() for kind in MENDED))
 FOUND = "found:"
 """How the fields of a run begin that count what was found: ``found:TARGET⏎RESULT``."""
 KEEP_S = 30 * 86400
-PASS_S = 90 * 86400
-"""A pass that takes longer begins anew."""
-MOST_READ = 500_000
-"""Contents of which it is remembered when they were read: about 100 bytes each."""
-Place = tuple[str, str, str]
-"""(host, repository, digest)."""
 MOST_NAMED = 20
 """Extra tags that are named, of each target repository."""
+MOST_REPOSITORIES = 100
+"""Target repositories with extra tags that a run names; of the others these are counted."""
+EXTRA, EXTRAS = "extra", "extras"
+"""Results beside those of tags: extra tags, and repositories that have some or whose list is not known."""
 
-_BEGIN_PASS = (
-    NOW
-    + """
--- KEYS pass; ARGV seconds to keep it
-redis.call('SET', KEYS[1], string.format('%.3f', now), 'NX', 'EX', ARGV[1])
-return redis.call('GET', KEYS[1])
-"""
-)
 
-_NOTE_READ = (
-    NOW
-    + """
--- KEYS read; ARGV member, most
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[2]))
-return 1
-"""
-)
-
-_RESERVE = """
--- KEYS run; ARGV bytes, most of all: what does not fit any more is left to the next run
-local most = tonumber(ARGV[2])
-if most > 0 and tonumber(redis.call('HGET', KEYS[1], 'read_bytes') or 0) + ARGV[1] > most then
-  redis.call('HSET', KEYS[1], 'read_short', '1')
-  return 0
+# What the batch said before is in the batch: said again, or by a copy of its message, it replaces itself.
+_NOTE_EXTRA = """
+-- KEYS run, extra, batch; ARGV target of the mirror, repository, count, 1 where there is something to say,
+-- that (JSON), most repositories, seconds to keep them
+if redis.call('EXISTS', KEYS[1], KEYS[3]) < 2 then return 0 end
+local said = 'extra\\n' .. ARGV[2]
+local count, has = string.match(redis.call('HGET', KEYS[3], said) or '0 0', '^(%d+) (%d)$')
+redis.call('HSET', KEYS[3], said, ARGV[3] .. ' ' .. ARGV[4])
+redis.call('HINCRBY', KEYS[1], 'found:' .. ARGV[1] .. '\\nextra', ARGV[3] - count)
+redis.call('HINCRBY', KEYS[1], 'found:' .. ARGV[1] .. '\\nextras', ARGV[4] - has)
+if ARGV[4] == '0' then
+  redis.call('HDEL', KEYS[2], ARGV[2])
+elseif redis.call('HEXISTS', KEYS[2], ARGV[2]) == 1 or redis.call('HLEN', KEYS[2]) < tonumber(ARGV[6]) then
+  redis.call('HSET', KEYS[2], ARGV[2], ARGV[5])
 end
-redis.call('HINCRBY', KEYS[1], 'read_bytes', ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[7])
 return 1
 """
-
-_TURN = (
-    NOW
-    + """
--- KEYS pace; ARGV bytes, bytes a second
-local at = math.max(now, tonumber(redis.call('GET', KEYS[1]) or 0)) + ARGV[1] / ARGV[2]
-redis.call('SET', KEYS[1], string.format('%.6f', at), 'EX', math.ceil(at - now) + 60)
-return string.format('%.6f', at - now)
-"""
-)
 
 
 def result_of(report: TargetReport) -> str:
-    """``verified``, ``missing``, ``different``, ``damaged``, or ``unchecked``: nothing can be said."""
+    """``verified``, or what else it is; ``unchecked`` where nothing can be said."""
     if report.state == "current":
         return VERIFIED
-    return report.kind.lower() if report.state == "failed" and report.kind in WRONG else UNCHECKED
+    is_told = report.state == "failed" and report.kind in MENDED
+    return report.kind.lower() if is_told or (report.state, report.kind) == ("held", HELD) else UNCHECKED
 
 
 def found_of(spec: MirrorSpec, reports: Iterable[TagReport]) -> Counter[str]:
     """Fields of the run to be counted up; none of a run that does not verify."""
     if not spec.verifies:
         return Counter()
-    return Counter(
-        f"{FOUND}{_as_written(target.repository, spec)}\n{result_of(target)}"
-        for report in reports
-        for target in report.targets
-    )
+    is_deep = spec.verification is not None and spec.verification.deep
+    targets = [target for report in reports for target in report.targets]
+    results = [(target, result_of(target)) for target in targets]
+    if is_deep:
+        results += [(one, READ) for one in targets if one.state == "current" and one.kind != UNREAD]
+    return Counter(f"{FOUND}{_as_written(one.repository, spec)}\n{result}" for one, result in results)
 
 
 def totals_of(spec: MirrorSpec, reports: Iterable[TagReport]) -> Series:
@@ -123,9 +111,10 @@ def founds_of(
     return tuple(
         FoundReport(
             target,
-            **{name: count[name] for name in (VERIFIED, UNCHECKED, *(kind.lower() for kind in WRONG))},
-            extra=sum(one.count for one in extras if _is_of(one.repository, target)),
-            extras=tuple(one for one in extras if _is_of(one.repository, target)),
+            **{name: count[name] for name in _RESULTS},
+            extra=count[EXTRA],
+            extras=(own := tuple(one for one in extras if _is_of(one.repository, target))),
+            extras_left=count[EXTRAS] - len(own),
         )
         for target, count in counts.items()
     )
@@ -136,52 +125,21 @@ class Verified:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
-        self._reserve, self._turn = client.register_script(_RESERVE), client.register_script(_TURN)
-        self._begin = client.register_script(_BEGIN_PASS)
+        self.passes = Passes(client, keys)
 
-    def begin_pass(self, mirror: str) -> float:
-        """When the pass over all bytes of a mirror began that is under way, in Unix time; now, if none is.
+    def note_extra(self, run: str, batch: str, spec: MirrorSpec, found: Iterable[ExtraReport]) -> None:
+        """Keep which tags target repositories have beyond the mirror's; said again it replaces itself.
 
-        It ends with a run that looked at all and was not stopped by what it may read.
+        All are counted, and the first MOST_REPOSITORIES of the run are named. ``spec``: the batch's own.
         """
-        return float(self._begin([self._keys.deep_pass(mirror)], [PASS_S]))
-
-    def unread(self, since: float, places: Sequence[Place]) -> list[bool]:
-        """Which contents were not read and found to be right since then."""
-        if not places:
-            return []
-        scores = self._redis.zmscore(self._keys.read, [_member(one) for one in places])
-        return [score is None or score < since for score in scores]
-
-    def note_read(self, host: str, repository: str, digest: str) -> None:
-        """It was read just now and is what it should be. Beyond MOST_READ the oldest are forgotten."""
+        names = [self._keys.run(run), self._keys.extra_tags(run), self._keys.batch(batch)]
         pipe = self._redis.pipeline(transaction=False)
-        pipe.eval(_NOTE_READ, 1, self._keys.read, _member((host, repository, digest)), MOST_READ)
-        pipe.execute()
-
-    def reserve(self, run: str, size: int, most: int) -> bool:
-        """Whether the run may read so many bytes more; ``most``: of all it reads, 0: any number."""
-        return bool(self._reserve([self._keys.run(run)], [size, most]))
-
-    def take_turn(self, run: str, size: int, bytes_per_s: int) -> float:
-        """Count bytes that were read; how many seconds the run's workers together are ahead of the rate."""
-        return float(self._turn([self._keys.deep_pace(run)], [size, bytes_per_s]))
-
-    def note_extra(self, run: str, found: Iterable[ExtraReport]) -> None:
-        """Keep which tags target repositories have beyond the mirror's; said again it replaces itself."""
-        key, pipe = self._keys.extra_tags(run), self._redis.pipeline(transaction=False)
         for one in found:
-            value = [one.count, list(one.tags), one.error]
-            if one.count or one.error:
-                pipe.hset(key, one.repository, json.dumps(value))
-            else:
-                pipe.hdel(key, one.repository)
-        pipe.expire(key, KEEP_S)
+            value = json.dumps([one.count, list(one.tags), one.error])
+            words = [_as_written(one.repository, spec), one.repository, one.count]
+            words += [int(bool(one.count or one.error)), value, MOST_REPOSITORIES, KEEP_S]
+            pipe.eval(_NOTE_EXTRA, len(names), *names, *words)
         pipe.execute()
-
-
-def _member(place: Place) -> str:
-    return urlsafe_b64encode(sha256("\n".join(place).encode()).digest()[:12]).decode()
 
 
 def _extra(repository: str, value: list[Any]) -> ExtraReport:

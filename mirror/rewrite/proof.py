@@ -14,7 +14,7 @@ from typing import TypeVar
 from mirror.retry import Patience
 from mirror.select import is_digest_tag, is_keeper_tag
 from mirror.threads import carrying
-from registry.descriptor import Descriptor, Platform
+from registry.descriptor import Descriptor, Platform, abridged
 from registry.errors import Denied, NotFound, RegistryError, Unauthorized
 from registry.reference import DOCKER_HUB, Reference
 from registry.repository import Repository
@@ -89,7 +89,7 @@ class Prover:
         if old.digest:
             there = self._head(new, old.digest)
             if there is None:
-                raise _Unproven(f"{new.name} has no {old.digest[:19]}…")
+                raise _Unproven(f"{new.name} has no {abridged(old.digest)}")
         else:
             here, there = self._head(old, str(old.tag)), self._head(new, str(old.tag))
             if here is None:
@@ -98,7 +98,7 @@ class Prover:
                 raise _Unproven(f"{new} is not there: `sealift mirror {old} --to {new.name}` brings it")
             if here.digest != there.digest:
                 raise _Unproven(
-                    f"{new} is another image: {there.digest[:19]}… instead of {here.digest[:19]}…"
+                    f"{new} is another image: {abridged(there.digest)} instead of {abridged(here.digest)}"
                 )
         self._check_children(claim, there)
         return there.digest

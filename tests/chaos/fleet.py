@@ -121,7 +121,10 @@ class Kept:
     def _is_deaf(self) -> bool:
         if self._heartbeat is None:
             return False
-        renewed = self._heartbeat.stat().st_mtime if self._heartbeat.exists() else self._born
+        try:
+            renewed = self._heartbeat.stat().st_mtime
+        except FileNotFoundError:  # a worker that leaves takes it away
+            renewed = self._born
         return time.time() - max(renewed, self._born) > DEAF_S
 
 

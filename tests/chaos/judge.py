@@ -10,6 +10,7 @@ from statistics import median
 from types import MappingProxyType
 from typing import Any
 
+from mirror.select import is_keeper_tag
 from registry.deletion import tombstone
 from tests.chaos.figures import QUEUE_STEPS, Result, keys_by_kind, unexplained
 from tests.chaos.progress import Heal
@@ -45,6 +46,7 @@ def judge(
     violations += never_put(puts, told)
     went_back, unexplained_backs = regressions(seen, world, returned(told), rolled_back(told))
     violations += unexplained_backs
+    violations += piled_up(world)
     lost = differing(world)
     leftover = _leftovers(storm)
     moved = [one for one in seen if one["kind"] == "moved" and one["now"]]
@@ -109,7 +111,7 @@ def early_flips(puts: Iterable[Put], hosts: Mapping[str, str] = NOBODY) -> list[
         f"G2 on the wire: {put.registry} was given {put.repository}:{put.reference} = {put.digest} "
         f"while {other} did not hold it"
         for put in given
-        if ":" not in put.reference
+        if ":" not in put.reference and not is_keeper_tag(put.reference)  # which each target has for itself
         for other in REGIONS
         if other != put.registry and held.get((other, put.repository, put.digest), float("inf")) > put.begun
     ]
@@ -236,6 +238,25 @@ def regressions(
                     f"to {order[one['now']]} at {one['at']:.3f} and no run took it back"
                 )
     return count, faults
+
+
+def piled_up(world: World) -> list[str]:
+    """Tags of which a target keeps more former images than it is to, and the one that the tag may be at."""
+    reader = Reader()
+    found = []
+    for name, registry in world.targets.items():
+        for spec in world.specs():
+            repository = spec.source.partition("/")[2]
+            names = filter(is_keeper_tag, reader.tags(Place(registry.host, repository)))
+            slots = [(slot, tag) for _, slot, tag in (one.split(".", 2) for one in names) if "-" not in slot]
+            kept = Counter(tag for _, tag in slots)
+            found += [
+                f"{name} {repository}:{tag} has {count} keeper tags, of {spec.keep}"
+                for tag, count in kept.items()
+                if count > (spec.keep + 1 if spec.keep else 0)
+            ]
+    reader.close()
+    return found
 
 
 def differing(world: World) -> list[str]:

@@ -4,8 +4,9 @@
 
 While it runs it polls every tag of every target. For each digest that a tag is seen at it walks the image
 graph in that target (G1); for each tag that moved it asks every other target for the whole new graph at
-once (G2); now and then it hashes a blob (G3). It ends on SIGTERM, with a last look at everything, and
-exits with 1 if anything was violated. What it saw is in the file ``out``, one JSON object a line.
+once (G2); now and then it hashes a blob (G3). What a tag was may be kept by another tag, of which each target
+has its own: it must be whole, and no more is asked of it. It ends on SIGTERM, with a last look at everything,
+and exits with 1 if anything was violated. What it saw is in the file ``out``, one JSON object a line.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ HOT_S = 60.0
 LIST_EVERY_S = 1.0
 TOMBSTONE = b'"dev.sealift.deleted"'
 """In an image of nothing, to which a tag is moved to be deleted: it counts as gone."""
+KEEPER = "sealift-keep."
+"""How tags begin that keep what another tag was."""
 TagId = tuple[str, str]
 """Group and tag."""
 
@@ -138,6 +141,11 @@ class Observer:
         was, since = self._update(group, tag, target, digest)
         if digest == was:
             return
+        if tag[1].startswith(KEEPER):
+            if digest is not None:
+                self.notes.note("kept", tag=tag, target=target, now=digest)
+                self._check("G1", reader, tag, target, group.places[target], digest)
+            return
         self.notes.note("moved", tag=tag, target=target, was=was, now=digest, since=since)
         if digest is None:
             self._violated("vanished", tag, target, [f"the tag was at {was} and is gone"])
@@ -222,7 +230,7 @@ class Observer:
             track = self._tracks[tag]
             was, since = track.digests.get(target), track.looked.get(target)
             track.digests[target], track.looked[target] = digest, now
-            if digest != was:
+            if digest != was and not tag[1].startswith(KEEPER):
                 self._windows(group, tag, track, now)
         return was, since
 

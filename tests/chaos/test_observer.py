@@ -185,6 +185,21 @@ def test_a_tag_that_is_gone_is_seen(watching: Watching, targets: dict[str, Memor
     assert "vanished" in observed.rules()
 
 
+def test_what_one_target_keeps_of_former_images_is_its_own_and_must_be_whole(
+    watching: Watching, targets: dict[str, MemoryRegistry]
+) -> None:
+    north, broken = targets["north"], build_index([OLD, NEW])
+    push(f"{north.host}/{NAME}", NEW, "sealift-keep.0.1")
+    observed = watching()
+    until(lambda: observed.lines("kept"), 10, "the keeper to be seen")
+    assert ask(north.host, "DELETE", f"/v2/{NAME}/manifests/sealift-keep.0.1").status == 202
+    targets["south"].plant(NAME, "sealift-keep.0.1", broken.manifest)
+    until(lambda: len(observed.lines("kept")) == 2, 10, "the other one to be seen")
+
+    assert observed.lines("moved") == []
+    assert observed.rules() == {"G1"}
+
+
 def test_a_tag_that_is_moved_to_be_deleted_is_gone_and_nothing_worse(
     watching: Watching, targets: dict[str, MemoryRegistry]
 ) -> None:

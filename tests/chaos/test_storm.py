@@ -28,6 +28,7 @@ def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
 
     assert result.is_good, result.text()
     assert result.rollbacks, result.text()
+    assert result.observed["kept"], result.text()
     assert result.flips >= 2 * result.tags, result.text()
     assert result.observed["checked G2"] >= result.flips, result.text()
 

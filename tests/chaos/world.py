@@ -19,6 +19,8 @@ from tests.support.registries import DockerRegistry
 
 REGIONS = {"north": "east", "south": "west", "island": "west"}
 """The region of each target: one has a target to itself, one has two."""
+KEEP = 2
+"""Of every second repository, from the first on: how many former images of a tag each target keeps."""
 FAR = "west"
 """The region that is in a network of its own, where the machine allows one."""
 TAGS_IN_A_REPOSITORY = 15
@@ -76,8 +78,9 @@ class World:
                 f"{self.source_proxy.host}/{repository}",
                 tuple(Target(f"{self.proxies[name].host}/{repository}", REGIONS[name]) for name in REGIONS),
                 referrers=False,
+                keep=0 if number % 2 else KEEP,
             )
-            for repository in self.repositories
+            for number, repository in enumerate(self.repositories)
         ]
 
     def proxies_of(self, region: str) -> list[Proxy]:

@@ -9,9 +9,12 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from config.fleet import Fleet, Mirror, RegistryConfig, RepositoryRules, TagRules, TargetConfig, parse_fleet
+from config.fleet import Fleet, Mirror, RepositoryRules, TagRules, TargetConfig, parse_fleet
+from config.notification import Receiver
+from config.registries import RegistryConfig
 from config.settings import Settings
 from config.verification import VerifyRules
+from config.webhooks import Webhook
 from mirror.select import Selection
 from tasks.terms import check_fleet, spec_of
 
@@ -65,9 +68,11 @@ def test_every_variable_is_on_the_page_with_its_default_and_meaning() -> None:
         ("Registries", RegistryConfig),
         ("Mirrors", Mirror),
         ("Verification", VerifyRules),
+        ("Notifications", Receiver),
         ("Targets", TargetConfig),
         ("Many repositories", RepositoryRules),
         ("Which tags", TagRules),
+        ("Webhooks", Webhook),
     ],
 )
 def test_every_key_is_on_the_page_with_its_default_and_meaning(title: str, model: type[BaseModel]) -> None:

@@ -224,7 +224,7 @@ def schema_paths(schema: Any, root: Any, at: str = "") -> Iterator[str]:
         yield at
 
 
-@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower"])
+@pytest.mark.parametrize("part", ["worker", "beat", "exporter", "flower", "serve"])
 def test_every_command_is_one_with_these_options(part: str) -> None:
     told = [
         container["args"]
@@ -327,10 +327,13 @@ def all_open(policy: Manifest, name: str) -> list[Any]:
 
 
 NOBODY: dict[str, tuple[dict[str, Any], str]] = {
-    "no address of registries": ({"registries": {"cidrs": []}}, "worker-eu"),
-    "no port of registries": ({"registries": {"ports": []}}, "worker-eu"),
+    "no address to workers": ({"registries": {"cidrs": []}, "notify": {"cidrs": []}}, "worker-eu"),
+    "no port to workers": ({"registries": {"ports": []}, "notify": {"ports": []}}, "worker-eu"),
+    "no address of receivers": ({"notify": {"cidrs": []}}, "beat"),
+    "no port of receivers": ({"notify": {"ports": []}}, "beat"),
     "nobody to the exporter": ({"exporterFrom": []}, "exporter"),
     "nobody to Flower": ({"flowerFrom": []}, "flower"),
+    "nobody to serve": ({"serveFrom": []}, "serve"),
 }
 
 
@@ -391,7 +394,27 @@ def test_only_workers_are_given_accounts_of_registries() -> None:
     for name, container in rendered("production").containers():
         if "worker" not in name:
             assert "DOCKER_CONFIG" not in environment_of(container), name
-            assert not [source for source in container["envFrom"] if "secretRef" in source], name
+            secrets = [one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one]
+            due = ["receivers"] if "beat" in name else ["webhooks"] if "serve" in name else []
+            assert secrets == due, name
+
+
+@pytest.mark.parametrize("part", ["worker-eu", "worker-us", "beat"])
+def test_whoever_may_tell_receivers_knows_them_and_gets_there(part: str) -> None:
+    values = with_values({"networkPolicy": {"notify": {"cidrs": ["10.1.0.0/16"], "ports": [8443]}}})
+    told = render(with_values({"notify": {"existingSecret": "receivers"}}, base=values_with_us(values)))
+    template = dict(told.pods())[f"sealift-{part}"]
+    (container,) = template["spec"]["containers"]
+    assert {"secretRef": {"name": "receivers"}} in container["envFrom"]
+    way = {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "ports": [{"port": 8443, "protocol": "TCP"}]}
+    assert way in policy_of(told, template)["egress"]
+
+    nobody = render(values_with_us(values))
+    assert way not in policy_of(nobody, dict(nobody.pods())[f"sealift-{part}"])["egress"]
+
+
+def values_with_us(values: dict[str, Any]) -> dict[str, Any]:
+    return with_values({"regions": {"eu": {}, "us": {}}}, base=values)
 
 
 def test_flower_without_a_login_listens_to_its_own_pod_only() -> None:

@@ -31,6 +31,18 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "exporter.redisKey: the server of valkey.enabled has one account",
     ),
+    "an Ingress to nothing": (
+        {"serve": {"ingress": {"enabled": True}}},
+        "serve.ingress is enabled and serve is not: set serve.enabled=true",
+    ),
+    "webhooks under no name": (
+        {"serve": {"enabled": True, "ingress": {"enabled": True}}},
+        "serve.ingress.host is not set",
+    ),
+    "webhooks without TLS": (
+        {"serve": {"enabled": True, "ingress": {"enabled": True, "host": "hooks.example"}}},
+        "serve.ingress without TLS: senders' secrets travel in addresses and headers",
+    ),
     "a region in capitals": ({"regions": {"EU": {}}}, 'regions: "EU" cannot name a Deployment; use small'),
     "a region with a dash at its end": ({"regions": {"eu-": {}}}, 'regions: "eu-" cannot name a Deployment'),
     "our own queue": ({"regions": {"control": {}}}, '"control" is a name of Sealift\'s own queues'),
@@ -159,6 +171,10 @@ SECRETS = {
         "registries: {ghcr.io: {username: me, password: hunter2}}",
         "registries.ghcr.io.password holds a secret: write env:NAME or file:PATH",
     ),
+    "a webhook's": (
+        "webhooks: [{name: hub, kind: dockerhub, secret: hunter2}]",
+        "webhooks[0].secret holds a secret: write env:NAME or file:PATH",
+    ),
     "one of several": (
         "registries: {docker.io: {accounts: [{username: a, password: env:A}, {username: b, password: x}]}}",
         "registries.docker.io.password holds a secret",
@@ -174,6 +190,18 @@ SECRETS = {
     "a proxy's account": (
         "registries: {ghcr.io: {proxy: 'http://me:hunter2@proxy.example'}}",
         "registries.ghcr.io.proxy holds an account: write env:NAME",
+    ),
+    "an address of notifications": (
+        "notify: [{name: team, to: 'slack://hunter2/b/c'}]",
+        'the address of "team" may hold a secret: write env:NAME or file:PATH',
+    ),
+    "an account in one": (
+        "notify: [{name: team, to: 'json://me:hunter2@host/'}]",
+        'the address of "team" may hold a secret',
+    ),
+    "a query in one": (
+        "notify: [{name: team, to: 'json://host/?+X=hunter2'}]",
+        'the address of "team" may hold a secret',
     ),
     "a server's URL": (
         "redis_url: redis://:hunter2@host",

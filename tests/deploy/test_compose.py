@@ -65,20 +65,20 @@ def test_it_is_the_whole_fleet() -> None:
     regions = {target.region for mirror in fleet.mirrors for target in mirror.targets}
     told = {name: service["command"] for name, service in ours().items()}
     assert {words[-1] for name, words in told.items() if name.startswith("worker-")} == regions
-    assert {"beat", "exporter", "flower"} <= set(told)
+    assert {"beat", "exporter", "flower", "serve"} <= set(told)
     assert services()["beat"]["deploy"]["replicas"] == 2
     hosts = {name for name in services() if name.startswith("registry-")}
     assert {host.partition(":")[0] for host in fleet.registries} == hosts
 
 
-@pytest.mark.parametrize("name", ["worker-eu", "worker-us", "beat", "exporter", "flower", "sealift"])
+@pytest.mark.parametrize("name", ["worker-eu", "worker-us", "beat", "exporter", "flower", "serve", "sealift"])
 def test_every_command_is_one_with_these_options(name: str) -> None:
     check_command(ours()[name]["command"])
 
 
 def test_every_variable_is_a_setting() -> None:
     named = {name for service in ours().values() for name in service["environment"]}
-    assert named <= SETTINGS | {"FLOWER_BASIC_AUTH"}
+    assert named <= SETTINGS | {"FLOWER_BASIC_AUTH", "SOURCE_HOOK_SECRET"}
 
 
 def test_a_worker_has_more_time_to_leave_than_it_takes() -> None:

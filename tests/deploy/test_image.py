@@ -48,7 +48,7 @@ def test_it_installs_what_its_commands_need_and_no_tools_of_ours() -> None:
     for line in instructions("RUN"):
         assert "--locked" in line
         assert "--no-default-groups" in line
-        assert set(re.findall(r"--extra (\S+)", line)) == {"flower"}
+        assert set(re.findall(r"--extra (\S+)", line)) == {"flower", "notify"}
     assert "flower" in PROJECT["project"]["optional-dependencies"]
 
 

@@ -63,11 +63,12 @@ def test_a_process_of_ours_has_the_command_and_the_settings_of_its_container(fle
 def _inside(word: str, fleet: Topology) -> str:
     """The container's port instead of this machine's; no addresses."""
     ports = {str(outer): str(inner) for (_, inner), outer in fleet.ports.items()}
-    return ports.get(word, "ADDRESS" if word == "127.0.0.1" else word)
+    found = (ports.get(part, "ADDRESS" if part == "127.0.0.1" else part) for part in word.split(":"))
+    return ":".join(found)
 
 
 def _without_addresses(words: list[str]) -> list[str]:
-    return ["ADDRESS" if word == "0.0.0.0" else word for word in words]
+    return [word.replace("0.0.0.0", "ADDRESS") for word in words]
 
 
 def test_nothing_is_left_that_only_a_container_knows(fleet: Topology) -> None:

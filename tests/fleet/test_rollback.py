@@ -77,7 +77,7 @@ def test_a_tag_goes_back_in_both_regions_and_stays_until_it_is_let_go(yard: Yard
     assert yard.states(yard.typed("rollback", "app", "v1", "--pin")) == {"updated": 1}
     assert yard.digests() == {OLD.digest}
     yard.source.restart()
-    assert yard.sync(NEWEST) == {"held": 1}
+    assert yard.sync(NEWEST) == {"pinned": 1}
     assert yard.digests() == {OLD.digest}
     yard.typed("unpin", "app", "v1")
     assert yard.states(yard.typed("sync", "app")) == {"updated": 1}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from config.cron import last_slot
 from mirror.ledger.schedules import ScheduleReport
 from registry.images import build_image, random_layer
 from registry.memory import MemoryRegistry
+from tests.support.beats import CRON, HASTE, fast_beat
 from tests.support.fleet import Fleet, made
 from tests.support.process import Process
 from tests.support.pushing import push
@@ -26,26 +26,6 @@ from tests.support.waiting import until
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(300)]
 
 PATIENCE_S = 60.0
-CRON = "* * * * *"
-HASTE = 60
-FAST_BEAT = f"""
-import os, sys
-from mirror.ledger import schedules
-from workers import scheduler
-from workers.launch import beat
-
-born, lead = float(os.environ["BORN"]), scheduler.Scheduler._lead
-
-def hurried(self):
-    now = lead(self)
-    return None if now is None else born + {HASTE} * (now - born)
-
-scheduler.Scheduler._lead = hurried
-scheduler.STANDBY_S = scheduler.RETRY_S = 0.3
-schedules.LEAD_S = 2.0
-sys.exit(beat([]))
-"""
-"""A beat by whose clock a minute lasts a second; it is thought dead after two."""
 
 
 @dataclass
@@ -55,8 +35,7 @@ class Station:
     """When the schedule was first seen: a slot, and the moment from which hours fly."""
 
     def beat(self) -> Process:
-        command = [sys.executable, "-P", "-c", FAST_BEAT]
-        return self.fleet._process("beat", command, {"BORN": str(self.born)})
+        return fast_beat(self.fleet, self.born)
 
     @property
     def report(self) -> ScheduleReport:

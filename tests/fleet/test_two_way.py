@@ -12,7 +12,7 @@ import pytest
 
 from config.fleet import load_fleet
 from mirror.spec import MirrorSpec
-from registry.images import build_image, build_index
+from registry.images import Image, build_image, build_index
 from tasks.terms import spec_of
 from tests.support import skopeo
 from tests.support.fleet import Fleet, made
@@ -22,12 +22,18 @@ from tests.support.scratch import scratch_folder
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(180)]
 
-ONE, TWO, THREE = (build_index([build_image({"motd": text})]) for text in (b"one", b"two", b"three"))
+ONE, TWO, THREE, FOUR, FIVE = (
+    build_index([build_image({"motd": text})]) for text in (b"one", b"two", b"three", b"four", b"five")
+)
 MIRROR = """\
 mirrors:
   - name: app
     mode: two_way
     targets: [{{region: us, repository: {us}/app}}, {{region: eu, repository: {eu}/app}}]
+  - name: org
+    mode: two_way
+    targets: [{{region: us, repository: "{us}/org/*"}}, {{region: eu, repository: "{eu}/team/*"}}]
+    tags: {{newest: 1, newest_by: created}}
 """
 
 
@@ -100,7 +106,7 @@ def test_a_conflict_is_held_listed_decided_and_over(pair: Pair) -> None:
     push(f"{pair.us.host}/app", TWO, "v1")
     push(f"{pair.eu.host}/app", THREE, "v1")
 
-    code, text = pair.sealift("sync")
+    code, text = pair.sealift("sync", "app")
     assert code == 1, text
     assert f"conflict: {pair.us.host}/app has {TWO.digest[:19]}" in text
     assert "`sealift conflicts app` shows" in text
@@ -119,3 +125,60 @@ def test_a_conflict_is_held_listed_decided_and_over(pair: Pair) -> None:
         ("resolve", THREE.digest, TWO.digest)
     ]
     assert list(pair.fleet.ledger.conflicts.open("app")) == []
+
+
+def test_what_would_be_copied_to_which_side_is_planned_and_nothing_is_changed(pair: Pair) -> None:
+    us, eu = f"{pair.us.host}/app", f"{pair.eu.host}/app"
+    push(us, FOUR, "plan-us")
+    push(eu, FIVE, "plan-eu")
+    push(us, TWO, "plan-apart")
+    push(eu, THREE, "plan-apart")
+    pair.writes()
+    code, text = pair.sealift("plan", "app", "--json")
+    assert code == 0, text
+    assert pair.writes() == []
+    (plan,) = json.loads(text)["mirrors"]
+    found = {tag["tag"]: tag for tag in plan["tags"] if tag["tag"].startswith("plan-")}
+    assert [found[tag]["taken_from"] for tag in ("plan-us", "plan-eu", "plan-apart")] == [[us], [eu], []]
+    assert [target["state"] for target in found["plan-us"]["targets"]] == ["current", "new"]
+    assert {target["state"] for target in found["plan-apart"]["targets"]} == {"conflict"}
+    assert list(pair.fleet.ledger.conflicts.open("app")) == []
+
+    written = {name: size for name, size in plan["bytes_written"].items() if size}
+    assert set(written) == {us, eu}
+    assert pair.sealift("sync", "app")[0] == 1
+    assert pair.at("plan-us") == [FOUR.digest] * 2
+    assert pair.at("plan-eu") == [FIVE.digest] * 2
+
+
+def dated(year: int) -> Image:
+    return build_image({"year": str(year).encode()}, created=f"{year}-01-01T00:00:00Z")
+
+
+def test_repositories_below_wildcards_are_kept_equal_by_their_newest_images(pair: Pair) -> None:
+    us, eu = f"{pair.us.host}/org", f"{pair.eu.host}/team"
+    push(f"{us}/a", dated(2020), "old")
+    push(f"{us}/a", dated(2024), "new")
+    push(f"{eu}/deep/b", dated(2022), "v1")
+    code, text = pair.sealift("plan", "org")
+    assert code == 0, text
+    assert "org: 2 new, 2 current (2 tags selected; 1 left out (1: made before the newest 1 images))." in text
+    code, text = pair.sealift("sync", "org")
+    assert code == 0, text
+    assert (skopeo.tags(f"{eu}/a"), skopeo.tags(f"{us}/deep/b")) == (["new"], ["v1"])
+    assert skopeo.digest(f"{us}/deep/b:v1") == dated(2022).digest
+
+    pair.writes()
+    assert pair.sealift("sync", "org")[0] == 0
+    assert pair.writes() == []
+
+    push(f"{us}/deep/b", dated(2025), "v1")
+    push(f"{eu}/deep/b", dated(2026), "v1")
+    code, text = pair.sealift("sync", "org")
+    assert code == 1, text
+    assert "org/deep/b v1: moved apart" in pair.sealift("conflicts", "org")[1]
+    code, text = pair.sealift("resolve", "org", "v1", "--take", pair.us.host)
+    assert (code, text) == (2, "sealift: org is many repositories: name one of them, as in org/REPOSITORY\n")
+    code, text = pair.sealift("resolve", "org/deep/b", "v1", "--take", pair.us.host)
+    assert code == 0, text
+    assert skopeo.digest(f"{eu}/deep/b:v1") == dated(2025).digest

@@ -12,6 +12,7 @@ import pytest
 from mirror.spec import Verification
 from registry.descriptor import Descriptor
 from registry.images import LINUX_ARM64, Image, Index, build_image, build_index, random_layer
+from registry.memory import ErrorReply, MemoryRegistry
 from tests.fleet.conftest import World
 from tests.support import skopeo
 from tests.support.pushing import ask, push
@@ -158,6 +159,25 @@ def test_what_is_found_is_said_in_lines(mirrored: World) -> None:
     assert f"manifest {child('child-gone', 1).digest} of linux/arm64 is gone" in done.stdout
     assert "1 tag not of the mirror: theirs" in done.stdout
     assert "With --repair the same command mends it" in done.stderr
+
+
+def test_a_repair_that_mends_all_it_can_still_fails_for_what_could_not_be_asked(mirrored: World) -> None:
+    def refuse(_: str, path: str) -> None:
+        if path.endswith("/manifests/whole"):
+            raise ErrorReply(403, "DENIED", "not you")
+
+    source, words = f"{mirrored.source.host}/{REPOSITORY}", ("--tags", "whole", "--tags", "lost")
+    with MemoryRegistry() as target:
+        to = ("--to", f"us={target.host}/app", *words)
+        assert mirrored.fleet.sealift("mirror", source, *to).returncode == 0
+        target.on_request = refuse
+        del target.blobs[layer("lost", 0).digest]
+        done = mirrored.fleet.sealift("verify", source, *to, "--repair", "--json")
+
+        runs = json.loads(done.stdout)["runs"]
+        assert [run["kind"] for run in runs] == ["verify", "repair", "verify"]
+        assert [run["state"] for run in runs] == ["failed", "done", "done"]
+        assert done.returncode == 1, "nobody knows what became of the other"
 
 
 def test_a_run_that_nobody_waits_for_repairs_what_it_finds(mirrored: World) -> None:

@@ -83,6 +83,34 @@ def test_the_first_pull_of_all_is_looked_at_before_it_is_made(opened: Opener) ->
         assert source.resolve("0").digest == digests[0], "a HEAD is free"
 
 
+def test_what_one_process_has_heard_of_who_counts_is_known_to_all(valkey: ValkeyServer) -> None:
+    with (
+        hub(5, 1) as (counting, _, _),
+        MemoryRegistry() as free,
+        engine_on(valkey, allowance=ALL) as first,
+        engine_on(valkey, allowance=ALL) as second,
+    ):
+        free.hold("app", image("0"), "0")
+        hosts = (counting.host, free.host)
+        assert [first.counts_pulls(host) for host in hosts] == [None, None]
+        for host in hosts:
+            first.open_repository(f"{host}/app").resolve("0")
+            counting.forget_requests()
+            free.forget_requests()
+
+        assert [second.counts_pulls(host) for host in hosts] == [True, False]
+        assert not counting.requests + free.requests
+
+
+def test_what_one_account_is_told_is_not_forgotten_because_another_is_not(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        budgets = Ledger(client, "test:").budgets
+        for counts, known in ((False, False), (True, True), (False, True)):
+            budgets.note_counting("hub.example", counts=counts)
+            assert budgets.counts("hub.example") is known
+        assert 0 < client.ttl("test:ledger:counting:hub.example") <= 31 * 86400
+
+
 def test_a_window_that_has_ended_lets_pulls_go_again(valkey: ValkeyServer, opened: Opener) -> None:
     with hub(3, 9) as (registry, limits, digests):
         source = opened(registry.host)

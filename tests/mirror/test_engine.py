@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import pytest
 
 from mirror import decide
 from mirror.engine import Engine, Limits
+from mirror.land import haul, land
 from mirror.ledger import fixed
 from mirror.spec import MirrorSpec, Target
 from registry.deletion import tombstone
@@ -285,6 +287,40 @@ def test_a_deletion_that_was_cut_in_the_middle_is_finished(world: World) -> None
         assert "was removed again" in run.tags["1.0"].targets[0].reason
 
 
+def test_what_a_deletion_has_left_halfway_is_nothing_to_go_back_to(world: World) -> None:
+    world.source.hold("team/app", image("new"), "1.0")
+    run = world.drive()
+    for step in (run.resolve, run.land, run.finalize):
+        step()
+    marker = tombstone(world.spec.targets[0].repository, "1.0")
+    world.us.plant("copy/app", "1.0", marker)
+    world.eu.on_request = _refused_tags
+    run.flip()
+    run.conclude()
+
+    assert world.where("1.0") == [None, None], "the tombstone did not come back"
+    assert "was removed again" in run.tags["1.0"].targets[0].reason
+
+
+def test_a_haul_that_was_noted_by_an_older_version_is_brought(world: World) -> None:
+    big = build_image({}, layers=[random_layer(300_000, 1)])
+    world.source.hold("team/app", big, "1.0")
+    run = world.drive()
+    run.resolve()
+    (batch,), ledger = run.batches, world.engine.ledger
+    for region in ("us", "eu"):
+        (digest,) = land(world.engine, batch, region, hauls=True)
+        note = ledger.batches.due_document(batch, region, digest)
+        assert note is not None
+        del note["again"]
+        ledger._redis.hset(ledger.keys.due(batch, region), digest, json.dumps(note))
+        haul(world.engine, batch, region, digest)
+    for step in (run.finalize, run.flip, run.conclude):
+        step()
+
+    assert world.where("1.0") == [big.digest] * 2
+
+
 def test_an_older_run_never_overwrites_a_newer_one(world: World) -> None:
     world.source.hold("team/app", image("old"), "1.0")
     older = world.drive()
@@ -368,8 +404,6 @@ def test_large_blobs_travel_as_tasks_of_their_own(world: World) -> None:
 
 
 def test_manifests_wait_for_the_last_haul(world: World) -> None:
-    from mirror.land import haul, land
-
     big = build_image({"app": b"x"}, layers=[random_layer(300_000, seed) for seed in range(2)])
     world.source.hold("team/app", big, "1.0")
     run = world.drive()

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 import pytest
 from redis import Redis
 
+from mirror import keepers
 from mirror.engine import Engine
+from mirror.ledger import LedgerError
 from mirror.ledger.keeps import GONE_S
 from mirror.rollback import rollback_of
 from mirror.select import Selection, is_keeper_tag, keeper_tag
@@ -18,6 +20,7 @@ from registry.descriptor import Platform
 from registry.images import Image, Index, build_image, build_index
 from registry.manifest import Manifest
 from registry.memory import ErrorReply, MemoryRegistry
+from registry.memory_api import Deletes
 from tests.conftest import RegistryFactory
 from tests.support import skopeo
 from tests.support.engine import Drive, engine_on
@@ -118,6 +121,73 @@ def test_an_index_of_which_only_one_platform_is_mirrored_is_kept_as_it_is(world:
     world.move(ONE, spec)
 
     assert world.kept() == {"sealift-keep.0.v1": old.digest, "sealift-keep.0-0.v1": old.children[1].digest}
+
+
+@pytest.mark.parametrize("deletes", [True, "digests"])
+def test_a_smaller_keep_frees_what_is_too_much_with_the_next_move(world: World, deletes: Deletes) -> None:
+    with MemoryRegistry(deletes=deletes) as world.us:
+        for content in (index("old"), ONE, TWO, THREE, FOUR):
+            world.move(content, replace(world.spec, keep=4))
+        assert len(world.kept()) == 4 + 2
+
+        world.move(FIVE, replace(world.spec, keep=1))
+        assert set(world.kept().values()) == {FOUR.digest}
+        assert [world.lives(one) >= 0 for one in (index("old"), ONE, TWO, THREE)] == [True] * 4
+        assert world.us.tag("app", "v1") == FIVE.digest
+
+        world.move(ONE, replace(world.spec, keep=0))
+        assert world.kept() == world.kept(world.eu) == {}
+        assert world.client.keys("test:ledger:kept:*") == []
+
+
+def test_the_keepers_below_an_index_go_when_its_slot_is_anothers(world: World) -> None:
+    spec = replace(world.spec, keep=1)
+    for content in (index("one"), ONE, TWO):
+        world.move(content, spec)
+
+    assert world.kept() == {"sealift-keep.0.v1": ONE.digest}
+
+
+def test_keepers_do_not_pile_up(world: World) -> None:
+    for number in range(10):
+        world.move(index(f"number {number}") if number % 4 else image(f"number {number}"))
+        roots = [tag for tag in world.kept() if "-" not in tag.removeprefix("sealift-keep.")]
+        assert len(roots) == min(number, 2)
+        assert len(world.kept()) <= 2 * 3
+    (slots,) = world.engine.ledger.keeps.slots([(f"{world.us.host}/app", "v1")])
+    assert len(world.kept()) == sum(1 + one.below for one in slots)
+
+
+def test_a_registry_that_cannot_delete_reuses_what_is_too_much(world: World) -> None:
+    with MemoryRegistry(deletes=False) as world.us:
+        for content in (ONE, TWO, THREE, FOUR):
+            world.move(content, replace(world.spec, keep=3))
+        less = replace(world.spec, keep=1)
+        assert world.move(FIVE, less).report.state == "done"
+        assert set(world.kept().values()) == {FOUR.digest, THREE.digest, TWO.digest}
+        world.move(ONE, less)
+        assert set(world.kept().values()) == {FIVE.digest, FOUR.digest, THREE.digest}
+        assert set(world.kept(world.eu).values()) == {FIVE.digest}
+
+
+def test_a_freeing_that_was_cut_short_is_finished_by_the_next_move(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in (ONE, TWO, THREE):
+        world.move(content)
+    less = replace(world.spec, keep=1)
+
+    def killed(*_: object) -> None:
+        raise LedgerError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keepers, "delete_tag", killed)
+        with pytest.raises(LedgerError):
+            world.move(FOUR, less)
+    world.move(FOUR, less)
+    world.move(FIVE, less)
+
+    assert set(world.kept().values()) == {FOUR.digest}
 
 
 def test_where_one_target_is_alone_it_keeps_what_is_there_just_before_the_move(world: World) -> None:

@@ -81,14 +81,14 @@ def test_the_list_is_read_no_further_than_there_is_room(lister: Lister) -> None:
     lister.begin()
 
     assert lister.listed == 2 * PAGE
-    assert lister.engine.ledger.waiting_batches(lister.run) < ROOM + PAGE // BATCH
+    assert lister.engine.ledger.sources.waiting_batches(lister.run) < ROOM + PAGE // BATCH
 
     while lister.opened:
         lister.conclude()
         if lister.refill():
-            assert lister.engine.ledger.waiting_batches(lister.run) < WINDOW
+            assert lister.engine.ledger.sources.waiting_batches(lister.run) < WINDOW
             lister.enumerate()
-        assert lister.engine.ledger.waiting_batches(lister.run) < ROOM + PAGE // BATCH
+        assert lister.engine.ledger.sources.waiting_batches(lister.run) < ROOM + PAGE // BATCH
 
     report = lister.engine.ledger.run_report(lister.run)
     assert (report.state, report.tags) == ("done", 10 * PAGE)

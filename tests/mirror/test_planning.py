@@ -250,7 +250,7 @@ def test_a_pinned_tag_is_said_to_be_held_and_what_moves_is_kept_first(scene: Sce
     assert forecast.counts == {"held": 2, "move": 2}
     (reason,) = {one.reason for tag in forecast.tags for one in tag.targets if one.state == "held"}
     assert reason.startswith(f"pinned at {small(0).digest}")
-    assert scene.run(spec).states == {"held": 1, "updated": 1}
+    assert scene.run(spec).states == {"pinned": 1, "updated": 1}
     scene.holds_what_was_planned(forecast)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mirror import prune as pruning
 from mirror.engine import Engine
-from mirror.ledger import LedgerError
+from mirror.ledger import Ledger, LedgerError
 from mirror.ledger.batches import Resolved
 from mirror.ledger.gone import Gone
 from mirror.listing import enumerate_tags
@@ -124,10 +124,24 @@ def test_the_deletion_is_in_the_tags_history(world: World) -> None:
 
     flips = world.engine.ledger.history.of("app", ["2"])["2"]
     targets = [target.repository for target in world.spec.targets]
-    assert [(one.run, one.to) for one in flips] == [(run.run, ""), (run.run, ""), (flips[-1].run, DIGEST)]
-    assert {target: was for one in flips[:2] for target, was in one.previous.items()} == dict.fromkeys(
-        targets, DIGEST
-    )
+    assert [(one.run, one.to) for one in flips] == [(run.run, ""), (flips[-1].run, DIGEST)]
+    assert flips[0].previous == dict.fromkeys(targets, DIGEST), "one line, however many places it went from"
+    assert flips[0].source == world.spec.source
+
+
+def test_deletions_push_no_move_out_of_the_history(world: World, valkey: ValkeyServer) -> None:
+    world.engine = replace(world.engine, ledger=Ledger(valkey.client(), "test:", flips_kept=3))
+    world.gone_since("2")
+    first = world.sync()
+    world.hold("2")
+    again = world.sync()
+    world.lose("2")
+    world.sync()
+    second = world.sync()
+
+    runs = [one.run for one in world.engine.ledger.history.of("app", ["2"])["2"]]
+    assert runs == [second.run, again.run, first.run]
+    assert world.states(world.sync()) == {}, "it counts as ours no more"
 
 
 DIGEST = image("2").digest
@@ -205,6 +219,50 @@ def test_no_more_than_a_share_goes_in_one_run(world: World, newest: int | None) 
     assert len(world.us.tags("app")) == 10
     world.share = 30
     assert world.sync().report.deletions == {"deleted": 6}
+
+
+def test_what_other_guards_keep_is_no_part_of_the_share(world: World) -> None:
+    tags = [f"1.{number}" for number in range(10)]
+    world.hold(*tags)
+    world.sync()
+    world.lose("1.0", "1.1", "1.2", "1.3", "1.4")
+    world.sync()
+    world.engine.ledger.pins.put("app", "a-rollback", {"1.0": image("1.0").digest})
+    for registry in (world.us, world.eu):
+        registry.hold("app", image("theirs"), "1.1")
+        registry._store.remove_manifest("app", "1.2")
+    world.share = 25  # of eight that are ours and there, two go
+    plan = world.engine.ledger.beginnings.plan(world.spec, "release")
+    enumerate_tags(world.engine, plan, 32, lambda: None)
+    pinned = [one for one in foreseen(world.engine, world.engine.ledger, plan) if one.tag == "1.0"]
+    assert all(one.reason.startswith("pinned") for one in pinned), pinned
+
+    run = world.sync()
+
+    assert world.states(run) == {
+        "1.0": ["kept", "kept"],
+        "1.1": ["kept", "kept"],
+        "1.2": ["absent", "absent"],
+        "1.3": ["deleted", "deleted"],
+        "1.4": ["deleted", "deleted"],
+    }
+
+
+def test_of_very_many_no_more_are_asked_about_than_it_takes(world: World) -> None:
+    world.hold(*(f"1.{number:02}" for number in range(20)))
+    world.sync()
+    world.lose(*(f"1.{number:02}" for number in range(10)))
+    world.share = 10
+    world.sync()
+    world.us.forget_requests()
+
+    run = world.sync()
+
+    assert set(map(tuple, world.states(run).values())) == {("kept", "kept")}
+    reason = world.deletions(run)["1.00"][0].reason
+    assert reason.startswith("10 of 20 tags that we put there are gone from the source")
+    asked = [one for one in world.us.requests if one.method == "HEAD" and "/manifests/1.0" in one.path]
+    assert len(asked) == 3, "the third is one too many"
 
 
 def test_one_tag_may_go_whatever_the_share(world: World) -> None:
@@ -358,7 +416,7 @@ def test_a_deletion_that_was_cut_short_is_finished_and_counted_once(
         gone.record(run.run, one, world.spec)
         gone.record(run.run, replace(one, state="kept"), world.spec)
     assert run.report.deletions == {"deleted": 2}, "each word may come twice, and late"
-    assert len(world.engine.ledger.history.of("app", ["2"])["2"]) == 3
+    assert len(world.engine.ledger.history.of("app", ["2"])["2"]) == 2
     assert set(world.eu.tags("app")) == {"kept"}
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 
 from mirror.engine import Engine
 from mirror.ledger.history import Flip
 from mirror.rollback import NoWayBack, digest_before, digest_named, rollback_of
-from mirror.spec import MirrorSpec, Target
+from mirror.spec import MirrorSpec, Target, Verification
 from registry.images import Image, Index, build_artifact, build_image, build_index
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on
@@ -131,6 +132,29 @@ def test_a_layer_that_is_nowhere_any_more_is_named_and_the_tag_moves_nowhere(wor
     assert drive.tags["v1"].reason.count("either") == 1
 
 
+def test_a_tag_that_no_target_has_or_had_is_not_made(world: World) -> None:
+    world.sync(ONE, "v1.0", "v1.1")
+
+    drive = world.rollback(("v1.00", ONE), ("v1.1", ONE))
+
+    assert (drive.states("v1.00"), drive.states("v1.1")) == (["failed", "failed"], ["current", "current"])
+    assert world.tags("v1.00") == [None, None]
+    reason = "no target has a tag v1.00, and no move of it is remembered; did you mean v1.0 or v1.1?"
+    assert drive.tags["v1.00"].reason == reason
+
+
+def test_a_tag_of_somebody_elses_moves_and_a_deleted_one_comes_back(world: World) -> None:
+    world.sync(ONE)
+    world.us.hold("app", TWO, "theirs")
+    for registry in (world.us, world.eu):
+        world.engine.open_repository(f"{registry.host}/app").delete_manifest("v1")
+
+    drive = world.rollback(("theirs", ONE), ("v1", ONE))
+
+    assert drive.report.state == "done", drive.report.failures
+    assert world.tags("theirs") == world.tags() == [ONE.digest, ONE.digest]
+
+
 def test_where_one_target_refuses_the_others_keep_what_they_have(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)
@@ -145,6 +169,60 @@ def test_where_one_target_refuses_the_others_keep_what_they_have(world: World) -
     assert drive.report.state == "failed"
     assert world.tags() == [TWO.digest, TWO.digest]
     assert world.pinned() == [], "a pin of what did not happen would hold the tag for nothing"
+
+
+class Closed:
+    """Workers of two regions that each reach their own registry only, and of control that reach none."""
+
+    def __init__(self, world: World, drive: Drive) -> None:
+        self._world, self._drive = world, drive
+
+    def all(self) -> Drive:
+        drive, us, eu = self._drive, self._world.us, self._world.eu
+        self._while(drive.resolve, us, eu)
+        for step in (drive.land, drive.flip):
+            self._while(partial(step, "us"), eu)
+            self._while(partial(step, "eu"), us)
+            self._while(drive.finalize if step == drive.land else drive.conclude, us, eu)
+        return drive
+
+    def _while(self, step: Callable[..., object], *closed: MemoryRegistry) -> None:
+        def refuse(method: str, path: str) -> None:
+            raise ErrorReply(503, "UNAVAILABLE", f"{method} {path}: out of reach")
+
+        for registry in closed:
+            registry.on_request = refuse
+        step()
+        for registry in closed:
+            registry.on_request = None
+
+
+def test_regions_that_reach_only_their_own_registry_go_back_together(world: World) -> None:
+    index, signature = build_index([ONE, THREE]), build_artifact({"sig": b"x"}, artifact_type="a/sig")
+    name = f"{index.digest.replace(':', '-')}.sig"
+    world.sync(index, "v1", "v2")
+    world.sync(TWO, "v1", "v2")
+    world.us.hold("app", signature, name)  # which nobody can bring to eu
+    for manifest in (index, ONE, THREE):
+        world.engine.ledger.content._redis.delete(world.engine.ledger.keys.manifest(manifest.digest))
+
+    drive = Closed(world, Drive(world.engine, rollback_of(world.spec, {"v1": index.digest}, pin=False))).all()
+
+    assert drive.states("v1") == ["updated", "updated"], drive.tags
+    assert world.tags() == [index.digest, index.digest]
+    assert world.tags(name) == [signature.digest, None]
+
+
+def test_a_region_that_has_lost_the_image_and_reaches_no_other_fails_it_for_all(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.lose(world.eu, ONE)
+
+    drive = Closed(world, Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=False))).all()
+
+    assert world.tags() == [TWO.digest, TWO.digest]
+    assert drive.states("v1") == ["failed", "failed"]
+    assert world.us.host in drive.tags["v1"].reason, "it is said who could not be asked"
 
 
 def test_signatures_go_where_they_are_missing(world: World) -> None:
@@ -169,7 +247,7 @@ def test_a_pinned_tag_is_held_until_it_is_let_go_and_others_move_on(world: World
 
     assert world.pinned() == [("v1", ONE.digest)]
     assert held.report.state == "done"
-    assert (held.states("v1"), held.states("v2")) == (["held", "held"], ["updated", "updated"])
+    assert (held.states("v1"), held.states("v2")) == (["pinned", "pinned"], ["updated", "updated"])
     reason = held.tags["v1"].reason
     assert reason.startswith(f"pinned at {ONE.digest} since 20")
     assert reason.endswith(f"by rollback {rollback.run}; `sealift unpin app v1` lets it go")
@@ -187,6 +265,34 @@ def test_a_pinned_tag_that_the_source_agrees_with_is_current(world: World) -> No
     assert world.sync(ONE).states("v1") == ["current", "current"]
 
 
+def test_a_pinned_tag_is_verified_and_repaired_at_its_pin_and_not_at_its_source(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.rollback(("v1", ONE), pin=True)
+    verify = replace(world.spec, kind="verify", refs=(("v1", "v1"),), verification=Verification())
+    assert Drive(world.engine, verify).to_end().report.states == {"current": 1}
+
+    world.eu.hold("app", TWO, "v1")
+    found = Drive(world.engine, verify).to_end().tags["v1"].targets
+    assert [one.kind for one in found] == ["", "Different"]
+    assert found[1].reason.endswith(f"is at {TWO.digest} instead of {ONE.digest}")
+
+    assert Drive(world.engine, replace(verify, kind="repair")).to_end().states("v1") == ["current", "updated"]
+    assert world.tags() == [ONE.digest, ONE.digest]
+    assert world.pinned() == [("v1", ONE.digest)]
+
+
+def test_a_pin_that_nobody_can_keep_is_missing_everywhere(world: World) -> None:
+    world.sync(ONE)
+    world.engine.ledger.pins.put("app", "run", {"v1": THREE.digest})
+    verify = replace(world.spec, kind="verify", refs=(("v1", "v1"),), verification=Verification())
+
+    run = Drive(world.engine, verify).to_end()
+
+    assert [one.missing for one in run.report.found] == [1, 1]
+    assert "`sealift unpin app v1` lets it go; but " in run.tags["v1"].reason
+
+
 def test_a_rollback_that_fails_leaves_the_pin_that_there_was(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)
@@ -198,13 +304,38 @@ def test_a_rollback_that_fails_leaves_the_pin_that_there_was(world: World) -> No
     assert world.pinned() == [("v1", ONE.digest)]
 
 
+def test_the_pin_of_a_tag_goes_along_with_a_rollback_that_pins_nothing_itself(world: World) -> None:
+    for image in (ONE, TWO, THREE):
+        world.sync(image, "v1", "v2")
+    world.rollback(("v1", ONE), pin=True)
+
+    later = world.rollback(("v1", TWO), ("v2", TWO))
+
+    assert world.pinned() == [("v1", TWO.digest)], "v2 was not pinned"
+    assert [pin.run for pin in world.engine.ledger.pins.all()] == [later.run]
+    after = world.sync()
+    assert (after.states("v1"), after.states("v2")) == (["pinned", "pinned"], ["updated", "updated"])
+    assert world.tags() == [TWO.digest, TWO.digest]
+
+
+def test_the_pin_stays_where_it_was_when_such_a_rollback_fails(world: World) -> None:
+    world.sync(ONE)
+    world.sync(TWO)
+    world.rollback(("v1", ONE), pin=True)
+
+    failed = world.rollback(("v1", THREE))  # which is nowhere
+
+    assert failed.report.state == "failed"
+    assert world.pinned() == [("v1", ONE.digest)]
+
+
 def test_a_pin_holds_from_before_its_rollback_moves_anything(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)
     rollback = Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=True))
     rollback.resolve()  # here the fleet is killed
 
-    assert world.sync().states("v1") == ["held", "held"]
+    assert world.sync().states("v1") == ["pinned", "pinned"]
     rollback.all()
     assert world.tags() == [ONE.digest, ONE.digest]
     assert world.pinned() == [("v1", ONE.digest)]
@@ -284,6 +415,7 @@ def test_the_digest_before_a_run_or_before_the_last_move(run: str, digest: str) 
     [
         ((), "", "v1: no move of it is remembered"),
         (FLIPS, "r9", "v1: no move of it by run r9 is remembered"),
+        (FLIPS[:1], "", "v1: run r4 only brought it to where it was missing: nothing to go back to"),
         (
             (flip("r1", "sha256:a", None, None),),
             "",

@@ -83,7 +83,7 @@ class Yard:
 
     @property
     def waiting(self) -> int:
-        return self.engine.ledger.waiting_batches(self.run)
+        return self.engine.ledger.sources.waiting_batches(self.run)
 
     @property
     def report(self) -> RunReport:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mirror.engine import Engine
+from mirror.ledger import Ledger
 from mirror.ledger.conflicts import Conflict
 from mirror.rollback import rollback_of
 from mirror.spec import TARGETS, Kind, MirrorSpec, Target, Verification
@@ -27,6 +28,8 @@ from registry.images import (
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on, only
 from tests.support.valkey import ValkeyServer
+from workers.cli.exits import Exit
+from workers.cli.summary import exit_code
 
 ONE, TWO, THREE, FOUR = (build_image({"app": text}) for text in (b"one", b"two", b"three", b"four"))
 EARLY, LATE = (
@@ -597,9 +600,126 @@ def test_verifying_compares_every_side_with_what_it_is_to_be_and_moves_nothing(w
 
     run = world.run(kind="verify", verification=Verification()).report
 
-    assert [(one.verified, one.different) for one in run.found] == [(0, 1), (0, 1), (1, 0)]
+    assert [(one.verified, one.behind, one.held) for one in run.found] == [(0, 1, 1), (0, 1, 1), (1, 0, 1)]
+    assert not any(one.missing or one.different or one.damaged or one.unchecked for one in run.found)
     assert run.states == {"failed": 1, "held": 1}
+    assert exit_code([run]) == Exit.FAILED
     assert (world.writes(), world.conflicts()) == ([], {})
+
+
+def test_what_only_one_side_was_given_is_behind_in_the_others_and_a_sync_is_all_it_takes(
+    world: World,
+) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(1, TWO)
+    world.push(2, THREE, "new")
+
+    run = world.run(kind="verify", verification=Verification())
+
+    assert [target.kind for target in run.tags["v1"].targets] == ["Behind", "", "Behind"]
+    late = f"{world.names[0]}:v1: is still at {ONE.digest}; {TWO.digest} is not copied yet"
+    new = f"{world.names[0]}:new: has no such tag yet; {THREE.digest} is not copied yet"
+    assert (run.tags["v1"].targets[0].reason, run.tags["new"].targets[0].reason) == (late, new)
+    told = world.engine.ledger.gauges.read().told.of("verify")
+    assert {one.labels["result"] for one in told} == {"verified", "behind"}
+
+    world.run()
+    after = world.run(kind="verify", verification=Verification()).report
+    assert (after.state, exit_code([after])) == ("done", Exit.DONE)
+
+
+def test_a_deep_pass_over_all_sides_has_an_end_and_the_next_run_begins_another(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    first, second = (
+        world.run(kind="verify", verification=Verification(deep=True)).report.deep for _ in range(2)
+    )
+
+    assert first is not None
+    assert second is not None
+    assert (first.is_over, first.read, first.tags) == (True, 3, 3)
+    assert second.began_s > first.began_s
+    assert second.bytes == first.bytes > 0
+
+
+def test_a_side_that_counts_who_reads_is_not_read_to_verify_the_others(world: World) -> None:
+    child = build_image({"app": b"child"})
+    world.push(0, build_index([child]))
+    world.run()
+    world.sides[0]._store.remove_manifest(world.repository, child.digest)
+    forgotten = Ledger(world.engine.ledger._redis, "test:")
+    forgotten._redis.delete(*(forgotten.keys.manifest(one) for one in (child.digest, str(world.at()[0]))))
+    counting = world.sides[1].host
+    world.engine = replace(world.engine, ledger=forgotten, counts_pulls=lambda host: host == counting)
+    for side in world.sides:
+        side.forget_requests()
+
+    run = world.run(kind="verify", verification=Verification()).report
+
+    assert [one.damaged for one in run.found] == [1, 0, 0]
+    asked = [one.path for one in world.sides[1].requests if one.method == "GET" and "/manifests/" in one.path]
+    assert asked == []
+
+
+def test_a_tag_that_only_waits_for_a_decision_fails_a_verification(world: World) -> None:
+    for side, image in enumerate((ONE, TWO, ONE)):
+        world.push(side, image)
+
+    run = world.run(kind="verify", verification=Verification()).report
+
+    assert [one.held for one in run.found] == [1, 1, 1]
+    assert (run.state, exit_code([run])) == ("done", Exit.FAILED)
+
+
+# -- pinned --------------------------------------------------------------------------------------------
+
+
+def pinned(world: World) -> None:
+    """At ONE, to which it was rolled back."""
+    for image in (ONE, TWO):
+        world.push(0, image)
+        world.run()
+    Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=True)).all()
+    assert world.at() == everywhere(ONE)
+
+
+def test_a_pinned_tag_stays_and_nobody_has_to_decide_about_it(world: World) -> None:
+    pinned(world)
+    world.push(0, THREE)
+
+    run = world.run().report
+
+    assert (run.state, run.states, exit_code([run])) == ("done", {"pinned": 1}, Exit.DONE)
+    assert world.at() == [THREE.digest, ONE.digest, ONE.digest]
+    assert world.conflicts() == {}
+
+    world.engine.ledger.pins.drop("app", ["v1"])
+    world.run()
+    assert world.at() == everywhere(THREE), "what was pushed meanwhile was not lost"
+
+
+def test_a_pinned_tag_whose_sides_moved_apart_is_no_conflict(world: World) -> None:
+    pinned(world)
+    world.push(0, THREE)
+    world.push(1, FOUR)
+
+    assert world.run().report.states == {"pinned": 1}
+    assert world.conflicts() == {}
+
+
+def test_a_pinned_tag_is_verified_and_repaired_at_its_pin(world: World) -> None:
+    pinned(world)
+    world.push(0, THREE)
+    world.delete(2)
+
+    run = world.run(kind="verify", verification=Verification())
+    assert [one.kind for one in run.tags["v1"].targets] == ["Different", "", "Missing"]
+
+    assert world.run(kind="repair", verification=Verification()).report.states == {"updated": 1}
+    assert world.at() == everywhere(ONE)
+    assert world.agreed() == ONE.digest
+    assert world.run(kind="verify", verification=Verification()).report.states == {"current": 1}
 
 
 def test_repairing_brings_sides_what_they_have_lost(world: World) -> None:

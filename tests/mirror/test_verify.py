@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mirror import land as landing
-from mirror.engine import Cancelled, Engine
-from mirror.ledger import Ledger
-from mirror.ledger.verified import DAMAGED, DIFFERENT, MISSING
-from mirror.report import FoundReport
+from mirror.engine import Cancelled, Engine, Limits
+from mirror.ledger import Ledger, verified
+from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
+from mirror.report import DeepReport, ExtraReport, FoundReport
 from mirror.spec import MirrorSpec, Target, Verification
 from registry.images import (
     LINUX_ARM64,
@@ -26,15 +26,18 @@ from registry.images import (
     signature_tag,
 )
 from registry.memory import ErrorReply, MemoryRegistry
+from registry.referrers import fallback_tag
 from tests.support.engine import Drive, engine_on, only
 from tests.support.pushing import ask
 from tests.support.valkey import ValkeyServer
+from workers.cli.exits import Exit
+from workers.cli.summary import exit_code
 
 LAYER = random_layer(5000, 1)
 AMD64 = build_image({}, layers=[random_layer(4000, 2)])
 ARM64 = build_image({}, layers=[LAYER], platform=LINUX_ARM64)
 INDEX = build_index([AMD64, ARM64])
-ONE, TWO = (build_image({"app": text}) for text in (b"one", b"two"))
+ONE, TWO, LATER = (build_image({"app": text}) for text in (b"one", b"two", b"later"))
 SIGNATURE = build_signature(INDEX)
 
 
@@ -179,6 +182,19 @@ def test_missing_and_different_tags_are_told_apart_from_damaged_ones(world: Worl
     assert (world.found(run).missing, world.found(run, world.us).different) == (1, 1)
 
 
+def test_a_target_that_is_as_the_mirror_left_it_is_behind_a_source_that_moved(world: World) -> None:
+    world.source.hold("app", TWO, "v2")
+    world.us.hold("app", LATER, "v2")
+    run = world.verify()
+
+    assert world.said(run, "v2") == (BEHIND, f"is still at {ONE.digest}; {TWO.digest} is not copied yet")
+    assert world.said(run, "v2", world.us)[0] == DIFFERENT, "nobody but a hand has moved it to that"
+    assert (world.found(run).behind, world.found(run).different, run.report.state) == (1, 0, "failed")
+
+    repair(world, "v2")
+    assert world.us.tag("app", "v2") == world.eu.tag("app", "v2") == TWO.digest
+
+
 def test_a_source_that_has_lost_content_does_not_hide_what_a_target_holds(world: World) -> None:
     remove(world.source, ARM64.digest)
     forget_cached(world, INDEX, ARM64)
@@ -289,6 +305,45 @@ def test_where_every_pull_counts_nothing_is_said_beyond_the_digests(world: World
     assert not [one for one in world.us.requests if one.method == "GET" and "/manifests/" in one.path]
 
 
+SBOM = build_artifact({"s": b"bom"}, artifact_type="application/vnd.test", subject=TWO)
+
+
+@pytest.fixture
+def bare(valkey: ValkeyServer) -> Iterator[World]:
+    """Registries without the referrers API: that v3 has an SBOM is listed in an index under a tag alone."""
+    with (
+        MemoryRegistry(referrers=False) as source,
+        MemoryRegistry(referrers=False) as us,
+        MemoryRegistry(referrers=False) as eu,
+        engine_on(valkey) as engine,
+    ):
+        world = World(engine, source, us, eu, valkey)
+        source.hold("app", SBOM)
+        source.hold("app", TWO, "v3")
+        engine.open_repository(f"{source.host}/app").add_referrer(TWO.digest, SBOM.manifest.descriptor)
+        world.mirror()
+        yield world
+
+
+def test_a_list_of_referrers_is_not_read_where_that_would_be_a_pull(bare: World) -> None:
+    world = bare
+    assert world.verify(only(world.spec, "v3")).report.states == {"current": 1}
+    tag = fallback_tag(TWO.digest)
+    index = world.eu.tag("app", tag)
+    with world.valkey.client() as client:
+        client.delete(world.engine.ledger.keys.manifest(str(index)))
+    world.engine = replace(world.engine, counts_pulls=lambda host: host == world.eu.host)
+    world.engine = replace(world.engine, ledger=Ledger(world.valkey.client(), "test:"))
+    world.eu.forget_requests()
+    run = world.verify(only(world.spec, "v3"))
+
+    assert run.states("v3") == ["current", "held"]
+    says = f"whether referrer {SBOM.digest} is listed can only be known by a pull that counts"
+    assert world.said(run, "v3")[1] == says
+    assert (world.found(run).unchecked, exit_code([run.report])) == (1, Exit.DONE)
+    assert not [one for one in world.eu.requests if one.method == "GET" and "/manifests/" in one.path]
+
+
 def test_a_registry_that_is_away_leaves_its_tags_unchecked_and_others_verified(world: World) -> None:
     world.eu.stop()
     run = world.verify()
@@ -310,6 +365,48 @@ def test_of_many_repositories_each_is_verified_and_counted_together(world: World
     assert [(one.repository, one.tags) for one in found.extras] == [(f"{world.eu.host}/tool", ("old",))]
     assert run.tags["app:v1"].state == "failed"
     assert run.report.repositories == 2
+
+
+def test_of_many_repositories_with_extra_tags_all_are_counted_and_some_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verified, "MOST_REPOSITORIES", 3)
+    names = [f"tool{number}" for number in range(7)]
+    for name in names:
+        world.source.hold(name, ONE, "v1")
+        world.eu.hold(name, ONE, "v1")
+        world.eu.hold(name, TWO, "old")
+        world.eu.hold(name, TWO, "older")
+    targets = (Target(f"{world.eu.host}/*"),)
+    spec = MirrorSpec("all", f"{world.source.host}/*", targets, repositories=("tool*",))
+    run = world.verify(spec)
+
+    (found,) = run.report.found
+    assert (found.verified, found.extra, len(found.extras), found.extras_left) == (7, 14, 3, 4)
+    assert len(run.report.document()["found"][0]["extras"]) == 3
+
+
+def test_extra_tags_that_are_told_twice_are_counted_once_as_they_were_told_last(world: World) -> None:
+    spec = replace(world.spec, kind="verify", verification=Verification())
+    drive = Drive(world.engine, spec)
+    batch, place = drive.batches[-1], f"{world.eu.host}/app"
+    for count, tags, error in (
+        (2, ("a", "b"), ""),
+        (2, ("a", "b"), ""),
+        (0, (), "no lists"),
+        (1, ("b",), ""),
+    ):
+        world.engine.ledger.verified.note_extra(
+            drive.run, batch, spec, [ExtraReport(place, count, tags, error)]
+        )
+        found = world.found(drive)
+        assert (found.extra, found.extras, found.extras_left) == (
+            count,
+            (ExtraReport(place, count, tags, error),),
+            0,
+        )
+    world.engine.ledger.verified.note_extra(drive.run, batch, spec, [ExtraReport(place)])
+    assert (world.found(drive).extra, world.found(drive).extras) == (0, ())
 
 
 def test_what_is_wrong_in_one_target_says_nothing_of_another_that_is_away(world: World) -> None:
@@ -386,6 +483,31 @@ def test_a_registry_that_keeps_a_damaged_file_is_named_with_what_to_do(world: Wo
     assert repair(world, "v1", deep=True).states("v1") == ["current", "updated"]
 
 
+def immutable(method: str, path: str) -> None:
+    if method == "PUT" and "/manifests/v" in path:
+        raise ErrorReply(400, "TAG_INVALID", "tag is immutable")
+
+
+def test_a_tag_that_a_target_refused_to_move_a_while_ago_is_not_tried_again_by_a_repair(world: World) -> None:
+    world.eu.hold("app", TWO, "v2")
+    world.eu.on_request = immutable
+    assert repair(world, "v2").states("v2") == ["current", "failed"]
+    world.eu.forget_requests()
+
+    again = repair(world, "v2")
+
+    assert again.tags["v2"].targets[1].kind == "TagImmutable"
+    assert not [one for one in world.eu.requests if one.method not in {"GET", "HEAD"}]
+
+
+def test_of_a_tag_that_may_not_move_the_content_is_repaired_all_the_same(world: World) -> None:
+    del world.eu.blobs[blob_of(ARM64)]
+    world.eu.on_request = immutable
+
+    assert repair(world, "v1").states("v1") == ["current", "updated"]
+    assert world.verify().report.state == "done"
+
+
 # -- bytes ----------------------------------------------------------------------------------------------
 
 
@@ -446,6 +568,139 @@ def test_a_pass_that_is_over_begins_anew(world: World) -> None:
     world.verify(how=Verification(deep=True))
 
     assert len(reads(world.eu)) == 2 * first > 0
+
+
+def deep_runs(world: World, how: Verification, spec: MirrorSpec | None = None, most: int = 40) -> list[Drive]:
+    """Runs until one says that the pass is over."""
+    runs: list[Drive] = []
+    while not runs or not (runs[-1].report.deep and runs[-1].report.deep.is_over):
+        assert len(runs) < most, "a pass without end"
+        runs.append(world.verify(spec, how))
+    return runs
+
+
+def deep(run: Drive) -> DeepReport:
+    assert run.report.deep is not None
+    return run.report.deep
+
+
+def all_bytes(world: World) -> int:
+    contents = {one.digest: one.size for image in (AMD64, ARM64, ONE) for one in image.manifest.blobs}
+    manifests = {one.digest: one.manifest.size for one in (AMD64, ARM64)}  # a tag's HEAD proves its root
+    return 2 * sum((contents | manifests).values())
+
+
+def test_a_pass_says_when_it_began_how_far_it_is_and_when_it_is_over(world: World) -> None:
+    runs = deep_runs(world, Verification(deep=True, most_bytes=6000))
+
+    reports = [deep(run) for run in runs]
+    assert len({one.began_s for one in reports}) == 1
+    assert [one.tags for one in reports] == [4] * len(runs), "two tags in two targets"
+    read = [one.read for one in reports]
+    assert read == sorted(read)
+    assert (read[0], read[-1]) < (4, 4) or read[0] < read[-1] == 4
+    assert sum(one.bytes for one in reports) == all_bytes(world)
+    assert deep(world.verify(how=Verification(deep=True))).began_s > reports[-1].began_s
+
+
+def test_a_layer_larger_than_a_runs_bytes_is_read_whole_and_paid_for_by_the_next_runs(world: World) -> None:
+    most = 1500  # the layers have 4,000 and 5,000 bytes
+    runs = deep_runs(world, Verification(deep=True, most_bytes=most))
+
+    spent = [deep(run).bytes for run in runs]
+    assert sum(spent) == all_bytes(world)
+    assert max(spent) > most
+    largest = max(blob.size for blob in ARM64.manifest.blobs)
+    for number in range(1, len(spent)):
+        assert sum(spent[:number]) <= number * most + largest, spent
+    assert 0 in spent[1:], "a run that pays and reads nothing"
+
+
+def test_what_the_last_layer_of_a_pass_took_too_much_the_next_pass_pays(world: World) -> None:
+    spec = only(world.spec, "v2")
+    how = Verification(deep=True, most_bytes=1)
+    deep_runs(world, how, spec, most=10_000)
+
+    assert deep(world.verify(spec, how)).bytes == 0
+
+
+def test_what_is_damaged_or_cannot_be_read_keeps_nothing_else_from_being_read(world: World) -> None:
+    digest, size = blob_of(AMD64), AMD64.manifest.blobs[-1].size
+    world.eu.blobs[digest] = b"?" * size
+    broken = blob_of(ARM64)
+
+    def refuse(method: str, path: str) -> None:
+        if method == "GET" and broken in path:
+            raise ErrorReply(403, "DENIED", "not you")
+
+    world.us.on_request = refuse
+    runs = deep_runs(world, Verification(deep=True, most_bytes=1500))
+
+    assert [deep(run).read for run in runs][-1] == 2, "v2 in both targets"
+    assert runs[-1].report.state == "failed"
+    reasons = [world.said(run, "v1")[1] for run in runs if world.said(run, "v1")[0] == DAMAGED]
+    assert reasons[-1].endswith("as was found in this pass before; a repair or the next pass reads it again")
+    assert len([path for path in reads(world.eu) if digest in path]) == 1
+
+
+def test_a_repair_is_about_all_that_was_found_wrong_however_little_it_may_read(world: World) -> None:
+    for image in (AMD64, ARM64):
+        world.eu.blobs[blob_of(image)] = b"?" * image.manifest.blobs[-1].size
+    how = Verification(deep=True, most_bytes=1500)
+    deep_runs(world, how)
+    world.eu.forget_requests()
+    run = Drive(world.engine, replace(only(world.spec, "v1"), kind="repair", verification=how)).all()
+
+    assert "have that deleted from its storage" in run.tags["v1"].targets[1].reason
+    read = {path.rpartition("/")[2] for path in reads(world.eu)}
+    assert read >= {blob_of(AMD64), blob_of(ARM64)}
+
+
+def test_what_was_deleted_and_brought_again_is_not_called_wrong_any_more(world: World) -> None:
+    world.engine = replace(world.engine, limits=Limits(copy_threads=1))
+    how = Verification(deep=True, most_bytes=1500)
+    world.eu.blobs[blob_of(AMD64)] = b"?" * AMD64.manifest.blobs[-1].size
+    run = world.verify(how=how)
+    while world.said(run, "v1")[0] != DAMAGED:
+        run = world.verify(how=how)
+    assert not deep(run).is_over
+
+    del world.eu.blobs[blob_of(AMD64)]
+    assert repair(world, "v1").states("v1") == ["current", "updated"]
+
+    runs = deep_runs(world, how)
+    assert {one.report.state for one in runs} == {"done"}
+    assert deep(runs[-1]).began_s == deep(run).began_s
+
+
+def test_the_same_typed_again_and_a_sample_read_again(world: World) -> None:
+    for spec, how in (
+        (only(world.spec, "v1"), Verification(deep=True)),
+        (world.spec, Verification(deep=True, sample=2)),
+    ):
+        first, second = (deep(world.verify(spec, how)) for _ in range(2))
+        assert first.bytes == second.bytes > 0
+        assert (first.is_over, second.is_over) == (True, True)
+
+
+def test_a_run_of_some_tags_ends_no_pass_of_all(world: World) -> None:
+    began = deep(world.verify(how=Verification(deep=True, most_bytes=6000))).began_s
+    world.verify(only(world.spec, "v2"), Verification(deep=True))
+    world.verify(how=Verification(deep=True, sample=1))
+
+    assert deep(world.verify(how=Verification(deep=True, most_bytes=6000))).began_s == began
+
+
+def test_two_runs_at_once_are_of_one_pass_and_the_later_one_does_not_begin_another(world: World) -> None:
+    spec = replace(world.spec, kind="verify", verification=Verification(deep=True))
+    slow = Drive(world.engine, spec)
+    slow.resolve()
+    slow.land("us")
+    fast = world.verify(how=Verification(deep=True))
+    slow.to_end()
+
+    assert deep(slow).began_s == deep(fast).began_s
+    assert deep(slow).bytes + deep(fast).bytes == all_bytes(world)
 
 
 def test_a_rate_is_kept_by_waiting(world: World) -> None:

@@ -117,6 +117,23 @@ def test_a_tag_goes_back_where_its_tombstone_cannot_be_deleted(open_at: Opener, 
         assert registry.tag("team/app", "1.0") == IMAGE.digest
 
 
+def test_a_deletion_that_fails_takes_nothing_from_somebody_who_pushed_meanwhile(open_at: Opener) -> None:
+    def push_and_refuse(method: str, path: str) -> None:
+        if method == "DELETE" and path.endswith(marker.digest):
+            registry.hold("team/app", OTHER, "1.0")
+            raise ErrorReply(403, "DENIED", "not that one")
+
+    with MemoryRegistry(deletes="digests", on_request=push_and_refuse) as registry:
+        registry.hold("team/app", IMAGE, "1.0")
+        target = open_at(registry.host)
+        marker = tombstone(target.name, "1.0")
+
+        with pytest.raises(Denied):
+            delete_tag(target, "1.0")
+
+        assert registry.tag("team/app", "1.0") == OTHER.digest
+
+
 def test_a_tag_goes_back_where_it_outlives_its_manifest(open_at: Opener, wire: Wire) -> None:
     put: list[str] = []
     target = open_at(wire.host)

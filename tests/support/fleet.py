@@ -15,11 +15,13 @@ from redis import Redis
 from mirror.ledger import Ledger
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
+from tests.support.ports import LOOPBACK, is_listening
 from tests.support.process import Process, surroundings
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers import processes
 
+_CLI = (sys.executable, "-P", "-m", "workers.cli")
 READY_TIMEOUT_S = 60.0
 RUN_TIMEOUT_S = 90.0
 PREFIX = "sealift:"
@@ -115,6 +117,14 @@ class Fleet:
         self.workers[region] = self._process(region, command, processes.worker_environment(region))
         return self.workers[region]
 
+    def serve(self, port: int) -> Process:
+        """Webhooks at the port, once it listens there."""
+        command = [*_CLI, "serve", "--bind", f"{LOOPBACK}:{port}"]
+        process = self._process("serve", command)
+        until(lambda: is_listening(port) or not process.running, READY_TIMEOUT_S, process.tail)
+        assert process.running, process.tail()
+        return process
+
     def await_ready(self, regions: Iterable[str]) -> None:
         """Return once the regions' workers take messages."""
         for region in regions:
@@ -187,7 +197,7 @@ class Fleet:
     def typed(self, *words: str) -> subprocess.Popen[str]:
         """The same while it runs."""
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "workers.cli", *words],
+            [*_CLI, *words],
             env={**surroundings(), **self._env},
             cwd=self.folder,
             stdout=subprocess.PIPE,

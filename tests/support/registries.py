@@ -54,6 +54,8 @@ class RegistryOptions:
     """Files of a certificate and its key, in PEM."""
     address: str = LOOPBACK
     """What it listens at."""
+    tells: tuple[str, str] | None = None
+    """An address that it sends its notifications to, and what it says in Authorization."""
     place: tuple[str, ...] = ()
     """Words before its command, such as those that take it into a network of its own."""
 
@@ -185,6 +187,8 @@ class DockerRegistry:
         }
         if auth := self._auth():
             config["auth"] = auth
+        if self.options.tells:
+            config["notifications"] = {"endpoints": [_endpoint(*self.options.tells)]}
         return config
 
     def _auth(self) -> dict[str, Any]:
@@ -219,3 +223,15 @@ class DockerRegistry:
         path = self.folder / "htpasswd"
         path.write_text("\n".join(lines) + "\n")
         return path
+
+
+def _endpoint(address: str, authorization: str) -> dict[str, Any]:
+    """As docs/webhooks.md has it, but that it tries again sooner."""
+    return {
+        "name": "sealift",
+        "url": address,
+        "headers": {"Authorization": [authorization]},
+        "timeout": "5s",
+        "threshold": 3,
+        "backoff": "200ms",
+    }

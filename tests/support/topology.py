@@ -238,6 +238,10 @@ class Topology:
         if "--port" in words:
             after = words.index("--port") + 1
             words[after] = str(self.ports[service.name, int(words[after])])
+        if "--bind" in words:
+            after = words.index("--bind") + 1
+            inner = words[after].rpartition(":")[2]
+            words[after] = f"{LOOPBACK}:{self.ports[service.name, int(inner)]}"
         words = [LOOPBACK if word == EVERYWHERE else word for word in words]
         if words[0] == "python":
             return [sys.executable, *words[1:]]

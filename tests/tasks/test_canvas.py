@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -39,6 +41,25 @@ def test_a_haul_goes_to_its_regions_queue_in_its_runs_lane(valkey: ValkeyServer)
     assert sent.options["argsrepr"] == "haul · explorer sha256:aaaaaaaaaaaa… → eu"
     assert sent.immutable
     assert sent.options["task_id"].startswith(canvas.mark("haul", f"{run}.0", "eu"))
+
+
+def test_what_a_chord_has_grown_by_has_an_end_though_redis_lost_it_meanwhile(valkey: ValkeyServer) -> None:
+    with valkey.client() as client:
+        client.flushdb()
+
+        def lose_and_add(_: object) -> None:
+            client.delete("group.t")
+            client.incr("group.t")  # as Celery's backend does
+
+        backend = SimpleNamespace(client=client, get_key_for_group="{}{}".format)
+        app = SimpleNamespace(conf=SimpleNamespace(result_chord_expires=60))
+        request = SimpleNamespace(group="group")
+        task: Any = SimpleNamespace(app=app, backend=backend, request=request, add_to_chord=lose_and_add)
+        hauls: list[Any] = ["one", "another"]
+        canvas.grow(task, hauls)
+
+        assert client.get("group.t") == b"1"
+        assert 0 < cast("int", client.ttl("group.t")) <= 60
 
 
 @pytest.mark.parametrize(("name", "turn"), [("land", "backfill"), ("flip", "first"), ("unflip", "first")])

@@ -270,3 +270,32 @@ def test_a_mirror_is_verified_by_a_schedule_of_its_own(beat: Beat) -> None:
     assert specs[1].verification.sample == 3
     assert beat.ledger.lane(runs[1]) == "backfill"
     assert beat.ledger.schedules.report("app/verify").run == runs[1]
+
+
+def test_a_slot_whose_region_has_no_worker_is_told_once_and_not_at_once(beat: Beat) -> None:
+    beat.runs_at("11:30", "12:00", "12:00:59")
+    assert beat.ledger.events.recent(10) == []
+    beat.runs_at("12:01", "13:00", "13:01", "14:00", "14:01")
+    (one,) = beat.ledger.events.recent(10)
+    assert (one.name, one.mirror, one.more) == ("no_workers", "app", {"region": "eu"})
+
+    beat.ledger.beat("eu", "worker")
+    beat.runs_at("15:00", "15:01")
+    beat.ledger.leave("eu", "worker")
+    beat.runs_at("16:00", "16:01")
+    assert [one.name for one in beat.ledger.events.recent(10)] == ["no_workers"] * 2
+
+
+def test_a_region_whose_worker_comes_within_the_minute_is_not_told(beat: Beat) -> None:
+    assert len(beat.runs_at("11:30", "12:00")) == 1
+    beat.ledger.beat("eu", "worker")
+    beat.runs_at("12:01")
+    assert beat.ledger.events.recent(10) == []
+
+
+def test_who_is_a_receiver_in_the_file_is_one_from_then_on_and_no_other(beat: Beat) -> None:
+    beat.ledger.receivers.meet(["old"])
+    with beat.file.open("a") as file:
+        file.write("notify: [{name: team, to: 'json://127.0.0.1:1/'}]\n")
+    beat.runs_at("11:30")
+    assert set(beat.ledger.receivers.standings()) == {"team"}

@@ -6,7 +6,7 @@ import pytest
 
 from config.fleet import parse_fleet
 from config.problems import FleetError
-from mirror.spec import TARGETS, MirrorSpec
+from mirror.spec import ALL_TARGETS, TARGETS, MirrorSpec, one_of
 from tasks.terms import check_fleet, spec_of
 
 TEXT = """\
@@ -64,12 +64,50 @@ def test_a_preferred_side_that_is_none_is_named_with_those_there_are() -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("eu.example/*", "is of one repository; name it without '*'"),
-        ("oci:folder", "a folder cannot be a side"),
+        (
+            "us.example/*",
+            "beside us.example/* it is another kind of side: all sides are repositories, or all end",
+        ),
+        (
+            "oci:folder",
+            "a folder cannot be a side, since not every worker sees the same one; name a repository",
+        ),
     ],
 )
 def test_what_cannot_be_a_side_is_named(target: str, said: str) -> None:
-    assert said in refused(TEXT.replace("alpine", target))
+    assert said in refused(TEXT.replace("alpine", f'"{target}"'))
+
+
+WILD = """\
+mirrors:
+  - name: org
+    mode: two_way
+    targets: ["us.example/org/*", {region: eu, repository: "eu.example/*"}]
+    repositories: {include: ["app*"]}
+"""
+
+
+def test_sides_may_be_all_that_is_below_wildcards() -> None:
+    fleet = parse_fleet(f"{WILD}    prefer: eu.example\n")
+    check_fleet(fleet)
+    found = spec_of(fleet.mirrors[0], fleet)
+
+    assert (found.source, found.is_wildcard, found.prefer) == (ALL_TARGETS, True, "eu.example/*")
+    assert found.places == ("us.example/org/*", "eu.example/*")
+    own = one_of(found, "app/web")
+    assert (own.name, own.mirror, own.source, own.rest) == ("org/app/web", "org", TARGETS, "app/web")
+    assert [one.repository for one in own.targets] == ["us.example/org/app/web", "eu.example/app/web"]
+    assert own.prefer == "eu.example/app/web"
+
+
+def test_sides_within_each_other_are_refused() -> None:
+    text = refused(WILD.replace("eu.example/*", "us.example/org/copy/*"))
+
+    assert "us.example/org/copy/* and us.example/org/* are within each other; use another prefix" in text
+
+
+def test_repositories_are_chosen_where_there_are_many() -> None:
+    assert "belongs to targets that end with '/*'; leave it out" in refused(f"{TEXT}    repositories: [a]\n")
 
 
 def test_a_wrong_pattern_is_named_at_its_place() -> None:

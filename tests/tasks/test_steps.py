@@ -59,7 +59,7 @@ class Worker:
     @property
     def runtime(self) -> Runtime:
         """As much of one as the steps use."""
-        settings = SimpleNamespace(window_batches=4)
+        settings = SimpleNamespace(window_batches=4, batch_tags=32)
         made: Any = SimpleNamespace(engine=self.engine, ledger=self.engine.ledger, settings=settings)
         return cast("Runtime", made)
 
@@ -259,3 +259,23 @@ def test_a_batch_that_kills_its_process_elsewhere_is_left_to_the_sweeper(worker:
 
     assert worker.sent == []
     assert worker.engine.ledger.batches.regions_done(batch, "landed") == set()
+
+
+def test_a_run_behind_another_of_its_tag_begins_when_that_one_has_ended(worker: Worker) -> None:
+    ledger, spec = worker.engine.ledger, replace(worker.spec, refs=(("1.0", "1.0"),))
+    worker.source.hold("app", build_image({"app": b"one"}), "1.0")
+    first = ledger.pushes.ask(spec).run
+    steps.enumerate_task.run(first)
+    behind = ledger.pushes.ask(spec).run
+    assert behind != first
+
+    steps.enumerate_task.run(behind)  # the sweeper, say
+    assert ledger.cursor(behind) == ("", False)
+
+    while worker.sent:
+        message = worker.sent[0]
+        worker.take()
+        if message.args == [behind]:
+            break
+    assert ledger.run_report(first).state == "done"
+    assert ledger.cursor(behind)[1]

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from config.fleet import Fleet
 from mirror.engine import Engine
 from mirror.ledger import Ledger
 from mirror.ledger.batches import Outcome, Resolved
-from mirror.spec import MirrorSpec, Target
+from mirror.ledger.verified import DAMAGED
+from mirror.spec import MirrorSpec, Target, Verification
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
 from tasks import canvas, pruning, sweep
 from tasks.steps import AT_WORK
@@ -31,6 +33,7 @@ class Sweeper:
 
     engine: Engine
     sent: list[tuple[str, ...]] = field(default_factory=list)
+    lists: list[tuple[str, str]] = field(default_factory=list)
     queued: dict[str, list[bytes]] = field(default_factory=dict)
     """Messages by queue."""
 
@@ -65,6 +68,7 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
             ledger=engine.ledger,
             engine=engine,
             settings=settings,
+            fleet=Fleet(),
             messages=lambda queue: made.queued.get(queue, []),
         )
         monkeypatch.setattr(sweep, "runtime", lambda: rt)
@@ -73,6 +77,7 @@ def sweeper(valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
                 monkeypatch.setitem(sends, state, _catch(made, state))
         monkeypatch.setattr(canvas, "send_mirror", made.mirror)
         monkeypatch.setattr(canvas, "send_prune", lambda _, *ids: made.sent.append(("prune", *ids)))
+        monkeypatch.setattr(canvas, "send_enumerate", lambda _, run: made.lists.append(("list", run)))
         yield made
 
 
@@ -114,6 +119,63 @@ def test_deletions_that_never_come_to_an_end_are_left_to_the_next_run(sweeper: S
         sweeper.sweep()
 
     assert sweeper.ledger.run_report(run).state == "done"
+
+
+def _found_wrong(sweeper: Sweeper, *kinds: str) -> str:
+    """A verifying run that repairs, whose worker was killed as soon as its last batch was concluded."""
+    spec = replace(ALONE, kind="verify", verification=Verification(repairs=True))
+    tags, ledger = [f"v{number}" for number in range(len(kinds))], sweeper.ledger
+    run = ledger.create_run(spec, "backfill")
+    ledger.add_batches(run, "", "", [[(tag, tag) for tag in tags]], listed=True)
+    (batch,) = ledger.open_window(run, 1)
+    ledger.batches.set_resolved(batch, [Resolved(tag, tag, AT) for tag in tags])
+    outcomes = [Outcome("failed", "no", kind) if kind else Outcome("current") for kind in kinds]
+    ledger.batches.record(batch, {(tag, "us.example/app"): o for tag, o in zip(tags, outcomes, strict=True)})
+    assert ledger.batches.conclude(batch, "resolving", spec)
+    assert ledger.run_report(run).ended
+    return run
+
+
+def test_a_repair_that_nobody_lived_to_begin_is_begun_once(sweeper: Sweeper) -> None:
+    run = _found_wrong(sweeper, "", DAMAGED, "Unreachable")
+
+    for _ in range(3):
+        sweeper.sweep()
+
+    (repair,) = (one for one in sweeper.ledger.runs() if one.kind == "repair")
+    assert sweeper.ledger.spec(repair.run).refs == (("v1", "v1"),)
+    assert ("list", repair.run) in sweeper.lists
+    assert not sweeper.ledger.beginnings.owes_repair(run)
+    sweeper.ledger.cancel_run(repair.run)
+    assert sweeper.ledger.take_due(-1) == [], "nobody looks at the verifying run any more"
+
+
+@pytest.mark.parametrize("kinds", [("", ""), ("", "Unreachable")])
+def test_where_nothing_is_to_be_mended_no_repair_is_owed_for_long(
+    sweeper: Sweeper, kinds: tuple[str, ...]
+) -> None:
+    _found_wrong(sweeper, *kinds)
+    sweeper.sweep()
+
+    assert [one.kind for one in sweeper.ledger.runs()] == ["verify"]
+    assert sweeper.ledger.take_due(-1) == []
+
+
+def test_what_a_repair_owes_is_taken_over_by_one_that_two_begin_at_once(sweeper: Sweeper) -> None:
+    run = _found_wrong(sweeper, DAMAGED)
+    spec = replace(sweeper.ledger.spec(run), kind="repair", refs=(("v0", "v0"),))
+    first, second = (sweeper.ledger.beginnings.repair(run, spec, "backfill", None) for _ in range(2))
+
+    assert first
+    assert second == ""
+
+
+def test_a_run_that_was_cancelled_repairs_nothing(sweeper: Sweeper) -> None:
+    spec = replace(ALONE, kind="verify", verification=Verification(repairs=True))
+    run = sweeper.ledger.create_run(spec, "backfill")
+    sweeper.ledger.cancel_run(run)
+
+    assert not sweeper.ledger.beginnings.owes_repair(run)
 
 
 def _catch(sweeper: Sweeper, state: str) -> Any:
@@ -270,3 +332,12 @@ def test_a_batch_whose_message_or_hauls_still_wait_is_left_in_its_queue(sweeper:
     assert sweeper.sweep() == []
     sweeper.queued.clear()
     assert sweeper.sweep() == [("mirror", batch)]
+
+
+def test_a_sweep_has_receivers_told_what_there_is_to_tell(
+    sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(sweep, "send_due", told.append)
+    sweeper.sweep()
+    assert len(told) == 1

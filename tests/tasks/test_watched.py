@@ -8,7 +8,7 @@ from config.fleet import parse_fleet
 from tasks.watched import _reported, names_of
 
 
-def test_the_names_of_a_fleet_file_are_its_mirrors_regions_and_registries() -> None:
+def test_the_names_of_a_fleet_file_are_its_mirrors_regions_registries_and_receivers() -> None:
     fleet = parse_fleet(
         """\
 registries: {ghcr.io: {}}
@@ -17,6 +17,7 @@ mirrors:
     source: alpine
     targets: [{region: eu, repository: eu.example/app}, {region: us, repository: "oci:/data"}]
   - {name: wrong, source: "src.example/UPPER", targets: [us.example/app]}
+notify: [{name: team, to: env:TEAM_URL}]
 """
     )
 
@@ -24,6 +25,7 @@ mirrors:
         "mirror": {"app", "wrong"},
         "region": {"eu", "us", "local"},
         "registry": {"docker.io", "eu.example", "ghcr.io"},
+        "receiver": {"team"},
     }
 
 

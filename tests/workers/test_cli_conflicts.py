@@ -78,6 +78,20 @@ def test_one_that_is_over_says_what_decided(capsys: pytest.CaptureFixture[str]) 
     assert sides[1] == f"  b/team/app  {TWO} (taken)"
 
 
+def test_one_that_was_decided_is_told_as_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    head, *_ = shown(capsys, kind="take", settled_s=1.0, rule="resolve", took=ONE)
+
+    assert head.startswith("app v1: was left alone, settled ")
+
+
+def test_how_to_decide_is_said_as_a_command_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    one = Conflict("v1", "conflict", {"a/app": None, "b/team/app": TWO}, None, 0.0, "r1")
+    _show(SimpleNamespace(console=Console()), [("app", one)])  # type: ignore[arg-type]  # all it looks at
+
+    said = "Decide with `sealift resolve app v1 --take b/team/app`, or whichever side is right.\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -97,9 +111,12 @@ def test_a_decision_that_cannot_be_is_one_line(
     assert capsys.readouterr().err.startswith(f"sealift: {said}")
 
 
-def test_a_two_way_mirror_is_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", "app"]) == 2
-    assert "app is a two-way mirror, which cannot be planned yet" in capsys.readouterr().err
+def test_a_mirrors_name_is_no_source(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mirror", "app"]) == 2
+    assert capsys.readouterr().err == (
+        "sealift: Missing option '--to': a repository to write; `sealift sync app` runs the mirror of "
+        "the fleet file\n"
+    )
 
 
 def test_a_list_has_no_place_in_a_two_way_mirror(capsys: pytest.CaptureFixture[str]) -> None:

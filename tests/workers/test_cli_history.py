@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +31,7 @@ class World:
     us: str
     eu: str
     runs: list[str]
+    spec: MirrorSpec
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def world(valkey: ValkeyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             f"  - {{name: app, source: {source.host}/app, targets: [{names[0]}]}}\n"
             f'  - {{name: many, source: "{source.host}/x/*", targets: ["{us.host}/y/*"]}}\n'
         )
-        yield World(tmp_path, engine, *names, runs)
+        yield World(tmp_path, engine, *names, runs, spec)
 
 
 def test_moves_are_shown_newest_first_each_with_where_it_was_and_from_what(
@@ -109,7 +110,7 @@ def test_a_mirror_that_only_the_ledger_knows_is_shown_too(world: World) -> None:
 def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.engine.ledger.pins.put("app", "abc", {"v1": ONE.digest})
 
-    assert [main(["pins"]), main(["pins", "other"]), main(["pins", "app", "--json"])] == [0, 0, 0]
+    assert [main(["pins"]), main(["pins", "many"]), main(["pins", "app", "--json"])] == [0, 0, 0]
     head, row, none, document = capsys.readouterr().out.splitlines()
     assert head.split() == ["MIRROR", "TAG", "PINNED", "AT", "SINCE", "BY"]
     assert row.split()[:3] == ["app", "v1", ONE.digest[:19]]
@@ -123,6 +124,8 @@ def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureF
         "v1 of app may move again, from the next run on.",
         "Nothing to do: v1 of app is not pinned.",
     ]
+    assert [main(["pins", "apq"]), main(["unpin", "apq", "v1"])] == [2, 2]
+    assert capsys.readouterr().err.count('no mirror "apq"; did you mean "app"?') == 2
 
 
 @pytest.mark.parametrize(
@@ -130,9 +133,19 @@ def test_pinned_tags_are_listed_and_let_go(world: World, capsys: pytest.CaptureF
     [
         (["app"], 2, "say which TAG, or --run RUN for all that it moved"),
         (["app", "v1", "--to", "sha256:1", "--run", "x"], 2, "give one of them"),
-        (["app", "v2", "v9"], 1, "v2: it was new with run"),
-        (["app", "v2", "v9"], 1, "; v9: no move of it is remembered"),
-        (["app", "v1", "--to", "sha256:zz"], 1, "no digest of its history begins with 'sha256:zz'"),
+        (["app", "v2"], 1, "v2: it was new with run"),
+        (["app", "v2", "v9"], 1, "v9: no target has such a tag, and no move of it is remembered"),
+        (
+            ["app", "v11"],
+            1,
+            "v11: no target has such a tag, and no move of it is remembered; did you mean v1?",
+        ),
+        (["app", "v11", "--to", ONE.digest], 1, "v11: no target has such a tag, and no move"),
+        (["app", "v1", "--to", "sha256:00"], 1, "no digest of its history begins with 'sha256:00'"),
+        (["app", "v1", "--to", "sha256:zz"], 2, "--to 'sha256:zz' is no digest"),
+        (["app", "v1", "--to", "latest"], 2, "--to 'latest' is no digest"),
+        (["app", "v 1"], 2, "'v 1' is not a tag"),
+        (["app", "sealift-keep.0.v1"], 2, "keeps what another tag was: name that one"),
         (["app", "--run", "nosuch"], 2, "no move by run nosuch is remembered in the history of app"),
         (["apq", "v1"], 2, 'no mirror "apq"; did you mean "app"?'),
     ],
@@ -143,6 +156,66 @@ def test_a_rollback_that_cannot_be_starts_nothing(
 ) -> None:
     assert main(["rollback", *words, "--no-wait"]) == code
     assert says in capsys.readouterr().err
+
+
+@dataclass
+class Fleet:
+    """As a command has one; it only writes runs."""
+
+    world: World
+    begun: list[MirrorSpec]
+
+    def start(self, _rt: object, spec: MirrorSpec) -> str:
+        self.begun.append(spec)
+        return self.world.engine.ledger.create_run(spec, "release")
+
+
+@pytest.fixture
+def fleet(world: World, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    made = Fleet(world, [])
+    monkeypatch.setattr("tasks.producer.start", made.start)
+    return made
+
+
+def test_a_run_is_undone_as_far_as_there_was_something_before(
+    world: World, fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = world.runs
+
+    assert main(["rollback", "app", "--run", first, "--no-wait"]) == 0
+
+    (spec,) = fleet.begun
+    assert dict(spec.refs) == {"v1": THREE.digest}
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert f"v2 was new with run {first}: it stays. To be rid of it, delete it at the source" in err
+    assert main(["rollback", "app", "v1", "v2", "--run", first, "--no-wait"]) == 1, "v2 was asked for"
+    assert main(["rollback", "app", "v1", "v2", "--run", second, "--no-wait"]) == 1
+    assert [dict(one.refs) for one in fleet.begun[1:]] == [{"v1": THREE.digest}, {"v1": ONE.digest}]
+    assert f"left as it is: v2: no move of it by run {second} is remembered" in capsys.readouterr().err
+
+
+def test_where_a_run_moved_new_tags_only_nothing_is_begun(
+    world: World, fleet: Fleet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = Drive(world.engine, replace(world.spec, refs=(("v7", "v1"), ("v8", "v1")))).all().run
+
+    assert main(["rollback", "app", "--run", new, "--no-wait", "--json"]) == 0
+    assert main(["rollback", "app", "v7", "--run", new, "--no-wait", "--json"]) == 1
+    assert fleet.begun == []
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["exit_code"] for line in out.splitlines()] == [0, 1]
+    assert f"v7 and v8 were new with run {new}: they stay. To be rid of them, delete them" in err
+
+
+@pytest.mark.usefixtures("fleet")
+def test_it_is_said_that_a_pin_goes_along(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.engine.ledger.pins.put("app", "earlier", {"v1": TWO.digest})
+
+    assert main(["rollback", "app", "v1", "--no-wait"]) == 0
+    assert main(["rollback", "app", "v1", "--pin", "--no-wait"]) == 0
+    err = capsys.readouterr().err
+    assert err.count("v1 was pinned: its pin goes along; `sealift unpin app v1` lets go") == 1
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ two words
     assert [line.partition(":")[0] for line in found] == ["3", "4", "5", "6", "7", "8", "9", "10"]
     assert "without the scheme" in found[0]
     assert "lower case" in found[1]
-    assert f"has no tag to keep; write quay.io/team/app:TAG@{DIGEST[:14]}" in found[2]
+    assert f"has no tag to keep; write quay.io/team/app:TAG@{DIGEST[:19]}…" in found[2]
     assert "not a digest" in found[3]
     assert "is a folder" in found[4]
     assert "would be written where quay.io/team/app is (line 1)" in found[6]

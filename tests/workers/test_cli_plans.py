@@ -66,6 +66,30 @@ def test_a_plan_names_its_tags_by_number_and_what_they_cost(capsys: pytest.Captu
     ]
 
 
+def test_of_a_two_way_mirror_a_plan_says_who_has_what_and_why_a_tag_is_left_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    us, eu = "us.example/app", "eu.example/app"
+    reason = f"conflict: {us} has {NEW[:19]}…, {eu} has {OLD[:19]}…; they never were the same"
+    taken = (PlannedTarget(us, "us", "current", NEW), PlannedTarget(eu, "eu", "move", OLD))
+    apart = tuple(
+        PlannedTarget(name, "us", "conflict", digest, reason) for name, digest in ((us, NEW), (eu, OLD))
+    )
+    made = Forecast("explorer", f"{us}, {eu}")
+    made.add(PlannedTag("v1", NEW, taken, taken_from=(us,), rule="newest"))
+    made.add(PlannedTag("v2", None, apart))
+
+    assert [line.rstrip() for line in shown(capsys, made)[:7]] == [
+        "TAG  TARGET          WOULD BE        FROM                 TO                   TAKEN FROM",
+        f"v1   {us}  current         {NEW[:19]}  {NEW[:19]}",
+        f"v1   {eu}  moves (newest)  {OLD[:19]}  {NEW[:19]}  {us}",
+        f"v2   {us}  in conflict     {NEW[:19]}  -",
+        f"v2   {eu}  in conflict     {OLD[:19]}  -",
+        f"v2: {reason}",
+        "explorer: 1 moves, 1 current, 2 in conflict (2 tags selected).",
+    ]
+
+
 def test_a_budget_that_does_not_suffice_says_how_long_it_makes_wait(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

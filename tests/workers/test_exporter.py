@@ -32,7 +32,7 @@ from mirror.ledger.budgets import Answered, BudgetReport
 from mirror.ledger.content import Done, Memory
 from mirror.ledger.gauges import Facts, OpenRun
 from mirror.ledger.keys import Client
-from mirror.ledger.totals import LAG, LAG_MS, Told, Total
+from mirror.ledger.totals import LAG, LAG_MS, Told, Total, series
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import OCI_MANIFEST, Descriptor, digest_of
 from registry.ratelimits import RateLimits
@@ -49,12 +49,15 @@ from workers.cli import main
 from workers.exporter import Ledgers, serving
 
 FLEET = """\
+webhooks: [{name: hub, kind: dockerhub, secret: env:HUB_SECRET}]
 registries:
   docker.io: {}
 mirrors:
   - name: app
     source: docker.io/library/app
     targets: [{region: eu, repository: eu.example/app}, {region: us, repository: us.example/app}]
+notify:
+  - {name: team, to: "json://127.0.0.1:1/", on: [failed, conflict]}
 """
 EU, US = "eu.example/app", "us.example/app"
 SPEC = MirrorSpec("app", "docker.io/library/app", (Target(EU, "eu"), Target(US, "us")))
@@ -197,6 +200,25 @@ def test_what_is_shown_is_what_was_counted(rt: Runtime) -> None:
     assert abs(began - rt.ledger.now()) < 60
     assert value(shown, "sealift_parked") == 1
     assert abs(value(shown, "sealift_beat_last_seen_timestamp_seconds") - rt.ledger.now()) < 60
+
+
+def test_how_receivers_fare_is_shown_by_their_names(rt: Runtime) -> None:
+    def failing() -> float:
+        return value(parsed_of(rt), "sealift_receiver_failing_since_timestamp_seconds", receiver="team")
+
+    assert failing() == 0, "nobody has met it"
+    rt.ledger.totals.admit({"receiver": ["team"]})
+    rt.ledger.receivers.meet(["team"])
+    met = rt.ledger.receivers.standing("team")
+    assert met
+    sent = series("notifications", receiver="team", event="failed", outcome="sent")
+    assert rt.ledger.receivers.put("team", met, replace(met, failing_s=1234.5), {sent: 3})
+
+    assert failing() == 1234.5
+    shown, name = parsed_of(rt), "sealift_notifications_total"
+    assert value(shown, name, receiver="team", event="failed", outcome="sent") == 3
+    assert value(shown, name, receiver="team", event="conflict", outcome="sent") == 0
+    assert (name, (("event", "budget"), ("outcome", "sent"), ("receiver", "team"))) not in shown
 
 
 def test_a_paused_run_does_not_make_an_active_one_older() -> None:

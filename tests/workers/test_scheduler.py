@@ -15,6 +15,7 @@ from celery.schedules import schedule
 from config.settings import Settings
 from mirror.ledger import Ledger
 from mirror.ledger.schedules import LEAD_S
+from tests.support.listening import Listener
 from tests.support.valkey import ValkeyServer
 from workers import scheduler
 
@@ -94,3 +95,28 @@ def test_a_beat_whose_redis_is_away_says_so_and_tries_again(
 def test_another_beat_sends_within_half_a_minute() -> None:
     assert LEAD_S + scheduler.STANDBY_S < 30
     assert max(scheduler.STANDBY_S, scheduler.RETRY_S) < LEAD_S / 2
+
+
+def test_while_no_worker_lives_beat_tells_receivers_itself(
+    ledger: Ledger, beat: scheduler.Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Listener() as listener:
+        file = tmp_path / "sealift.yaml"
+        file.write_text(f"notify:\n  - {{name: team, to: '{listener.url}'}}\n")
+        settings = Settings(fleet_file=file, notify_settle_s=0)
+        runtime = SimpleNamespace(ledger=ledger, settings=settings)
+        monkeypatch.setattr(scheduler, "runtime", lambda: runtime)
+        sweep = ScheduleEntry("sweep", scheduler.SWEEP, schedule=schedule(1), app=beat.app)
+        beat.apply_async(sweep)  # it meets the receiver
+        beat._herald.wait(30)
+
+        ledger.beat("eu", "worker")
+        ledger.events.begin("no_workers", "us", {"region": "us"}, "app")
+        beat.apply_async(sweep)
+        beat._herald.wait(30)
+        assert listener.messages == [], "a worker does it"
+
+        ledger.leave("eu", "worker")
+        beat.apply_async(sweep)
+        beat._herald.wait(30)
+        assert listener.titles == ["Sealift · app: no worker"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
@@ -13,8 +12,10 @@ from workers.cli import (
     deciding,
     demo,
     history,
+    hooking,
     mirroring,
     moving,
+    notifying,
     options,
     reporting,
     rewriting,
@@ -26,6 +27,7 @@ from workers.cli import (
     watching,
 )
 from workers.cli.exits import Exit
+from workers.cli.release import release
 from workers.cli.session import Session, take_options
 
 app = typer.Typer(
@@ -62,7 +64,9 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
         serving.worker,
         serving.beat,
         scheduling.schedules,
+        notifying.events,
         watching.exporter,
+        hooking.serve,
         serving.flower,
         serving.up,
         serving.registry,
@@ -72,15 +76,8 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
+app.add_typer(notifying.notify, name="notify", rich_help_panel="Fleet")
 app.add_typer(configuring.config, name="config", rich_help_panel="Fleet")
-
-
-def release() -> str:
-    """The installed version."""
-    try:
-        return version("sealift")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def print_version(wanted: bool) -> None:  # noqa: FBT001 -- Typer's protocol

@@ -11,7 +11,8 @@ import typer
 from workers.cli import options
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import Engine, engine
-from workers.cli.mirroring import named_specs, see_through
+from workers.cli.history import own_spec
+from workers.cli.mirroring import named_specs, see_through, unknown
 from workers.cli.session import Session
 from workers.cli.summary import by_number
 from workers.cli.text import counted, listed, moment
@@ -85,7 +86,7 @@ def resolve(
     """
     session = Session.of(context)
     session.console.json = json
-    (spec,) = named_specs(session, [mirror])
+    spec = _decidable(session, mirror)
     decided = replace(spec, take=_side(spec, take))
 
     def start(fleet: Engine) -> list[str]:
@@ -96,6 +97,20 @@ def resolve(
         return [producer.start(fleet.rt, replace(decided, refs=tuple((tag, tag) for tag in chosen)))]
 
     return see_through(session, spec.regions, start, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def _decidable(session: Session, name: str) -> MirrorSpec:
+    """The mirror of that name, or one of a wildcard's repositories."""
+    if "/" not in name:
+        (spec,) = named_specs(session, [name])
+        if spec.is_wildcard:
+            raise Stop(f"{name} is many repositories: name one of them, as in {name}/REPOSITORY", Exit.USAGE)
+        return spec
+    session.check_fleet()
+    found = own_spec(session, name)
+    if found is None:
+        raise Stop(unknown(name, [entry.name for entry in session.fleet.mirrors]), Exit.USAGE)
+    return found
 
 
 def _side(spec: MirrorSpec, text: str) -> str:
@@ -124,7 +139,7 @@ def _chosen(ledger: Ledger, mirror: str, patterns: Sequence[str]) -> list[str]:
             raise Stop(str(error), Exit.USAGE) from None
         if not kept:
             some = listed(sorted(is_open, key=by_number)[:MOST_NAMED])
-            there = f"; there are {counted(len(is_open), 'conflict')}: {some}" if is_open else ""
+            there = f"; it has {counted(len(is_open), 'conflict')}: {some}" if is_open else ""
             raise Stop(f"{mirror} has no conflict about {pattern}{there}", Exit.USAGE)
         chosen.update(kept)
     return sorted(chosen, key=by_number)
@@ -138,9 +153,16 @@ def _read(ledger: Ledger, mirrors: Sequence[str], *, settled: bool) -> Found:
 
     return [
         (mirror, one)
-        for mirror in dict.fromkeys(mirrors or ledger.conflicts.mirrors())
+        for mirror in _meant(ledger, mirrors)
         for one in sorted(of(mirror), key=lambda one: by_number(one.tag))
     ]
+
+
+def _meant(ledger: Ledger, mirrors: Sequence[str]) -> list[str]:
+    """Those, and the repositories of those that are wildcards; none: all."""
+    known = ledger.conflicts.mirrors()
+    found = [one for name in mirrors for one in (name, *(k for k in known if k.startswith(f"{name}/")))]
+    return list(dict.fromkeys(found if mirrors else known))
 
 
 def _show(session: Session, found: Found) -> None:
@@ -152,7 +174,8 @@ def _show(session: Session, found: Found) -> None:
     if found[0][1].settled_s is None:
         mirror, one = found[0]
         side = next(name for name, digest in one.sides.items() if digest)
-        session.console.say(f"Decide with `sealift resolve {mirror} {one.tag} --take REGISTRY`, as in {side}")
+        decision = f"sealift resolve {mirror} {one.tag} --take {side}"
+        session.console.say(f"Decide with `{decision}`, or whichever side is right.")
 
 
 def _kind(one: Conflict) -> str:
@@ -161,6 +184,8 @@ def _kind(one: Conflict) -> str:
         "deleted": "deleted on one side",
         "immutable": "an immutable tag moved",
         "moved": "moved while a run was about to",
+        "take": "was left alone",
+        "gone": "was left alone, and deleted on all sides",
     }.get(one.kind, one.kind)
     if one.settled_s is None:
         return f"{what}, seen first {moment(one.since_s)}, last by run {one.run}"

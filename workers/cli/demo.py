@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.descriptor import abridged
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import Engine, engine
 from workers.cli.session import Session
@@ -105,7 +106,7 @@ def _push(stage: Stage, fleet: Engine, version: str, also: str = "", *, signed: 
         push(repository, build_signature(index), signature_tag(index.digest))
     names = listed([f"hello:{tag}" for tag in (version, also) if tag])
     extra = ", with a signature" if signed else ""
-    stage.say(f"   {names}  linux/amd64 and linux/arm64{extra}  {index.digest[:19]}")
+    stage.say(f"   {names}  linux/amd64 and linux/arm64{extra}  {abridged(index.digest, end='')}")
 
 
 def _image(version: str) -> Index:

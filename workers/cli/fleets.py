@@ -44,6 +44,8 @@ class Engine:
     served: tuple[str, ...] = ()
     """Regions that are known to have a worker, or to get one in a moment."""
     deaths: SimpleQueue[Death] = field(default_factory=SimpleQueue)
+    works: bool = False
+    """It is a fleet of the command's own that does what there is to do, and not only shows it."""
     needed: list[str] = field(default_factory=list)
     """Regions that this command's runs cannot do without."""
     _swept: float = field(default_factory=monotonic)
@@ -127,8 +129,21 @@ class Engine:
         """After the command's own work: workers that have nothing left to do need no time to stop."""
         if self.embedded is None or "rt" not in vars(self):
             return
+        if self.works:
+            self._tell_receivers()
         if all(report.ended or report.rests for report in self.rt.ledger.runs()):
             self.embedded.hurry.set()
+
+    def _tell_receivers(self) -> None:
+        """Of what has happened: the fleet ends with the command, and nobody would do it later."""
+        if not self.session.fleet.notify:
+            return
+        from tasks import notify
+
+        for receiver in self.session.fleet.notify:
+            told = notify.tell(self.rt, self.session.fleet, receiver, settle_s=0.0)
+            if told:
+                self.session.console.say(told)
 
     def _unserved(self, missing: list[str]) -> str:
         served = sorted(self.rt.ledger.live_regions() | set(self.served))
@@ -199,7 +214,7 @@ def _embed(session: Session, regions: Iterable[str], *, workers: bool) -> Engine
 
     deaths: SimpleQueue[Death] = SimpleQueue()
     fleet = EmbeddedFleet(session.state, deaths.put, outage_s=OUTAGE_S)
-    opened = Engine(session, "embedded", fleet, deaths=deaths)
+    opened = Engine(session, "embedded", fleet, deaths=deaths, works=workers)
     try:
         fleet.open()
         if workers:

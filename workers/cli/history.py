@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.descriptor import abridged
 from workers.cli import options
 from workers.cli.exits import Exit, Stop
 from workers.cli.fleets import engine
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from mirror.ledger import Ledger
     from mirror.ledger.history import Flip
     from mirror.spec import MirrorSpec
-
-SHORT = len("sha256:") + 12
-"""Of a digest: enough to tell a tag's apart, and to be given to ``rollback --to``."""
 
 
 def history(
@@ -79,10 +77,6 @@ def own_spec(session: Session, name: str) -> MirrorSpec | None:
     return None
 
 
-def shortened(digest: str) -> str:
-    return digest[:SHORT]
-
-
 def _found(ledger: Ledger, mirror: str, tags: Sequence[str]) -> Iterable[Flip]:
     if not tags:
         return ledger.history.all(mirror)
@@ -102,8 +96,8 @@ def _show(session: Session, flips: Iterable[Flip]) -> None:
                 moment(one.at_s),
                 Text(one.tag),
                 one.run,
-                shortened(before) if before else "-",
-                shortened(one.to) if one.to else "deleted",
+                abridged(before, end="") if before else "-",
+                abridged(one.to, end="") if one.to else "deleted",
                 Text("\n".join(targets)),
             )
     session.console.table(table)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mirror.spec import MirrorSpec
+from registry.descriptor import abridged
 from registry.reference import LAYOUT, MalformedReference, Reference
 from workers.cli.exits import Exit, Stop
 from workers.cli.text import counted
@@ -120,7 +121,7 @@ class _Check:
         self.references.count += 1
         self.references.hosts.add(reference.host)
         if reference.digest and not reference.tag:
-            return f"{reference} has no tag to keep; write {reference.name}:TAG@{reference.digest[:14]}…"
+            return f"{reference} has no tag to keep; write {reference.name}:TAG@{abridged(reference.digest)}"
         return self._misplaced(number, reference)
 
     def _misplaced(self, number: int, reference: Reference) -> str:

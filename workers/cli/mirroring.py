@@ -30,7 +30,7 @@ def mirror(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="Repository, repo:tag, repo@digest or oci:DIR.")
     ],
-    to: options.To,
+    to: options.To = None,
     tags: options.Tags = None,
     exclude: options.Exclude = None,
     newest: options.Newest = None,
@@ -54,6 +54,10 @@ def mirror(
     """
     session = Session.of(context)
     session.console.json = json
+    if not to:
+        is_known = any(one.name == source for one in session.fleet.mirrors)
+        hint = f"; `sealift sync {source}` runs the mirror of the fleet file" if is_known else ""
+        raise Stop(f"Missing option '--to': a repository to write{hint}", Exit.USAGE)
     terms = Terms(tuple(tags or ()), tuple(exclude or ()), newest, tuple(platform or ()), referrers, finalize)
     spec, note = spec_from(source, to, terms)
     if note:
@@ -294,10 +298,14 @@ def see_through(
     timeout_s: float | None,
     everything: bool = False,
     watched: str = "",
+    judge: Callable[[Exit], Exit] = lambda code: code,
 ) -> Exit:
-    """``start`` some runs on whatever fleet there is, wait, and show how they ended."""
+    """``start`` some runs on whatever fleet there is, wait, and show how they ended.
+
+    ``judge``: what is returned where the runs alone would say otherwise.
+    """
     from mirror.ledger import NotConfirmed
-    from workers.cli.summary import show
+    from workers.cli.summary import exit_code, show
     from workers.cli.waiting import wait_for
 
     is_new = session.is_external or session.state.is_new
@@ -316,9 +324,10 @@ def see_through(
                 fleet.rt.ledger.confirm_runs(runs)  # nobody watches them: they must outlive the server
             except NotConfirmed as error:  # they are under way, and a script must not begin them again
                 session.console.say(f"a Redis that takes over now may not know of this: {error}", "yellow")
-            return _enqueued(session, runs)
+            return _enqueued(session, runs, judge(Exit.DONE))
         reports = wait_for(fleet, runs, timeout_s)
-        return show(session.console, fleet.rt.ledger, reports, everything=everything)
+        code = judge(exit_code(reports))
+        return show(session.console, fleet.rt.ledger, reports, everything=everything, code=code)
 
 
 def refuse_fresh(session: Session, run: str) -> None:
@@ -334,15 +343,16 @@ def refuse_ended(report: RunReport) -> None:
         raise Stop(f"run {report.run} has ended ({report.state}): {again}", Exit.USAGE)
 
 
-def _enqueued(session: Session, runs: list[str]) -> Exit:
+def _enqueued(session: Session, runs: list[str], code: Exit) -> Exit:
     if session.console.json:
-        session.console.document({"exit_code": 0, "runs": [{"run": run} for run in runs]})
-        return Exit.DONE
+        session.console.document({"exit_code": int(code), "runs": [{"run": run} for run in runs]})
+        return code
     for run in runs:
         session.console.result(run)
     watch = listed([f"`sealift watch {run}`" for run in runs])
-    session.console.say(f"{counted(len(runs), 'run')} enqueued; {watch} shows how it goes")
-    return Exit.DONE
+    if runs:
+        session.console.say(f"{counted(len(runs), 'run')} enqueued; {watch} shows how it goes")
+    return code
 
 
 def unknown(name: str, known: list[str]) -> str:

@@ -31,7 +31,7 @@ OneMirror = Annotated[
     str, typer.Argument(metavar="MIRROR", help="A mirror's name; of a wildcard MIRROR/REPOSITORY.")
 ]
 To = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option("--to", metavar="[REGION=]TARGET", help="A repository to write, and the region next to it."),
 ]
 Tags = Annotated[

@@ -11,7 +11,7 @@ from time import monotonic
 
 from mirror.spec import Lane, MirrorSpec
 from workers.cli.console import Console
-from workers.cli.exits import Exit, Stop
+from workers.cli.exits import Exit
 from workers.cli.fleets import engine
 from workers.cli.lists import References, hosts_of
 from workers.cli.progress import LINE_INTERVAL_S
@@ -35,7 +35,6 @@ def plan_all(
     """
     from workers.cli.plans import show_plans
 
-    specs = _plannable(session, specs)
     session.check_fleet(hosts_of(specs, references))
     entries = references.entries if references else lambda: None
     with _place(session, keeps=keeps) as place, engine(place, workers=False) as fleet:
@@ -44,18 +43,6 @@ def plan_all(
         with planning(fleet.rt, keeps=keeps, reads=reads, heard=_Teller(session.console)) as plans:
             forecasts = [plans.forecast(spec, lane, entries()) for spec in specs]
     return show_plans(session.console, forecasts, everything=everything)
-
-
-def _plannable(session: Session, specs: Sequence[MirrorSpec]) -> list[MirrorSpec]:
-    """Those that can be planned; says which cannot. Stop where none can."""
-    kept = [spec for spec in specs if spec.kind != "two_way"]
-    for spec in specs:
-        if spec.kind == "two_way":
-            line = f"{spec.name} is a two-way mirror, which cannot be planned yet; `sealift sync {spec.name}`"
-            if not kept:
-                raise Stop(line, Exit.USAGE)
-            session.console.say(line)
-    return kept
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
+from registry.descriptor import abridged
 from workers.cli.console import Console
 from workers.cli.exits import Exit
 from workers.cli.removals import removal_lines
@@ -13,14 +14,15 @@ from workers.cli.summary import AUTHENTICATION, MOST_ROWS, by_number
 from workers.cli.text import counted, duration, listed, moment, size
 
 if TYPE_CHECKING:
-    from mirror.forecast import Forecast, Pulls, State
+    from mirror.forecast import Forecast, PlannedTag, PlannedTarget, Pulls, State
 
 _WORDS: dict[State, tuple[str, str]] = {
     "new": ("new", "green"),
     "move": ("moves", "yellow"),
     "current": ("current", "dim"),
     "held": ("held", "yellow"),
-    "missing": ("missing at the source", "red"),
+    "conflict": ("in conflict", "yellow"),
+    "missing": ("missing", "red"),
     "error": ("cannot tell", "red"),
 }
 _TROUBLE = frozenset({"missing", "error"})
@@ -55,6 +57,7 @@ def _show(console: Console, forecast: Forecast, *, everything: bool) -> None:
         console.result(f"{forecast.mirror}: no plan, because {forecast.error}")
         return
     _show_tags(console, forecast, everything=everything)
+    _show_conflicts(console, forecast, everything=everything)
     for line in removal_lines(forecast.deletions, now_s=time(), planned=True):
         console.result(line)
     console.result(_closing(forecast))
@@ -71,7 +74,8 @@ def _show_tags(console: Console, forecast: Forecast, *, everything: bool) -> Non
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO"):
+    has_sides = any(tag.taken_from for tag in forecast.tags)
+    for name in ("TAG", "TARGET", "WOULD BE", "FROM", "TO", *(["TAKEN FROM"] if has_sides else [])):
         table.add_column(name, overflow="fold")
     tags = sorted(forecast.tags, key=lambda tag: by_number(tag.label))
     rows = [(tag, target) for tag in tags for target in tag.targets]
@@ -80,21 +84,39 @@ def _show_tags(console: Console, forecast: Forecast, *, everything: bool) -> Non
     shown = [row for row in rows if not is_long or row[1].state != "current"]
     shown = shown[:MOST_ROWS] if is_long else shown
     for tag, target in shown:
-        word, colour = _WORDS[target.state]
-        detail = Text(target.reason) if target.reason else Text(_short(target.previous))
-        cells = (
-            Text(tag.label),
-            Text(target.repository),
-            Text(word, style=colour),
-            detail,
-            _short(tag.digest),
-        )
-        table.add_row(*cells)
+        table.add_row(*(Text(*cell) for cell in _cells(tag, target, has_sides=has_sides)))
     if table.row_count:
         console.table(table)
     if total > len(shown):
         hint = "" if everything else "; --all shows them"
         console.result(f"{counted(total - len(shown), 'row')} not shown{hint}.")
+
+
+def _cells(tag: PlannedTag, target: PlannedTarget, *, has_sides: bool) -> Iterator[tuple[str, str]]:
+    """(text, style) of each."""
+    word, colour = _WORDS[target.state]
+    is_decided = tag.rule and target.state in {"new", "move"}
+    has_reason = target.reason and target.state != "conflict"  # which is long, and the same for all sides
+    yield tag.label, ""
+    yield target.repository, ""
+    yield (f"{word} ({tag.rule})" if is_decided else word), colour
+    yield (target.reason if has_reason else _abridged(target.previous)), ""
+    yield _abridged(tag.digest), ""
+    if has_sides:
+        yield (listed(list(tag.taken_from)) if target.state in {"new", "move"} else ""), ""
+
+
+def _show_conflicts(console: Console, forecast: Forecast, *, everything: bool) -> None:
+    reasons = [
+        f"{tag.label}: {target.reason}"
+        for tag in sorted(forecast.tags, key=lambda tag: by_number(tag.label))
+        for target in tag.targets[:1]
+        if target.state == "conflict"
+    ]
+    for line in reasons if everything else reasons[:MOST_ROWS]:
+        console.result(line)
+    if len(reasons) > MOST_ROWS and not everything:
+        console.result(f"{counted(len(reasons) - MOST_ROWS, 'conflict')} more; --all shows them.")
 
 
 def _closing(forecast: Forecast) -> str:
@@ -132,7 +154,7 @@ def _costs(forecast: Forecast) -> Iterator[tuple[str, str]]:
         yield "ask", f"{least}{listed(asked)} (requests)"
     for pulls in forecast.pulls:
         yield "pulls", f"{pulls.host}: {_pulls(pulls, least)}"
-    if not forecast.is_current:
+    if forecast.moving or forecast.unread:
         yield "time", _time(forecast)
 
 
@@ -157,6 +179,5 @@ def _time(forecast: Forecast) -> str:
     return f"about {duration(seconds)} at the rate of {of}{waits}"
 
 
-def _short(digest: str | None) -> str:
-    """Enough of a digest to compare by eye."""
-    return digest[:19] if digest else "-"
+def _abridged(digest: str | None) -> str:
+    return abridged(digest, end="") if digest else "-"

@@ -28,7 +28,7 @@ _ROOMY = 96
 _COLUMNS = {"tags": 50, "bytes": 0, "rate": 78, "left": 0}
 """What stands to the right of a bar, with the columns a terminal needs for it."""
 _WIDTHS = {"tags": 12, "bytes": 19, "rate": 9, "left": 9}
-_ORDER = ("updated", "current", "failed", "superseded", "held", "waiting", "cancelled")
+_ORDER = ("updated", "current", "failed", "superseded", "held", "pinned", "waiting", "cancelled")
 
 
 class Display(Protocol):

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from mirror.report import Deletion, DeletionState
-from workers.cli.text import counted, listed, moment
+from workers.cli.text import counted, moment, some
 
-MOST_NAMED = 10
 _ORDER: tuple[DeletionState, ...] = ("deleted", "absent", "deleting", "waiting", "kept", "failed")
 Group = tuple[str, DeletionState, str, float]
 
@@ -27,7 +26,7 @@ def _group(one: Deletion) -> tuple[int, Group]:
 
 def _line(placed: tuple[int, Group], tags: list[str], now_s: float, *, planned: bool) -> str:
     target, state, reason, due_s = placed[1]
-    names = f"{counted(len(tags), 'tag')} of {target} ({_some(tags)})"
+    names = f"{counted(len(tags), 'tag')} of {target} ({some(tags)})"
     if state == "deleted":
         return f"Deleted, because the source has it no more: {names}"
     if state == "absent":
@@ -39,9 +38,3 @@ def _line(placed: tuple[int, Group], tags: list[str], now_s: float, *, planned: 
         return f"Gone from the source, deleted by a run {when}: {names}"
     why = "Gone from the source, and kept" if state == "kept" else "Gone from the source, and not deleted"
     return f"{why}: {names}: {reason}"
-
-
-def _some(tags: list[str]) -> str:
-    if len(tags) <= MOST_NAMED:
-        return listed(tags)
-    return f"{', '.join(tags[: MOST_NAMED - 1])} and {len(tags) - MOST_NAMED + 1} more"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror.report import FOLLOWS, Deletion, Moved, RunReport, TagReport, TargetReport
 from workers.cli.exits import Exit
-from workers.cli.found import show_found
+from workers.cli.found import pass_line, show_found
 from workers.cli.outlook import absent, absent_line, budget_lines, document, hosts_of, pace_line
 from workers.cli.progress import listed_states
 from workers.cli.removals import removal_lines
@@ -84,7 +84,7 @@ def exit_code(reports: Iterable[RunReport]) -> Exit:
     """
     kinds: set[str] = set()
     for report in reports:
-        if report.kind == "two_way" and report.states.get("held"):
+        if is_undecided(report):
             kinds.add("held")
         if report.state in {"done", "open", "planned"} and not report.states.get("failed"):
             continue
@@ -95,6 +95,12 @@ def exit_code(reports: Iterable[RunReport]) -> Exit:
     if not kinds:
         return Exit.DONE
     return Exit.AUTHENTICATION if kinds <= AUTHENTICATION else Exit.FAILED
+
+
+def is_undecided(report: RunReport) -> bool:
+    """Whether tags of a two-way mirror are left alone until somebody decides."""
+    is_held = report.kind == "two_way" and bool(report.states.get("held"))
+    return is_held or any(one.held for one in report.found)
 
 
 def until(report: RunReport) -> str:
@@ -205,7 +211,7 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
     for line in _reasons(rows):
         console.result(line)
     if not report.ended:
-        ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report))
+        ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report), pass_line(report))
         for line in filter(None, (*ahead, absent_line(absent(ledger, report)))):
             console.result(line)
     for line in removal_lines(_deletions(ledger, report), now_s=time()):
@@ -213,7 +219,7 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
         console.say(_remedy(report, rows))
-    if report.kind == "two_way" and report.states.get("held"):
+    if is_undecided(report):
         console.say(
             f"To do: `sealift conflicts {report.mirror}` shows what is left alone, and how to decide."
         )

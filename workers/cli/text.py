@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 _UNITS = ("kB", "MB", "GB", "TB", "PB")
+MOST_NAMED = 10
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -55,11 +57,18 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'es' if noun.endswith(('ch', 's')) else 's'}"
 
 
-def listed(words: list[str], joint: str = "and") -> str:
+def listed(words: Sequence[str], joint: str = "and") -> str:
     """``eu``, ``eu and us``, ``eu, us and ap``."""
     if len(words) < 2:
         return "".join(words)
     return f"{', '.join(words[:-1])} {joint} {words[-1]}"
+
+
+def some(words: Sequence[str]) -> str:
+    """The same of so many words, the first of them and how many more there are."""
+    if len(words) <= MOST_NAMED:
+        return listed(words)
+    return f"{', '.join(words[: MOST_NAMED - 1])} and {len(words) - MOST_NAMED + 1} more"
 
 
 def _two(value: int, large: int, large_unit: str, small: int, small_unit: str) -> str:

@@ -138,7 +138,7 @@ def _see_through(
         repairs = {spec.name for spec in specs if spec.verification and spec.verification.repairs}
         wrong = [report for report in reports if report.mirror in repairs and _is_wrong(report)]
         mended = _mended(fleet, wrong, timeout_s) if wrong else []
-        left = [report for report in reports if report not in wrong or _has_unasked(fleet, report)]
+        left = [report for report in reports if report not in wrong or _is_left(fleet, report)]
         code = exit_code([*left, *mended])
         show(session.console, fleet.rt.ledger, [*reports, *mended], everything=everything, code=code)
     return code
@@ -156,15 +156,17 @@ def _verified(fleet: Engine, specs: Sequence[MirrorSpec], timeout_s: float | Non
 
 
 def _is_wrong(report: RunReport) -> bool:
-    return any(one.missing or one.different or one.damaged for one in report.found)
+    return any(one.missing or one.different or one.damaged or one.behind for one in report.found)
 
 
-def _has_unasked(fleet: Engine, report: RunReport) -> bool:
-    """Whether there are tags of which nothing could be said: no repair is about them."""
-    from mirror.ledger.verified import WRONG
+def _is_left(fleet: Engine, report: RunReport) -> bool:
+    """Whether there are tags that no repair is about: of which nothing could be said, or nobody decided."""
+    from mirror.ledger.verified import MENDED
 
+    if any(one.held for one in report.found):
+        return True
     tags = fleet.rt.ledger.tag_reports(report.run)
-    return any(t.state == "failed" and t.kind not in WRONG for one in tags for t in one.targets)
+    return any(t.state == "failed" and t.kind not in MENDED for one in tags for t in one.targets)
 
 
 def _mended(fleet: Engine, wrong: Sequence[RunReport], timeout_s: float | None) -> list[RunReport]:

@@ -24,7 +24,7 @@ def exporter(
     /healthz answers as long as it runs. While Redis is away a scrape says so: sealift_redis_up is 0.
     """
     from tasks.runtime import compose
-    from workers.cli.app import release
+    from workers.cli.release import release
     from workers.exporter import Ledgers, serving
     from workers.logs import set_up_logging
 

@@ -6,6 +6,7 @@
 {{- end }}
 {{- include "sealift.checkRedis" . }}
 {{- include "sealift.checkFleet" . }}
+{{- include "sealift.checkReceivers" . }}
 {{- include "sealift.checkSettings" (dict "where" "settings" "settings" $v.settings) }}
 {{- include "sealift.checkRegions" . }}
 {{- if and $v.flower.ingress.enabled (not $v.flower.enabled) }}
@@ -17,6 +18,7 @@
 {{- if and $v.flower.ingress.enabled (not $v.flower.ingress.host) }}
 {{- fail "flower.ingress.host is not set: give the name under which Flower is to be found" }}
 {{- end }}
+{{- include "sealift.checkServe" . }}
 {{- range $v.flower.env }}
 {{- if eq .name "FLOWER_URL_PREFIX" }}
 {{- fail "flower.env: FLOWER_URL_PREFIX would leave probe and Ingress behind: use flower.urlPrefix" }}
@@ -29,6 +31,19 @@
 {{- if and (get $v.monitoring $what).enabled (not $v.exporter.enabled) }}
 {{- fail (printf "monitoring.%s is enabled and exporter is not: set exporter.enabled=true, or monitor the release that has it" $what) }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkServe" -}}
+{{- $ingress := .Values.serve.ingress }}
+{{- if and $ingress.enabled (not .Values.serve.enabled) }}
+{{- fail "serve.ingress is enabled and serve is not: set serve.enabled=true" }}
+{{- end }}
+{{- if and $ingress.enabled (not $ingress.host) }}
+{{- fail "serve.ingress.host is not set: give the name that senders are told" }}
+{{- end }}
+{{- if and $ingress.enabled (not $ingress.tlsSecret) }}
+{{- fail "serve.ingress without TLS: senders' secrets travel in addresses and headers; name a Secret of type kubernetes.io/tls in serve.ingress.tlsSecret" }}
 {{- end }}
 {{- end }}
 
@@ -72,6 +87,7 @@
 {{- if $fleet.redis_url }}
 {{- fail "fleetFile: redis_url: leave it out, a URL may hold a password; the chart takes it from redis.existingSecret" }}
 {{- end }}
+{{- include "sealift.checkWebhooks" ($fleet.webhooks | default list) }}
 {{- $registries := $fleet.registries | default dict }}
 {{- if not (kindIs "map" $registries) }}
 {{- fail "fleetFile: registries is no mapping: write each as HOST: {username: …, password: env:NAME}" }}
@@ -97,6 +113,33 @@
 {{- if contains "@" (toString (get ($account | default dict) "proxy" | default "")) }}
 {{- fail (printf "fleetFile: registries.%s.proxy holds an account: write env:NAME" $host) }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkReceivers" -}}
+{{- $receivers := (.Values.fleetFile | fromYaml).notify | default list }}
+{{- if not (kindIs "slice" $receivers) }}
+{{- fail "fleetFile: notify is no list: write [{name: team, to: env:NAME}]" }}
+{{- end }}
+{{- range $receiver := $receivers }}
+{{- if not (kindIs "map" ($receiver | default dict)) }}
+{{- fail "fleetFile: notify holds what is no mapping: write [{name: team, to: env:NAME}]" }}
+{{- end }}
+{{- $to := toString (get ($receiver | default dict) "to" | default "env:") }}
+{{- if not (or (regexMatch "^(env|file):" $to) (regexMatch "^(json|form|xml)s?://[^@?]+$" $to)) }}
+{{- fail (printf "fleetFile: notify: the address of %q may hold a secret: write env:NAME or file:PATH" (toString (get $receiver "name"))) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "sealift.checkWebhooks" -}}
+{{- if not (kindIs "slice" .) }}
+{{- fail "fleetFile: webhooks is no list: write [{name: …, kind: …, secret: env:NAME}, …]" }}
+{{- end }}
+{{- range $place, $webhook := . }}
+{{- if not (regexMatch "^(env|file):" (toString (get ($webhook | default dict) "secret" | default "env:"))) }}
+{{- fail (printf "fleetFile: webhooks[%d].secret holds a secret: write env:NAME or file:PATH" $place) }}
 {{- end }}
 {{- end }}
 {{- end }}

@@ -138,6 +138,34 @@ livenessProbe:
     name: {{ include "sealift.fullname" . }}-settings
 {{- end }}
 
+{{/* What receivers of notifications are reached by, for whoever may tell them. */}}
+{{- define "sealift.notify" -}}
+{{- with .Values.notify.existingSecret }}
+- secretRef:
+    name: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* An egress rule to .cidrs and .ports; nothing where one of them is empty, which would mean all. */}}
+{{- define "sealift.egress" -}}
+{{- if and .cidrs .ports }}
+- to:
+    {{- range .cidrs }}
+    - ipBlock:
+        cidr: {{ . | quote }}
+        {{- if eq . "0.0.0.0/0" }}
+        except: [169.254.0.0/16]
+        {{- else if eq . "::/0" }}
+        except: ["fe80::/10", "fd00:ec2::254/128"]
+        {{- end }}
+    {{- end }}
+  ports:
+    {{- range .ports }}
+    - {port: {{ . }}, protocol: TCP}
+    {{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "sealift.mounts" -}}
 - {name: tmp, mountPath: /tmp}
 {{- if include "sealift.fleetConfigMap" . }}

@@ -1,0 +1,273 @@
+"""``sealift serve`` as senders, and those who are none, meet it: a real process, asked over real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror.ledger import Ledger
+from tests.support.fleet import made
+from tests.support.ports import LOOPBACK, free_fixed_port, is_listening
+from tests.support.process import Process
+from tests.support.scratch import scratch_folder
+from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
+from workers.cli import main
+from workers.serve.application import MOST_BYTES
+
+SECRET = "told-by-nobody-else"
+PAYLOADS = Path(__file__).parent / "webhooks"
+FLEET = """\
+webhooks:
+  - {name: dist, kind: distribution, registry: r.example, secret: env:HOOK_SECRET}
+  - {name: hub, kind: dockerhub, secret: file:hub-secret}
+  - {name: quay, kind: quay, secret: env:HOOK_SECRET}
+mirrors:
+  - {name: app, source: docker.io/team/app, targets: [eu.example/app]}
+  - {name: own, source: r.example/team/app, targets: [eu.example/own]}
+"""
+JSON = {"Content-Type": "application/json"}
+BEARER = {"Authorization": f"Bearer {SECRET}", **JSON}
+
+
+@dataclass
+class Served:
+    """``answers`` are (status, headers in small letters, first line)."""
+
+    folder: Path
+    valkey: ValkeyServer
+    process: Process
+    port: int
+
+    @classmethod
+    def start(cls, folder: Path, valkey: ValkeyServer) -> Served:
+        (folder / "sealift.yaml").write_text(FLEET)
+        (folder / "hub-secret").write_text(f"{SECRET}\n")
+        port = free_fixed_port()
+        command = [sys.executable, "-P", "-m", "workers.cli", "serve", "--bind", f"{LOOPBACK}:{port}"]
+        env = {"SEALIFT_REDIS_URL": valkey.url, "HOOK_SECRET": SECRET}
+        process = Process(command, folder / "serve.log", env, folder)
+        until(lambda: is_listening(port) or not process.running, 30, process.tail)
+        assert process.running, process.tail()
+        return cls(folder, valkey, process, port)
+
+    def ask(
+        self, path: str, body: bytes = b"", headers: dict[str, str] = JSON, method: str = "POST"
+    ) -> tuple[int, dict[str, str], str]:
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=30)
+        try:
+            connection.request(method, path, body, headers)
+            reply = connection.getresponse()
+            found = {name.lower(): value for name, value in reply.getheaders()}
+            return reply.status, found, reply.read().decode().partition("\n")[0]
+        finally:
+            connection.close()
+
+    def told(self, tag: str, **more: Any) -> bytes:
+        """Docker Hub's news of a tag."""
+        document = json.loads((PAYLOADS / "dockerhub.json").read_bytes())
+        document["push_data"]["tag"] = tag
+        return json.dumps({**document, **more}).encode()
+
+    def runs(self) -> list[str]:
+        with self.valkey.client() as client:
+            return [report.mirror for report in Ledger(client).runs()]
+
+    def counted(self, webhook: str, result: str) -> int:
+        with self.valkey.client() as client:
+            found = Ledger(client).gauges.read().told.of("webhooks")
+        return sum(one.value for one in found if one.labels == {"webhook": webhook, "result": result})
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
+        valkey = stack.enter_context(ValkeyServer(made(folder / "valkey")))
+        served = Served.start(folder, valkey)
+        stack.enter_context(served.process)
+        yield served
+
+
+HUB = f"/hooks/hub/{SECRET}"
+
+
+def test_a_push_is_answered_with_its_run_and_a_second_one_with_the_same(served: Served) -> None:
+    status, headers, text = served.ask(HUB, served.told("v1"))
+    assert status == 202
+    assert text.endswith("of app v1 begins")
+    assert served.ask(HUB, served.told("v1"))[2] == text.replace("begins", "waits")
+    assert "server" not in headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"].startswith("default-src 'none'")
+    assert headers["cache-control"] == "no-store"
+    until(lambda: served.counted("hub", "begins") and served.counted("hub", "waits"), 10, served.process.tail)
+
+
+def test_a_copy_of_a_delivery_that_names_itself_begins_nothing(served: Served) -> None:
+    body = (PAYLOADS / "distribution.json").read_bytes()
+    assert served.ask("/hooks/dist", body, BEARER)[0] == 202
+    before = len(served.runs())
+    assert served.ask("/hooks/dist", body, BEARER)[0] == 204
+    assert len(served.runs()) == before
+    until(lambda: served.counted("dist", "copy") == 1, 10, served.process.tail)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "text"),
+    [
+        ("/hooks/hub", JSON, 401, "the secret at the end of the address is missing"),
+        (f"{HUB}x", JSON, 403, "the secret at the end of the address is wrong"),
+        ("/hooks/dist", JSON, 401, "Authorization is missing"),
+        ("/hooks/dist", {**JSON, "Authorization": "Bearer no"}, 403, "Authorization is wrong"),
+        (
+            "/hooks/none",
+            JSON,
+            404,
+            "no webhook is named so under webhooks: in the fleet file",
+        ),
+        ("/", JSON, 404, "there is nothing here; webhooks are at /hooks/NAME"),
+    ],
+)
+def test_who_cannot_prove_who_he_is_gets_one_line_and_no_work(
+    served: Served, path: str, headers: dict[str, str], status: int, text: str
+) -> None:
+    before = len(served.runs())
+    assert served.ask(path, served.told("v9"), headers)[::2] == (status, text)
+    assert len(served.runs()) == before
+
+
+def test_refusals_are_logged_once_a_minute_and_never_with_a_secret(served: Served) -> None:
+    for _ in range(20):
+        served.ask(f"/hooks/quay/{SECRET}x", b"{}")
+    until(lambda: served.counted("quay", "refused") == 20, 10, served.process.tail)
+    assert served.process.text().count("webhook quay: a delivery is refused") == 1
+    assert SECRET not in served.process.text()
+
+
+def test_a_repository_that_nobody_reads_is_not_found_and_distribution_is_let_go_on(served: Served) -> None:
+    unknown = served.told("v1", repository={"repo_name": "team/other"})
+    before = len(served.runs())
+    assert served.ask(HUB, unknown)[::2] == (404, "no mirror reads or writes docker.io/team/other")
+    news = (PAYLOADS / "distribution.json").read_bytes().replace(b"team/app", b"team/none")
+    assert served.ask("/hooks/dist", news, BEARER)[0] == 204
+    assert len(served.runs()) == before
+
+
+def test_what_is_no_push_is_taken_without_work(served: Served) -> None:
+    assert served.ask("/hooks/dist", (PAYLOADS / "distribution-pull.json").read_bytes(), BEARER)[0] == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "text"),
+    [
+        (b"{", JSON, 400, "Invalid JSON"),
+        (b'{"push_data": {}}', JSON, 400, "push_data.tag: Field required"),
+        (b"[" * 200_000, JSON, 400, "recursion limit"),
+        (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "Content-Type"),
+    ],
+)
+def test_hostile_bodies_are_refused_in_one_line(
+    served: Served, body: bytes, headers: dict[str, str], status: int, text: str
+) -> None:
+    found, _, line = served.ask(HUB, body, headers)
+    assert found == status
+    assert text in line
+
+
+def raw(served: Served, head: str, body: bytes = b"") -> socket.socket:
+    connection = socket.create_connection((LOOPBACK, served.port), timeout=20)
+    connection.sendall(f"POST {HUB} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body)
+    return connection
+
+
+def test_a_body_that_says_or_proves_to_be_too_large_is_not_read_to_its_end(served: Served) -> None:
+    """Neither sends more than the first part, and both are answered."""
+    kind = "Content-Type: application/json"
+    with raw(served, f"{kind}\r\nContent-Length: 999999999") as said:
+        assert said.recv(100).startswith(b"HTTP/1.1 413")
+    part = f"{MOST_BYTES:x}\r\n".encode() + b" " * MOST_BYTES + b"\r\n"
+    with raw(served, f"{kind}\r\nTransfer-Encoding: chunked", part + b"1\r\n \r\n") as proved:
+        assert proved.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_secret_in_a_file_is_taken_as_it_is_now(served: Served) -> None:
+    (served.folder / "hub-secret").write_text("another-secret-of-mine")
+    assert served.ask(HUB, served.told("v1"))[0] == 403
+    assert served.ask("/hooks/hub/another-secret-of-mine", served.told("v1"))[0] == 202
+    (served.folder / "hub-secret").write_text("short")
+    assert served.ask("/hooks/hub/short", served.told("v1"))[0] == 503
+    (served.folder / "hub-secret").write_text(SECRET)
+    assert served.ask(HUB, served.told("v1"))[0] == 202
+
+
+def test_the_fleet_file_is_read_again_when_it_has_changed(served: Served) -> None:
+    file = served.folder / "sealift.yaml"
+    new = "  - {name: more, source: docker.io/team/more, targets: [eu.example/more]}\n"
+    more = served.told("v1", repository={"repo_name": "team/more"})
+    assert served.ask(HUB, more)[0] == 404
+    file.write_text(FLEET + new)
+    assert served.ask(HUB, more)[0] == 202
+
+
+def test_while_redis_is_away_senders_are_asked_to_come_again(served: Served) -> None:
+    assert served.ask("/readyz", method="GET")[0] == 200
+    served.valkey.stop()
+    status, headers, _ = served.ask(HUB, served.told("v7"))
+    assert (status, headers["retry-after"]) == (503, "5")
+    assert served.ask("/readyz", method="GET")[0] == 503
+    assert served.ask("/healthz", method="GET")[::2] == (200, "ok")
+    served.valkey.restart()
+    until(lambda: served.ask("/readyz", method="GET")[0] == 200, 20, served.process.tail)
+    assert served.ask(HUB, served.told("v7"))[0] == 202
+    until(lambda: served.counted("hub", "unavailable"), 10, served.process.tail)
+
+
+def test_a_process_that_is_to_stop_finishes_what_it_has_begun_to_answer(tmp_path: Path) -> None:
+    with ValkeyServer(made(tmp_path / "valkey")) as valkey:
+        served = Served.start(tmp_path, valkey)
+        with served.process:
+            body = served.told("v1")
+            head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+            with raw(served, head, body[:10]) as connection:
+                served.ask("/healthz", method="GET")  # what came before is being read
+                served.process.signal(signal.SIGTERM)
+                until(lambda: not is_listening(served.port), 10, served.process.tail)
+                connection.sendall(body[10:])
+                assert connection.recv(100).startswith(b"HTTP/1.1 202")
+            until(lambda: not served.process.running, 10, served.process.tail)
+            assert served.process.exit_code == 0
+            assert served.counted("hub", "begins") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--bind", "8080"), 2, "--bind 8080: not an address; write ADDRESS:PORT, as 127.0.0.1:8080"),
+        (("--bind", "127.0.0.1:99999"), 2, "not an address"),
+        ((), 3, "the environment variable HOOK_SECRET is not set; export it"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    text: str,
+) -> None:
+    (tmp_path / "sealift.yaml").write_text(FLEET)
+    monkeypatch.setenv("SEALIFT_FLEET_FILE", str(tmp_path / "sealift.yaml"))
+    monkeypatch.delenv("HOOK_SECRET", raising=False)
+    assert main(["serve", *words]) == code
+    assert text in capsys.readouterr().err

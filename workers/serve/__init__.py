@@ -1,0 +1,1 @@
+"""What the fleet serves by HTTP: webhooks, and whether it is well."""

@@ -1,0 +1,184 @@
+"""What is done with a delivery: the sender is checked, what it says is read, runs are asked for. No HTTP."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kombu.exceptions import OperationalError
+
+from config.environment import looked_up
+from config.fleet import Fleet
+from config.problems import FleetError
+from config.webhooks import LEAST_SECRET, Webhook
+from mirror.ledger import LedgerError
+from tasks.broker import BrokerUnreachable, WrongBroker
+from tasks.pushes import Push, Wanted, follow
+from tasks.runtime import Runtime
+from tasks.schedules import FleetFile
+from tasks.terms import host_of
+from workers.serve.proofs import SIGNED, Refused, check_body, check_sender
+from workers.serve.seldom import Seldom
+from workers.serve.senders import Headers, Malformed, pushes
+from workers.serve.tally import Result, Tally
+
+logger = logging.getLogger(__name__)
+
+AWAY = (BrokerUnreachable, WrongBroker, LedgerError, OperationalError)
+"""Nothing can be recorded now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP status and one line for whoever looks at the sender's log; empty: no body."""
+
+    status: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One of the fleet file's webhooks and what else is needed of that file."""
+
+    webhook: Webhook
+    place: int
+    fleet: Fleet
+    wanted: Wanted
+
+    def secret(self) -> str:
+        """As it is now: files are read again. Raises FleetError."""
+        where = ("webhooks", self.place, "secret")
+        secret = looked_up(self.fleet, where, self.webhook.secret)
+        if len(secret) < LEAST_SECRET:
+            text = f"the secret there is shorter than {LEAST_SECRET} characters; take a longer one"
+            raise FleetError((self.fleet.problem(where, text),))
+        return secret
+
+
+class Hooks:
+    """The webhooks of a fleet file, which is read again when it changes. Thread-safe."""
+
+    def __init__(self, file: FleetFile, compose: Callable[[], Runtime]) -> None:
+        """``compose`` raises BrokerUnreachable while Redis is away; then it is called again later."""
+        self._file, self._compose = file, compose
+        self._runtime: Runtime | None = None
+        self._fleet: Fleet | None = None
+        self._known: dict[str, Known] = {}
+        self._lock = threading.Lock()
+        self._seldom, self.tally = Seldom(logger), Tally()
+
+    def runtime(self) -> Runtime:
+        """Raises what is in AWAY."""
+        with self._lock:
+            self._runtime = self._runtime or self._compose()
+            return self._runtime
+
+    def ping(self) -> None:
+        """Raises what is in AWAY."""
+        self.runtime().ledger.ping()
+
+    def _find(self, name: str) -> Known | None:
+        with self._lock:
+            fleet = self._file.latest()
+            if fleet is not self._fleet:
+                wanted = Wanted(fleet)
+                self._known = {
+                    one.name: Known(one, place, fleet, wanted) for place, one in enumerate(fleet.webhooks)
+                }
+                self._fleet = fleet
+            return self._known.get(name)
+
+    def greet(self, name: str, headers: Headers, in_address: str) -> Known | Answer:
+        """The webhook, where the body is worth reading."""
+        known = self._find(name)
+        if known is None:
+            return Answer(404, "no webhook is named so under webhooks: in the fleet file")
+        try:
+            check_sender(known.webhook.kind, known.secret(), headers, in_address)
+        except Refused as refused:
+            return self._refused(known, refused)
+        except FleetError as error:
+            return self.unavailable(name, str(error))
+        return known
+
+    def deal(self, known: Known, headers: Headers, body: bytes) -> Answer:
+        """What the delivery leads to; it is in the ledger once this returns."""
+        name, kind = known.webhook.name, known.webhook.kind
+        try:
+            if kind in SIGNED:
+                check_body(kind, known.secret(), headers, body, time.time())
+            told = pushes(kind, host_of(known.webhook.host) or "", body, headers)
+            return self._follow(known, [push for push in told if not push.travels])
+        except Refused as refused:
+            return self._refused(known, refused)
+        except Malformed as error:
+            return self.malformed(name, str(error))
+        except (*AWAY, FleetError) as error:
+            return self.unavailable(name, str(error))
+
+    def malformed(self, name: str, fault: str, status: int = 400) -> Answer:
+        self.tally.count(name, "malformed")
+        self._seldom.say(f"{name} malformed", f"webhook {name}: a delivery that cannot be read: {fault}")
+        return Answer(status, fault)
+
+    def unavailable(self, name: str, why: str) -> Answer:
+        """The sender is to come again; nothing is forgotten that was not answered otherwise."""
+        self.tally.count(name, "unavailable")
+        self._seldom.say(f"{name} unavailable", f"webhook {name}: a delivery is put off: {why}")
+        return Answer(503, "nothing can be recorded now; send it again later")
+
+    def _refused(self, known: Known, refused: Refused) -> Answer:
+        name = known.webhook.name
+        self.tally.count(name, "refused")
+        self._seldom.say(f"{name} refused", f"webhook {name}: a delivery is refused: {refused.reason}")
+        return Answer(refused.status, refused.reason)
+
+    def _follow(self, known: Known, told: list[Push]) -> Answer:
+        name = known.webhook.name
+        of_ours = [push for push in told if known.wanted.knows(push)]
+        if not of_ours:
+            return self._unknown(known, told)
+        rt = self.runtime()
+        copies = rt.ledger.pushes.delivered(name, [push.delivery for push in of_ours if push.delivery])
+        lines = list[str]()
+        for push in of_ours:
+            lines += self._of_push(rt, known, push, is_copy=push.delivery in copies)
+        rt.ledger.pushes.remember(name, [push.delivery for push in of_ours if push.delivery])
+        if not lines:
+            return self._nothing(name, "ignored")
+        return Answer(202, "\n".join(lines))
+
+    def _of_push(self, rt: Runtime, known: Known, push: Push, *, is_copy: bool) -> list[str]:
+        """What is said of its runs; empty where there are none."""
+        name = known.webhook.name
+        if is_copy:
+            self.tally.count(name, "copy")
+            return []
+        lines = list[str]()
+        for spec in known.wanted.specs(push):
+            asked = follow(rt, spec, push)
+            self.tally.count(name, asked.how)
+            if asked.how == "ours":
+                continue
+            what = f"{spec.name} {push.tag}" if spec.refs else spec.name
+            lines.append(f"run {asked.run} of {what} {asked.how}")
+            about = {"mirror": spec.name, "run": asked.run, "tag": push.tag}
+            logger.info("webhook %s: %s was pushed: %s", name, push.repository, asked.how, extra=about)
+        return lines
+
+    def _unknown(self, known: Known, told: list[Push]) -> Answer:
+        """To distribution it is no error: it would send that again and again, and all others after it."""
+        name = known.webhook.name
+        if not told:
+            return self._nothing(name, "ignored")
+        if known.webhook.kind == "distribution":
+            return self._nothing(name, "unknown")
+        self.tally.count(name, "unknown")
+        return Answer(404, f"no mirror reads or writes {told[0].repository}")
+
+    def _nothing(self, name: str, result: Result) -> Answer:
+        self.tally.count(name, result)
+        return Answer(204)

@@ -1,0 +1,97 @@
+"""How a sender proves who it is: each kind in the one way that it has. Comparisons take the same time.
+
+Where it is from says nothing: X-Forwarded-For and the like are anybody's to write, and are not looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+
+from config.webhooks import WebhookKind
+
+IN_ADDRESS: frozenset[WebhookKind] = frozenset({"dockerhub", "quay"})
+"""Senders that can be given nothing but an address: the secret is its last part."""
+SIGNED: frozenset[WebhookKind] = frozenset({"github", "gitlab"})
+"""Senders whose proof may cover the body, which has to be read first."""
+OLDEST_S = 300
+"""How old a delivery may be, or how far ahead, whose time is signed (Standard Webhooks)."""
+_STANDARD = "whsec_"
+Headers = Mapping[str, str]
+
+
+class Refused(Exception):
+    """The sender has not proved who it is: 401 where it brought nothing, 403 where that is wrong."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+def check_sender(kind: WebhookKind, secret: str, headers: Headers, in_address: str) -> None:
+    """Raise Refused where the address and the headers, which come before the body, are not the sender's.
+
+    Of SIGNED ones only that they bring a proof at all.
+    """
+    if kind in IN_ADDRESS:
+        _compare(secret, in_address, "the secret at the end of the address")
+    elif in_address:
+        raise Refused(403, "this webhook has no secret in its address")
+    elif kind == "github":
+        _brought(headers, "x-hub-signature-256")
+    elif kind == "gitlab":
+        _brought(headers, "webhook-signature" if secret.startswith(_STANDARD) else "x-gitlab-token")
+    else:
+        brought = _brought(headers, "authorization")
+        scheme, _, rest = brought.partition(" ")
+        _compare(secret, rest.strip() if scheme.lower() == "bearer" else brought, "Authorization")
+
+
+def check_body(kind: WebhookKind, secret: str, headers: Headers, body: bytes, now_s: float) -> None:
+    """Raise Refused where the proof of one of SIGNED is not about this body, or too old."""
+    if kind == "github":
+        wanted = hmac.new(secret.encode(), body, sha256).hexdigest()
+        _compare(f"sha256={wanted}", headers.get("x-hub-signature-256", ""), "X-Hub-Signature-256")
+    elif kind == "gitlab" and secret.startswith(_STANDARD):
+        _check_standard(secret, headers, body, now_s)
+    elif kind == "gitlab":
+        _compare(secret, headers.get("x-gitlab-token", ""), "X-Gitlab-Token")
+
+
+def _check_standard(secret: str, headers: Headers, body: bytes, now_s: float) -> None:
+    """Standard Webhooks 1.0: base64 of an HMAC over id, time and body, of several keys one each."""
+    try:
+        key = base64.b64decode(secret.removeprefix(_STANDARD), validate=True)
+    except binascii.Error:
+        raise Refused(403, "the webhook's secret begins as a signing token and is none") from None
+    delivery, at = _brought(headers, "webhook-id"), _brought(headers, "webhook-timestamp")
+    mac = hmac.new(key, f"{delivery}.{at}.".encode() + body, sha256)
+    wanted = f"v1,{base64.b64encode(mac.digest()).decode()}"
+    brought = _brought(headers, "webhook-signature").split()[:8]
+    if not any(_is_same(wanted, one) for one in brought):
+        raise Refused(403, "webhook-signature is wrong")
+    if not at.isascii() or not at.isdigit() or abs(now_s - int(at)) > OLDEST_S:
+        raise Refused(403, f"webhook-timestamp is more than {OLDEST_S} s away from now")
+
+
+def _brought(headers: Headers, name: str) -> str:
+    value = headers.get(name, "")
+    if not value:
+        raise Refused(401, f"{name.title()} is missing")
+    return value
+
+
+def _compare(wanted: str, brought: str, what: str) -> None:
+    if not brought:
+        raise Refused(401, f"{what} is missing")
+    if not _is_same(wanted, brought):
+        raise Refused(403, f"{what} is wrong")
+
+
+def _is_same(wanted: str, brought: str) -> bool:
+    """Whatever their lengths are: by their hashes."""
+    pair = (sha256(one.encode(errors="surrogateescape")).digest() for one in (wanted, brought))
+    return hmac.compare_digest(*pair)
