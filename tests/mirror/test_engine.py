@@ -491,6 +491,23 @@ def test_a_signature_that_only_one_target_lacks_is_put_there_alone(world: World)
     assert not [one for one in world.us.requests if one.method == "PUT"]
 
 
+def test_a_quiet_run_reads_no_signature_although_the_fleet_has_forgotten_it(
+    world: World, valkey: ValkeyServer
+) -> None:
+    app, signature = image("one"), build_signature(image("one"))
+    world.source.hold("team/app", app, "1.0")
+    world.source.hold("team/app", signature, signature_tag(app.digest))
+    world.drive().all()
+    world.source.forget_requests()
+    with valkey.client() as client, engine_on(valkey) as forgetful:
+        assert client.delete(forgetful.ledger.keys.manifest(signature.digest)) == 1
+
+        run = Drive(forgetful, world.spec).all()
+
+    assert run.report.states == {"current": 1}
+    assert not [one for one in world.source.requests if one.method == "GET" and "/manifests/" in one.path]
+
+
 def test_a_signature_that_was_replaced_at_the_source_is_replaced_everywhere(world: World) -> None:
     app = image("one")
     world.source.hold("team/app", app, "1.0")
