@@ -113,7 +113,7 @@ class Storm:
     # -- the run of it -----------------------------------------------------------------------------
 
     def blow(self) -> None:
-        """Until every fault came up as often as planned, every tag moved and some went back, or time is over."""
+        """Until every fault came up as often as planned, every tag moved, some back, or time is over."""
         self._begun = time.monotonic()
         self.fabric.weather.share = self.plan.share
         if self.plan.long_outage_s:
