@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from mirror.companions import is_there
 from mirror.decide import half_moved
 from mirror.engine import Engine, Progress
 from mirror.keepers import free_surplus, keep_previous
@@ -286,17 +287,22 @@ def _wanted(stage: Stage, tag: str) -> str:
 
 
 def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
-    """Digest tags go first, so that a signature is there before its image; returns whose could not."""
+    """Digest tags go first, so that a signature is there before its image; returns whose could not.
+
+    Asked for first where one may be there: with an image that was, or on a side that keeps its own.
+    """
     found = stage.view.associates
     failed: Outcomes = {}
     for (tag, name), outcome in _of_region(stage, outcomes).items():
         if outcome.state not in {"ready", "current"}:
             continue
+        was_current = outcome.state == "current" and stage.spec.kind != "repair"
+        may_be_there = stage.spec.two_way or was_current
         for one in (one for one in found.get(tag, ()) if one.tag):
             try:
-                if stage.spec.two_way and _held(stage, (one.tag, name)) is not None:
-                    continue  # it is there, or is somebody's: sides that differ keep each its own
                 with forgiving(stage, one, stage.targets[name]):
+                    if may_be_there and is_there(stage, stage.targets[name], one):
+                        continue
                     _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
                 failed[tag, name] = _undone(stage, outcome, error)

@@ -174,7 +174,7 @@ def _split(one: _About) -> tuple[str, str, str, str]:
 
 
 def _conflict(one: _About) -> tuple[str, str, str, str]:
-    what = f"{one.tags} moved apart and stay as they are until somebody decides."
+    what = f"{one.tags} moved apart and will stay so until somebody decides."
     todo = f"`sealift conflicts {one.mirror}`, then `sealift resolve {one.mirror} TAG --take REGISTRY`"
     return f"{one.mirror}: conflict", what, todo, "sealiftconflictsopen"
 
@@ -211,7 +211,7 @@ def _backfill_done(one: _About) -> tuple[str, str, str, str]:
 
 
 def _damage(one: _About) -> tuple[str, str, str, str]:
-    what = f"{one.tags} are not what they promise (run {one.run}): {one.reason}."
+    what = f"Content of {one.tags} is not what it should be (run {one.run}): {one.reason}."
     return (
         f"{one.mirror}: damage found",
         what,

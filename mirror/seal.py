@@ -41,7 +41,7 @@ def seal(stage: Stage) -> None:
                 associates.get(one.tag, []),
             )
             for one, wanted, name, target in stage.pairs
-            if (one.tag, name) in known and _open(known[one.tag, name], one.tag in associates)
+            if (one.tag, name) in known and _open(stage, one.tag, name)
         }
         outcomes = {pair: _proved(answer.result(), now) for pair, answer in sealed.items()}
     outcomes |= _accounts(stage, outcomes)
@@ -50,8 +50,10 @@ def seal(stage: Stage) -> None:
     stage.end("landed", (*BEFORE_FLIP, "current"), tags_landed=landed)
 
 
-def _open(outcome: Outcome, has_associates: bool) -> bool:  # noqa: FBT001 - a fact about the tag, not a switch
-    return outcome.state == "missing" or (outcome.state == "current" and has_associates)
+def _open(stage: Stage, tag: str, name: str) -> bool:
+    state = stage.outcomes[tag, name].state
+    lacks_some = tag in stage.associates and (tag, name) not in stage.accompanied
+    return state == "missing" or (state == "current" and lacks_some)
 
 
 def _seal_tag(

@@ -57,6 +57,8 @@ class Stage:
     """By the tag they travel with; a tag without any is left out."""
     placed: Placed = field(default_factory=dict)
     """What the step knows of blobs in its targets."""
+    accompanied: set[tuple[str, str]] = field(default_factory=set)
+    """(tag, target) of current tags of which the target has all that travels with them."""
     again: dict[tuple[str, str], Part] = field(default_factory=dict)
     """By (digest, target): blobs that the target has and that are not what they should be."""
     _told: Outcomes = field(default_factory=dict)

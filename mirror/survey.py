@@ -5,9 +5,10 @@ The ledger is asked once for all tags of the batch, not for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from mirror.associates import associates, digest_tags_of, listed_for
+from mirror.companions import are_in_place
 from mirror.graph import GraphError
 from mirror.ledger.batches import Associate, OutcomeState, Resolved
 from mirror.ledger.sources import Listed
@@ -22,8 +23,8 @@ Found = list[tuple[Descriptor, list[str]]]
 """Blobs, with the targets that may miss them."""
 Asked = tuple[Resolved, tuple[str, ...]]
 """A tag, and the digests whose associates travel with it."""
-Associated = tuple[list[Associate], list[Descriptor]] | RegistryError | GraphError
-"""What is associated with an image, and the blobs of that."""
+Associated = list[Associate] | RegistryError | GraphError
+"""What is associated with an image."""
 Surveyed = tuple[Resolved, Found | RegistryError | GraphError]
 
 
@@ -77,40 +78,75 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
     answers = dict(
         zip(distinct, crew.map(lambda digests: _associated(stage, digests, told.tags), distinct), strict=True)
     )
+    _as_said(stage, asked, answers)
+    stage.accompanied |= _accompanied(stage, crew, asked, answers)
+    lacking = {one.tag: names for one, _ in asked if (names := _lacking(stage, one))}
+    wanting = list(dict.fromkeys(digests for one, digests in asked if one.tag in lacking))
+    found = crew.map(lambda digests: _blobs(stage, answers[digests]), wanting)
+    blobs = dict(zip(wanting, found, strict=True))
     noted: dict[str, list[Associate]] = {}
     surveyed: list[Surveyed] = []
     for one, digests in asked:
-        answer = answers[digests]
-        if isinstance(answer, Transient):
-            answer = _as_said(stage, one, answer)
+        if one.tag not in lacking:
+            continue
+        answer, own = answers[digests], blobs[digests]
         if isinstance(answer, Exception):
             surveyed.append((one, answer))
-            continue
-        noted[one.tag], blobs = answer
-        alive = _targets_in(stage, one, "missing", "current")
-        surveyed.append((one, [(blob, alive) for blob in blobs]))
+        elif isinstance(own, Exception):
+            surveyed.append((one, own))
+        else:
+            noted[one.tag] = answer
+            surveyed.append((one, [(blob, lacking[one.tag]) for blob in own]))
     if noted:
         stage.associates = stage.engine.ledger.batches.add_associates(stage.batch, noted)
     yield from surveyed
 
 
+def _as_said(stage: Stage, asked: Sequence[Asked], answers: dict[tuple[str, ...], Associated]) -> None:
+    """Where the source is away: what it has told another region for this batch it need not say again."""
+    if any(isinstance(answer, Transient) for answer in answers.values()):
+        known = stage.engine.ledger.batches.surveyed(stage.batch)
+        for one, digests in asked:
+            if isinstance(answers[digests], Transient) and one.tag in known:
+                answers[digests] = known[one.tag]
+
+
+def _accompanied(
+    stage: Stage, crew: Crew, asked: Sequence[Asked], answers: Mapping[tuple[str, ...], Associated]
+) -> set[tuple[str, str]]:
+    """Current tags, by target, whose companions are all there; tags at the same image are looked at once."""
+    current = {
+        (one.tag, name): digests for one, digests in asked for name in _targets_in(stage, one, "current")
+    }
+    looks = list(dict.fromkeys((digests, name) for (_, name), digests in current.items()))
+
+    def look(digests: tuple[str, ...], name: str) -> bool:
+        answer = answers[digests]
+        return isinstance(answer, list) and are_in_place(stage, answer, name)
+
+    there = dict(zip(looks, crew.map(lambda at: look(*at), looks), strict=True))
+    return {(tag, name) for (tag, name), digests in current.items() if there[digests, name]}
+
+
+def _lacking(stage: Stage, one: Resolved) -> list[str]:
+    """Targets that may miss something of what travels with the tag."""
+    alive = _targets_in(stage, one, "missing", "current")
+    return [name for name in alive if (one.tag, name) not in stage.accompanied]
+
+
 def _associated(stage: Stage, digests: Sequence[str], listed: frozenset[str] | None) -> Associated:
     try:
-        found = associates(stage.engine, stage.run, stage.source, digests, listed)
+        return associates(stage.engine, stage.run, stage.source, digests, listed)
     except (RegistryError, GraphError) as error:
         return error
-    return _with_blobs(stage, found)
 
 
-def _as_said(stage: Stage, one: Resolved, failure: Transient) -> Associated:
-    """What the source has told another region for this batch: it need not be there to say so again."""
-    known = stage.engine.ledger.batches.surveyed(stage.batch)
-    return _with_blobs(stage, known[one.tag]) if one.tag in known else failure
-
-
-def _with_blobs(stage: Stage, found: list[Associate]) -> Associated:
+def _blobs(stage: Stage, found: Associated) -> list[Descriptor] | RegistryError | GraphError:
+    """Of manifests that a quiet run does not read: a source may count that."""
+    if isinstance(found, Exception):
+        return found
     try:
-        return found, [blob for own in found for blob in stage.graph(own.descriptor.digest).blobs]
+        return [blob for own in found for blob in stage.graph(own.descriptor.digest).blobs]
     except (RegistryError, GraphError) as error:
         return error
 

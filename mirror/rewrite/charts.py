@@ -17,6 +17,9 @@ _REPOSITORY = ("repository", "imageRepository", "image_repository", "image", "na
 _REGISTRY = ("registry", "imageRegistry", "image_registry")
 _TAG = ("tag", "imageTag", "image_tag")
 _DIGEST = ("digest", "imageDigest", "image_digest")
+PLACES = frozenset({*_REPOSITORY, *_REGISTRY})
+VERSIONS = frozenset({*_TAG, *_DIGEST})
+"""Keys whose values are a part of an image's name, or say which one of it."""
 _SHA_ONLY = ("sha",)
 _SHA = re.compile(r"[0-9a-f]{64}")
 _KUSTOMIZE = frozenset({"newName", "newTag", "digest"})

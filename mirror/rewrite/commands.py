@@ -6,28 +6,31 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mirror.rewrite.spots import Role
-from mirror.rewrite.words import LATEST, Found, reference_at
+from mirror.rewrite.shell import words_of
+from mirror.rewrite.spots import Role, Span
+from mirror.rewrite.tools import (
+    COMMANDS,
+    IMAGE_OPTIONS,
+    SHORT_SWITCHES,
+    SINGLE,
+    SWITCHES,
+    TAG_OPTIONS,
+    VALUED,
+    Where,
+)
+from mirror.rewrite.words import DEFAULTED, LATEST, Found, full_references, reference_at
 
 _TOOLS = re.compile(
-    r"(?<![\w./-])(?:/usr/bin/)?(?:docker|podman|nerdctl|buildah|kubectl|oc|crictl|ctr|kind|minikube|skopeo|crane"
-    r"|regctl|oras|cosign|trivy|grype|syft|apptainer|singularity)(?![\w./:-])"
+    rf"(?<![\w.$-])(?:(?<![\w/])[\w./-]*/)?(?P<name>{'|'.join(COMMANDS)})(?![\w./:@=-])",
 )
-_COPIERS = frozenset({"skopeo", "crane", "regctl", "oras", "cosign"})
-_BY_OPTION = frozenset({"kubectl", "oc"})
-"""Their words may be ``deploy/app``: an image stands behind ``--image=`` or ``app=``."""
-_COPYING = frozenset({"copy", "cp", "sync"})
-_WORD = re.compile(r"[^\s\"'`\\()<>]+")
-_BETWEEN = re.compile(r"&&|\|\|?|;|\$\(|(?<![\\`])\n")
-"""What ends a command; a line that goes on ends in a backslash (or, on Windows, a backtick)."""
-_VALUED = frozenset(
-    {"-u", "--user", "-p", "--publish", "-v", "--volume", "--name", "-e", "--env", "-w", "--workdir", "-h"}
-    | {"--hostname", "--network", "--net", "--entrypoint", "-l", "--label", "-f", "--file", "--target"}
-)
+_SUBSTITUTION = re.compile(r"\$\(|`")
+"""Within a command's words another command may stand."""
+_HAS_HOST = re.compile(r"(?:[^/]*[.:][^/]*|localhost)/")
 _HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d+")
-_AS_TAG = ("-t", "--tag")
-_PREFIX = re.compile(r"(?:[\w.-]+=)*(?:(?:docker|docker-image|oci)://)?")
-"""What may stand before a reference in its word, as in ``--image=`` and ``app=``."""
+_PREFIX = re.compile(r"(?:[\w.-]+=)?(?:(?:docker|docker-image|oci|registry)://|registry:)?")
+"""What may stand before a reference in its word, as in ``app=``."""
+_MORE_OPTIONS = re.compile(r"(?i)\W*\$\W*(?:\w*(?:opt|arg|flag|param|extra)\w*|[@*])")
+"""A variable that holds options, as its name says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +41,17 @@ class Named:
     role: Role
 
 
-def images_in_commands(text: str, start: int, end: int) -> Iterator[Named]:
-    """Every word between ``start`` and ``end`` that is an image to a command there."""
+def images_in_commands(text: str, start: int, end: int, *, lone_names: bool = True) -> Iterator[Named]:
+    """Every word between ``start`` and ``end`` that is an image to a command there.
+
+    ``lone_names``: whether a name of one word may be one, as it may not in prose.
+    """
     at = start
-    for mark in (*_BETWEEN.finditer(text, start, end), None):
-        until = mark.start() if mark else end
-        tool = _TOOLS.search(text, at, until)
-        if tool:
-            yield from _images(text, tool.end(), until, tool[0].rpartition("/")[2])
-        at = mark.end() if mark else end
+    while tool := _TOOLS.search(text, at, end):
+        command = _Command(text, tool["name"], words_of(text, start, tool.end(), end), lone_names)
+        yield from command.images()
+        inner = _SUBSTITUTION.search(text, tool.end(), command.at)
+        at = inner.end() if inner else max(command.at, tool.end())
 
 
 def untagged(found: Found) -> str | None:
@@ -54,31 +59,119 @@ def untagged(found: Found) -> str | None:
     return None if found.has_variable else LATEST
 
 
-def _images(text: str, start: int, end: int, tool: str) -> Iterator[Named]:
-    words = list(_WORD.finditer(text, start, end))
-    said = {word[0] for word in words}
-    copies = tool in _COPIERS and bool(said & _COPYING)
-    named: list[Named] = []
-    by_option = tool in _BY_OPTION
-    before = ""
-    for word in words:
-        role: Role = "published" if copies or "push" in said or before in _AS_TAG else "used"
-        is_option = "=" in word[0] or before == "--image"
-        if before not in _VALUED and (is_option or not by_option) and (found := _image(text, word)):
-            named.append(Named(found, role))
-        before = word[0]
-    if "tag" in said and len(named) > 1:  # docker tag OLD NEW
-        named[-1] = Named(named[-1].found, "published")
-    yield from named
+class _Command:
+    """One command while its words are read."""
+
+    def __init__(self, text: str, tool: str, words: Iterator[Span], lone_names: bool) -> None:  # noqa: FBT001 - passed on as it came
+        self.at = 0
+        """How far it was read; behind it other commands may begin."""
+        self._text, self._lone_names = text, lone_names
+        self._table = COMMANDS[tool]
+        self._words = self._read(words)
+        self._held: Span | None = None
+
+    def images(self) -> Iterator[Named]:
+        """Each image with what the command does to it."""
+        path = self._subcommand()
+        where = self._table.get(path)
+        if where == "mirrored":
+            yield from self._mirrored()
+        elif where == "first":
+            yield from self._first()
+        elif where:
+            yield from self._each(path, where)
+
+    def _read(self, words: Iterator[Span]) -> Iterator[Span]:
+        for word in words:
+            self.at = word.end
+            yield word
+
+    def _next(self) -> Span | None:
+        held, self._held = self._held, None
+        return held or next(self._words, None)
+
+    def _subcommand(self) -> str:
+        """The words of the longest subcommand that is known; what follows is not read yet."""
+        path = ""
+        while word := self._next():
+            if not path and word.text.startswith("-"):
+                self._skip_value(word, is_valued=word.text in VALUED)
+                continue
+            longer = f"{path} {word.text}".strip()
+            if not any(f"{one} ".startswith(f"{longer} ") for one in self._table):
+                self._held = word
+                break
+            path = longer
+        return path
+
+    def _skip_value(self, option: Span, *, is_valued: bool) -> None:
+        if is_valued and "=" not in option.text:
+            self._next()
+
+    def _first(self) -> Iterator[Named]:
+        while word := self._next():
+            if word.text.startswith("-"):
+                self._skip_value(word, is_valued=_is_valued_in_run(word.text))
+            elif not _MORE_OPTIONS.match(word.text):
+                if found := _image(self._text, word.start, word.end):
+                    yield from self._named(found, "used", is_surely_one=True)
+                return
+
+    def _each(self, path: str, where: Where) -> Iterator[Named]:
+        named: list[Found] = []
+        while word := self._next():
+            option, equals, _ = word.text.partition("=")
+            if option in TAG_OPTIONS or option in IMAGE_OPTIONS:
+                role: Role = "published" if option in TAG_OPTIONS or where == "pushed" else "used"
+                value = Span(word.start + len(option) + 1, word.end, "") if equals else self._next()
+                if value and (found := _image(self._text, value.start, value.end)):
+                    yield from self._named(found, role)
+            elif word.text.startswith("-"):
+                self._skip_value(word, is_valued=option in VALUED)
+            elif self._may_be_one(path, where, word) and (found := _image(self._text, word.start, word.end)):
+                named.append(found)
+        for at, found in enumerate(named):
+            is_new = where == "pushed" or (where == "tagged" and at > 0)
+            is_one = where == "tagged" or (path in SINGLE and len(named) == 1)
+            yield from self._named(found, "published" if is_new else "used", is_surely_one=is_one)
+
+    def _may_be_one(self, path: str, where: Where, word: Span) -> bool:
+        if where == "options":
+            return path == "set image" and "=" in word.text
+        is_plain = not any(mark in word.text for mark in ":@$") and not _HAS_HOST.match(word.text)
+        return bool(path) or not is_plain  # these scan folders, too
+
+    def _mirrored(self) -> Iterator[Named]:
+        while word := self._next():
+            yield from (Named(one, "mirrored") for one in full_references(self._text, word.start, word.end))
+            if found := _image(self._text, word.start, word.end):
+                yield from self._named(found, "mirrored")
+
+    def _named(self, found: Found, role: Role, *, is_surely_one: bool = False) -> Iterator[Named]:
+        """What looks like an image, or stands where nothing else can."""
+        name = found.name.text
+        is_known = bool(found.tag or found.digest or found.has_variable)
+        written = self._text[found.name.start : found.end]
+        says_so = "/" in name or (is_known and not name.isdigit() and not _HOST_AND_PORT.fullmatch(written))
+        if says_so or (is_surely_one and self._lone_names):
+            yield Named(found, role)
 
 
-def _image(text: str, word: re.Match[str]) -> Found | None:
-    prefix = _PREFIX.match(text, word.start(), word.end())
-    at = prefix.end() if prefix else word.start()
+def _is_valued_in_run(option: str) -> bool:
+    if option.startswith("--"):
+        return option not in SWITCHES and option != "--"
+    for at, letter in enumerate(option[1:], 2):
+        if letter not in SHORT_SWITCHES:
+            return at == len(option)
+    return False
+
+
+def _image(text: str, start: int, end: int) -> Found | None:
+    prefix = _PREFIX.match(text, start, end)
+    at = prefix.end() if prefix else start
+    if variable := DEFAULTED.fullmatch(text, at, end):
+        at, end = variable.span("default")
     found = reference_at(text, at)
-    if found is None or (found.end < word.end() and not found.has_variable):
+    if found is None or found.end > end or (found.end < end and not found.has_variable):
         return None
-    name = found.name.text
-    is_known = found.tag or found.digest or found.has_variable
-    says_so = "/" in name or (is_known and not name.isdigit() and not _HOST_AND_PORT.fullmatch(word[0]))
-    return found if says_so else None
+    return found

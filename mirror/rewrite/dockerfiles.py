@@ -32,6 +32,8 @@ class Dockerfile:
     """Those before the first FROM, by what they are unless a build says otherwise."""
     _stages: set[str] = field(default_factory=lambda: {_SCRATCH})
     _spots: dict[int, Spot] = field(default_factory=dict)
+    _parts: dict[int, int] = field(default_factory=dict)
+    """By where an argument's value stands: the first line that makes a name of it and of more."""
     _has_begun: bool = False
     _escape: str = "\\"
 
@@ -39,7 +41,16 @@ class Dockerfile:
         """In order."""
         for start, end in self._instructions(self._directives()):
             self._instruction(start, end)
-        return [self._spots[at] for at in sorted(self._spots)]
+        return [self._whole(self._spots[at]) for at in sorted(self._spots)]
+
+    def _whole(self, spot: Spot) -> Spot:
+        """What stands in an argument of which a line makes another name cannot change for its own sake."""
+        for argument in self._arguments.values():
+            line = self._parts.get(argument.start)
+            if line and argument.start <= spot.start < argument.end:
+                why = f"line {line} makes another name of it; change it by hand"
+                return replace(spot, writing=None, why_not=why)
+        return spot
 
     def _directives(self) -> int:
         at = 0
@@ -109,9 +120,11 @@ class Dockerfile:
         """What FROM and its like name: an image unless it is a stage; perhaps by a variable."""
         if word.text.lower() in self._stages or word.text.isdigit():
             return
+        self._note_parts(word)
         variable = _VARIABLE.fullmatch(word.text)
         if variable and (argument := self._arguments.get(variable["name"] or variable["plain"])):
             word, variable = argument, _VARIABLE.fullmatch(argument.text)
+            self._note_parts(word)
         if variable and variable["default"]:
             start = word.start + variable.start("default")
             word = Span(start, start + len(variable["default"]), variable["default"])
@@ -124,6 +137,12 @@ class Dockerfile:
         spot = spot_of(self.text, found, self.moves, untagged=LATEST)
         if spot:
             self._spots.setdefault(spot.start, spot)
+
+    def _note_parts(self, word: Span) -> None:
+        for variable in _VARIABLE.finditer(word.text):
+            argument = self._arguments.get(variable["name"] or variable["plain"])
+            if argument and variable[0] != word.text:
+                self._parts.setdefault(argument.start, line_of(self.text, word.start))
 
     def _tag(self, word: Span) -> str | None:
         """What a variable tag is unless a build says otherwise."""

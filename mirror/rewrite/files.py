@@ -16,7 +16,7 @@ from mirror.rewrite.kinds import files_in, is_text, spots_in
 from mirror.rewrite.kustomize import Reach, reach
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.proof import Claim, Verdict
-from mirror.rewrite.spots import Spot, edited
+from mirror.rewrite.spots import STAYS, Spot, edited
 
 
 class Changed(Exception):
@@ -101,7 +101,7 @@ class Survey:
             Claim(spot.old, spot.new)
             for source in self.sources
             for spot in source.spots
-            if spot.writing and spot.role != "published" and spot.must_prove
+            if spot.writing and spot.role not in STAYS and spot.must_prove
         ]
 
 
@@ -130,12 +130,12 @@ def decide(
     """What changes, and what stays for which reason."""
     sources = list(sources)
     left = [one for source in sources for spot in source.spots if (one := _left(source, spot, verdicts))]
-    while more := _tied(sources, left):  # what one kustomization holds back another may need
+    while more := _tied(sources, left) + _beside(sources, left):  # what one holds back another may need
         left += more
-    staying = {(id(one.source), one.spot.start) for one in left}
+    staying = {id(one.spot) for one in left}
     changed = []
     for source in sources:
-        going = tuple(spot for spot in source.spots if (id(source), spot.start) not in staying)
+        going = tuple(spot for spot in source.spots if id(spot) not in staying)
         if going:
             changed.append(_rewritten(source, going, verdicts, pin=pin))
     return [one for one in changed if one.text != one.source.text], left
@@ -147,7 +147,8 @@ def _rewritten(
     edits, unpinned = [], []
     for spot in spots:
         verdict = verdicts.get(Claim(spot.old, spot.new))
-        digest = verdict.digest if pin and verdict and not spot.old.digest else None
+        is_alone = _pins_alone(source, spot, verdicts)
+        digest = verdict.digest if pin and verdict and is_alone and not spot.old.digest else None
         bare = spot.edits(None)
         own = spot.edits(digest) if digest else bare
         if pin and own == bare and not spot.old.digest and spot.role == "used":
@@ -156,11 +157,16 @@ def _rewritten(
     return Rewritten(source, edited(source.text, edits), spots, tuple(unpinned))
 
 
+def _pins_alone(source: Source, spot: Spot, verdicts: Mapping[Claim, Verdict]) -> bool:
+    """Whether no other image has its tag or digest in the same place."""
+    own = verdicts.get(Claim(spot.old, spot.new))
+    others = [one for one in source.spots if one is not spot and one.versions & spot.versions]
+    return all(verdicts.get(Claim(one.old, one.new)) == own for one in others)
+
+
 def _left(source: Source, spot: Spot, verdicts: Mapping[Claim, Verdict]) -> Left | None:
-    if spot.role == "published":
-        return Left(
-            source, spot, "is built or published under this name; change it by hand, with its account"
-        )
+    if spot.role in STAYS:
+        return Left(source, spot, STAYS[spot.role])
     if spot.writing is None:
         return Left(source, spot, spot.why_not)
     if not spot.must_prove:
@@ -171,7 +177,7 @@ def _left(source: Source, spot: Spot, verdicts: Mapping[Claim, Verdict]) -> Left
 
 def _tied(sources: list[Source], left: list[Left]) -> list[Left]:
     """Kustomize finds images by their name: it and what it finds change together or not at all."""
-    staying = {(id(one.source), one.spot.start): one.place for one in left}
+    staying = {id(one.spot): one.place for one in left}
     found: list[Left] = []
     for source in sources:
         for spot in source.spots:
@@ -181,7 +187,7 @@ def _tied(sources: list[Source], left: list[Left]) -> list[Left]:
             tied = [
                 (at, one) for at in sources for one in at.spots if _is_tied(source, spot, at, one, reached)
             ]
-            held = [place for at, one in tied if (place := staying.get((id(at), one.start)))]
+            held = [place for at, one in tied if (place := staying.get(id(one)))]
             if not reached.is_whole or len(tied) == 1:
                 why = f"names an image of bases that are not here; add newName: {spot.new.name}"
             elif held:
@@ -189,10 +195,39 @@ def _tied(sources: list[Source], left: list[Left]) -> list[Left]:
             else:
                 continue
             for at, one in tied:
-                if (id(at), one.start) not in staying:
+                if id(one) not in staying:
                     found.append(Left(at, one, why))
-                    staying[id(at), one.start] = found[-1].place
+                    staying[id(one)] = found[-1].place
     return found
+
+
+def _beside(sources: list[Source], left: list[Left]) -> list[Left]:
+    """Several images may be named in one place, by an anchor: they change together or not at all."""
+    staying = {id(one.spot) for one in left}
+    found: list[Left] = []
+    for source in sources:
+        for spot in source.spots:
+            if id(spot) in staying:
+                continue
+            others = [one for one in source.spots if one is not spot and one.places & spot.places]
+            held = [one for one in others if id(one) in staying]
+            if held:
+                why = f"is named in one place with {held[0].old}, which stays"
+            elif any(_differ(spot, one) for one in others):
+                why = "is named in one place with others, which move elsewhere; change it by hand"
+            else:
+                continue
+            found.append(Left(source, spot, why))
+            staying.add(id(spot))
+    return found
+
+
+def _differ(spot: Spot, other: Spot) -> bool:
+    return any(
+        (one.start, one.end) == (at.start, at.end) and one.text != at.text
+        for one in spot.edits(None)
+        for at in other.edits(None)
+    )
 
 
 def _is_tied(source: Source, spot: Spot, at: Source, one: Spot, reached: Reach) -> bool:

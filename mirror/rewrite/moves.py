@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from registry.reference import DOCKER_HUB, LAYOUT, MalformedReference, Reference, Wildcard
 
+_OFFICIAL = "library"
 _HOW = "write OLD=NEW, as in docker.io/org=ghcr.io/org"
 
 
@@ -83,6 +84,6 @@ class Moves:
     @property
     def needles(self) -> tuple[str, ...] | None:
         """What a text holds that refers to an old place, one of them at least; None: that cannot be said."""
-        if any(old == Prefix(DOCKER_HUB, "") for old, _ in self.pairs):
-            return None
+        if any(old.host == DOCKER_HUB and old.path in {"", _OFFICIAL} for old, _ in self.pairs):
+            return None  # short names say neither
         return tuple((old.path or old.host).rpartition("/")[2] for old, _ in self.pairs)

@@ -7,13 +7,24 @@ import yaml
 from mirror.rewrite.spots import Span
 
 Fields = dict[str, yaml.Node]
+_MAX_MERGED = 8
+"""Mappings that are merged into one another; nobody writes more."""
 
 
 def fields_of(node: yaml.Node) -> Fields:
-    """A mapping's values by their keys; nothing of another node."""
-    if not isinstance(node, yaml.MappingNode):
+    """A mapping's values by their keys, merged ones (``<<``) included; nothing of another node."""
+    return _fields_of(node, _MAX_MERGED)
+
+
+def _fields_of(node: yaml.Node | None, depth: int) -> Fields:
+    if not isinstance(node, yaml.MappingNode) or not depth:
         return {}
-    return {str(key.value): value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+    own = {str(key.value): value for key, value in node.value if isinstance(key, yaml.ScalarNode)}
+    merged = own.pop("<<", None)
+    found: Fields = {}
+    for one in reversed(merged.value if isinstance(merged, yaml.SequenceNode) else [merged]):
+        found |= _fields_of(one, depth - 1)
+    return found | own
 
 
 def span_of(text: str, node: yaml.Node | None) -> Span | None:

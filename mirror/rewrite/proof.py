@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from mirror.retry import Patience
-from mirror.select import is_digest_tag
+from mirror.select import is_digest_tag, is_keeper_tag
 from mirror.threads import carrying
 from registry.descriptor import Descriptor, Platform, abridged
 from registry.errors import Denied, NotFound, RegistryError, Unauthorized
@@ -104,10 +104,12 @@ class Prover:
         return there.digest
 
     def _all_equal(self, claim: Claim) -> None:
-        """Which tag is meant is known later, so each must be there; signatures' tags are none."""
+        """Which tag is meant is known later, so each must be there; signatures' tags and keepers are none."""
         old = self.open_repository(claim.old)
         listed = (tag for page in self._asked(lambda: list(old.tags())) for tag in page)
-        tags = list(islice((tag for tag in listed if not is_digest_tag(tag)), MOST_TAGS + 1))
+        tags = list(
+            islice((tag for tag in listed if not (is_digest_tag(tag) or is_keeper_tag(tag))), MOST_TAGS + 1)
+        )
         if not tags or len(tags) > MOST_TAGS:
             count = f"more than {MOST_TAGS}" if tags else "no"
             raise _Unproven(f"which tag is meant is known later, and {claim.old.name} has {count} tags")

@@ -8,8 +8,14 @@ from typing import Literal
 
 from registry.reference import Reference
 
-Role = Literal["used", "published", "matched"]
-"""``published``: pushed to, so for its owner to decide. ``matched``: names what is used elsewhere."""
+Role = Literal["used", "published", "matched", "mirrored"]
+"""``published``: pushed to, so for its owner to decide. ``matched``: names what is used elsewhere.
+``mirrored``: where a mirror reads or writes."""
+STAYS: dict[Role, str] = {
+    "published": "is built or published under this name; change it by hand, with its account",
+    "mirrored": "says where a mirror reads or writes; change it by hand if the mirror is to end",
+}
+"""What is never changed, which is no failure, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,16 @@ class Split:
                 found.append(Edit(self.tag.end, self.tag.end, f"@{pin}"))
         return found
 
+    @property
+    def places(self) -> tuple[Span, ...]:
+        """What is edited to move it."""
+        return (self.repository, self.registry) if self.registry else (self.repository,)
+
+    @property
+    def versions(self) -> tuple[Span, ...]:
+        """What may be edited to pin it."""
+        return tuple(span for span in (self.tag, self.digest) if span)
+
     def _divided(self, new: Reference) -> tuple[str, str]:
         """The repository keeps as many components as it has: a registry's value may hold a path, too."""
         if new.name.endswith(f"/{self.repository.text}"):
@@ -98,6 +114,18 @@ class Spot:
     why_not: str = ""
     role: Role = "used"
     must_prove: bool = True
+
+    @property
+    def places(self) -> set[int]:
+        """Where what is edited to move it begins."""
+        if isinstance(self.writing, Split):
+            return {span.start for span in self.writing.places}
+        return {self.start} if self.writing else set()
+
+    @property
+    def versions(self) -> set[int]:
+        """Where what may be edited to pin it begins, if that is apart from its name."""
+        return {span.start for span in self.writing.versions} if isinstance(self.writing, Split) else set()
 
     def edits(self, pin: str | None) -> list[Edit]:
         return self.writing.edits(self.new, pin) if self.writing else []

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mirror.rewrite.commands import images_in_commands, untagged
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.spots import Spot
-from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, spot_of
+from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, role_of, spot_of
 
 _KEY = re.compile(
     rf"""(?<![\w.-])["']?(?P<key>(?:[\w.-]*[_.-])?image|\w*Image|container|(?:\w+_)?IMAGE)["']?"""
@@ -31,6 +31,8 @@ class Manner:
     """What begins one, at a line's start or behind white space."""
     lone_names: bool = False
     """Whether a key's value may be a name of one word, as ``alpine``."""
+    is_script: bool = True
+    """Whether a command's image may be such a name; in prose "docker run fails" names none."""
     is_list: bool = False
     """Whether a line is a reference."""
     names_alone: bool = False
@@ -60,13 +62,14 @@ def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) 
     if manner.is_list:
         for found in _lines(text, start, end, manner):
             spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None))
-    for named in images_in_commands(text, start, end):
+    for named in images_in_commands(text, start, end, lone_names=manner.is_script):
         spot = spot_of(text, named.found, moves, untagged=untagged(named.found), role=named.role)
         spots.setdefault(named.found.name.start, spot)
     for found, tag in _keyed(text, start, end, manner):
         spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=tag))
     for found in full_references(text, start, end):
-        spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None))
+        role = role_of(text, found)
+        spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None, role=role))
     return [spot for at in sorted(spots) if (spot := spots[at])]
 
 

@@ -122,5 +122,11 @@ def full_references(text: str, start: int, end: int) -> Iterator[Found]:
     """Every reference between ``start`` and ``end`` that names its host."""
     for match in FULL.finditer(text, start, end):
         found = reference_at(text, match.start("all"))
-        if found and found.end <= end and not _OF_MIRROR.search(text, match.start() - _NEAR, match.start()):
+        if found and found.end <= end:
             yield found
+
+
+def role_of(text: str, found: Found) -> Role:
+    """Behind ``source:`` stands what a mirror reads."""
+    at = found.name.start
+    return "mirrored" if _OF_MIRROR.search(text, max(at - _NEAR, 0), at) else "used"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +12,7 @@ import yaml
 from mirror.rewrite import charts
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.nodes import Fields, fields_of, span_of
-from mirror.rewrite.spots import Span, Split, Spot
+from mirror.rewrite.spots import STAYS, Span, Split, Spot
 from mirror.rewrite.texts import Manner, spots_without_comments
 from mirror.rewrite.words import DEFAULTED, LATEST, SCHEME, Found, reference_at, spot_of, with_defaults
 
@@ -20,9 +21,25 @@ _ALWAYS_ONE = frozenset({"image", "container"})
 """Keys whose value is a whole reference: without a tag it means ``latest``."""
 _NAMED_BELOW = frozenset({"image", "services"})
 """GitLab and Bitbucket: ``image: {name: …}``, ``services: [{name: …}]``."""
+_SCRIPTS = frozenset(
+    {
+        "run",
+        "script",
+        "scripts",
+        "before_script",
+        "after_script",
+        "command",
+        "commands",
+        "args",
+        "cmd",
+        "cmds",
+    }
+    | {"entrypoint", "steps", "sh", "bash", "exec"}
+)
 _PUBLISHING = re.compile(r"docker/(?:metadata|build-push)-action\b")
 _SCHEME = re.compile(SCHEME)
 _BLOCK = Manner("#", lone_names=True)
+BY_ANCHOR = "its parts stand in an anchor that others use, too; change it by hand"
 BY_VARIABLES = "its name is put together of variables; change it by hand"
 
 
@@ -39,6 +56,13 @@ class Yaml:
     app_version: str | None = None
     """What a chart's empty tag stands for."""
     _spots: dict[int, Spot] = field(default_factory=dict)
+    _is_mirrors: bool = False
+    """Whether the document is a fleet file of ours or its like: what it names stays."""
+    _others: list[Spot] = field(default_factory=list)
+    """Further images whose name stands in the same place, by an anchor."""
+    _uses: Counter[int] = field(default_factory=Counter)
+    _known: Counter[int] = field(default_factory=Counter)
+    """How often a part of an image's name is used, and how often by an image that moves."""
     _done: set[int] = field(default_factory=set)
     _taken: set[int] = field(default_factory=set)
     """Where parts of references stand that begin elsewhere."""
@@ -50,9 +74,20 @@ class Yaml:
         except (yaml.YAMLError, RecursionError) as error:
             raise NotYaml(str(error)) from error
         for document in documents:
-            if not _is_about_mirroring(document):
-                self._walk(document, "", "")
-        return [self._spots[at] for at in sorted(self._spots)]
+            self._is_mirrors = _is_about_mirroring(document)
+            self._walk(document, "", "")
+        spots = [*self._spots.values(), *self._others]
+        return sorted((self._shared(spot) for spot in spots), key=lambda spot: spot.start)
+
+    def _shared(self, spot: Spot) -> Spot:
+        """An anchor may be a part of what is no image, or of one that does not move."""
+        if not isinstance(spot.writing, Split):
+            return spot
+        if any(self._uses[at] > self._known[at] for at in spot.places):
+            return replace(spot, writing=None, why_not=BY_ANCHOR)
+        if any(self._uses[at] > self._known[at] for at in spot.versions):
+            return replace(spot, writing=replace(spot.writing, is_pinnable=False))
+        return spot
 
     def _walk(self, node: yaml.Node, key: str, above: str) -> None:
         """``key``: whose value the node is, be it as an item of a list; ``above``: that of its mapping."""
@@ -78,21 +113,24 @@ class Yaml:
             name_of_child = str(child_key.value) if isinstance(child_key, yaml.ScalarNode) else ""
             if name_of_child in {"value", "default"} and isinstance(name, yaml.ScalarNode):
                 name_of_child = str(name.value)  # {name: FOO_IMAGE, value: …}, {name: fooImage, default: …}
+            if name_of_child in charts.PLACES | charts.VERSIONS and (span := span_of(self.text, child)):
+                self._uses[span.start] += 1
             self._walk(child, name_of_child, key)
 
     def _split(self, fields: Fields, key: str) -> None:
         for spot in charts.split(self.text, fields, key, self.moves, self.app_version):
             self._keep([spot])
+            self._known.update(spot.places | spot.versions)
             if isinstance(spot.writing, Split) and spot.writing.registry:
                 self._taken.add(spot.writing.registry.start)
 
     def _scalar(self, node: yaml.ScalarNode, key: str, above: str) -> None:
         if node.style in {"|", ">"}:
-            self._keep(self._within(node))
+            self._keep(self._within(node, key))
             return
         span, expected = span_of(self.text, node), _position(key, above)
         if expected is None or (found := self._whole(node, span)) is None:
-            self._keep(self._within(node))
+            self._keep(self._within(node, key))
         elif found.name.start not in self._spots:
             tag = LATEST if expected == LATEST else None
             self._keep([spot_of(self.text, found, self.moves, untagged=tag)])
@@ -122,9 +160,9 @@ class Yaml:
             line = self.text.count("\n", 0, span.start) + 1
             yield replace(spot, start=span.start, line=line, shown=value, writing=None, why_not=BY_VARIABLES)
 
-    def _within(self, node: yaml.ScalarNode) -> Iterator[Spot]:
+    def _within(self, node: yaml.ScalarNode, key: str) -> Iterator[Spot]:
         start, end = node.start_mark.index, node.end_mark.index
-        manner = _BLOCK if node.style in {"|", ">"} else Manner()
+        manner = _BLOCK if node.style in {"|", ">"} else Manner(is_script=key in _SCRIPTS)
         yield from spots_without_comments(self.text, start, end, self.moves, manner)
 
     def _publishing(self, fields: Fields) -> None:
@@ -152,7 +190,12 @@ class Yaml:
     def _keep(self, spots: Iterator[Spot] | list[Spot | None]) -> None:
         for spot in spots:
             if spot is not None and spot.start not in self._taken:
-                self._spots.setdefault(spot.start, spot)
+                own = replace(spot, role="mirrored") if self._is_mirrors else spot
+                before = self._spots.setdefault(spot.start, own)
+                if own.role in STAYS:
+                    self._spots[spot.start] = own
+                elif isinstance(own.writing, Split) and own.old != before.old:
+                    self._others.append(own)
 
 
 def _position(key: str, above: str) -> str | None:
@@ -167,7 +210,7 @@ def _position(key: str, above: str) -> str | None:
 
 
 def _is_about_mirroring(document: yaml.Node) -> bool:
-    """Whether this is a fleet file of ours or its like: its sources are to stay what they are."""
+    """Whether its sources are to stay what they are."""
     for name in ("mirrors", "sync"):
         entries = fields_of(document).get(name)
         if isinstance(entries, yaml.SequenceNode):

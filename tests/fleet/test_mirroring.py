@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -280,6 +281,38 @@ def test_what_says_something_about_an_image_travels_with_it(world: World) -> Non
         assert [(one["digest"], one["artifactType"]) for one in listed] == [
             (sbom.digest, "application/spdx+json")
         ]
+
+
+def test_an_unchanged_run_of_a_signed_and_described_image_puts_nothing(world: World) -> None:
+    name = "team/quiet-signed"
+    image = build_image({"etc/motd": b"signed and quiet"})
+    digest = push(f"{world.source.host}/{name}", image, "1")
+    push(f"{world.source.host}/{name}", build_signature(image), signature_tag(digest))
+    sbom = build_artifact({"sbom.json": b"{ }"}, artifact_type="application/spdx+json", subject=image)
+    push(f"{world.source.host}/{name}", sbom)
+    fallback = put_referrers(f"{world.source.host}/{name}", digest, [sbom])
+    assert world.run(name).states == {"updated": 1}
+
+    for _ in range(2):
+        world.forget_requests()
+        assert world.run(name).states == {"current": 1}
+        for registry in (world.us, world.eu):
+            asked = Counter((one.method, one.path.rsplit("/", 1)[1]) for one in on_manifests(registry))
+            assert asked == {
+                ("HEAD", "1"): 1,
+                ("HEAD", signature_tag(digest)): 1,
+                ("HEAD", sbom.digest): 1,
+                ("GET", fallback): 1,
+            }
+            others = [one for one in registry.requests() if one.method not in {"GET", "HEAD"}]
+            assert others == []
+        asked = Counter((one.method, one.path.rsplit("/", 1)[1]) for one in on_manifests(world.source))
+        regions = 2  # each asks the source what there is to bring
+        assert asked == {
+            ("HEAD", "1"): 1,
+            ("HEAD", signature_tag(digest)): regions,
+            ("GET", fallback): regions,
+        }
 
 
 def test_a_registry_with_a_referrers_list_gets_no_fallback_tag(world: World) -> None:

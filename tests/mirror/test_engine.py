@@ -26,6 +26,7 @@ from registry.images import (
     signature_tag,
 )
 from registry.memory import ErrorReply, MemoryRegistry
+from registry.referrers import fallback_tag
 from tests.support.engine import Drive, engine_on, only
 from tests.support.valkey import ValkeyServer
 
@@ -473,6 +474,67 @@ def test_a_signature_that_comes_later_is_brought_although_the_tag_is_current(wor
 
     assert run.states("1.0") == ["current", "current"]
     assert world.where(signature_tag(app.digest)) == [signature.digest] * 2
+
+
+def test_a_signature_that_only_one_target_lacks_is_put_there_alone(world: World) -> None:
+    app = image("one")
+    signature = build_signature(app)
+    world.source.hold("team/app", app, "1.0")
+    world.source.hold("team/app", signature, signature_tag(app.digest))
+    world.drive().all()
+    world.eu.untag("copy/app", signature_tag(app.digest))
+    world.us.forget_requests()
+
+    world.drive().all()
+
+    assert world.where(signature_tag(app.digest)) == [signature.digest] * 2
+    assert not [one for one in world.us.requests if one.method == "PUT"]
+
+
+def test_a_quiet_run_reads_no_signature_although_the_fleet_has_forgotten_it(
+    world: World, valkey: ValkeyServer
+) -> None:
+    app, signature = image("one"), build_signature(image("one"))
+    world.source.hold("team/app", app, "1.0")
+    world.source.hold("team/app", signature, signature_tag(app.digest))
+    world.drive().all()
+    world.source.forget_requests()
+    with valkey.client() as client, engine_on(valkey) as forgetful:
+        assert client.delete(forgetful.ledger.keys.manifest(signature.digest)) == 1
+
+        run = Drive(forgetful, world.spec).all()
+
+    assert run.report.states == {"current": 1}
+    assert not [one for one in world.source.requests if one.method == "GET" and "/manifests/" in one.path]
+
+
+def test_a_signature_that_was_replaced_at_the_source_is_replaced_everywhere(world: World) -> None:
+    app = image("one")
+    world.source.hold("team/app", app, "1.0")
+    world.source.hold("team/app", build_signature(app), signature_tag(app.digest))
+    world.drive().all()
+    second = build_artifact({"s": b"signed twice"}, artifact_type="application/sig")
+    world.source.hold("team/app", second, signature_tag(app.digest))
+
+    world.drive().all()
+
+    assert world.where(signature_tag(app.digest)) == [second.digest] * 2
+
+
+def test_a_referrer_that_a_target_holds_and_does_not_list_is_listed(world: World) -> None:
+    app = image("one")
+    sbom = build_artifact({"sbom.json": b"{}"}, artifact_type="application/spdx+json", subject=app)
+    world.source.hold("team/app", app, "1.0")
+    world.source.hold("team/app", sbom)
+    with MemoryRegistry(referrers=False) as plain:
+        spec = MirrorSpec("app", world.spec.source, (Target(f"{plain.host}/copy/app"),))
+        world.drive(spec).all()
+        plain.untag("copy/app", fallback_tag(app.digest))
+
+        world.drive(spec).all()
+
+        (listed,) = world.engine.open_repository(f"{plain.host}/copy/app").referrers(app.digest)
+        assert listed.digest == sbom.digest
 
 
 def test_referrers_go_into_the_tag_schema_where_a_target_has_no_api(world: World) -> None:

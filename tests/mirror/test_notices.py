@@ -46,10 +46,10 @@ def test_every_event_has_words() -> None:
         ("failed", "app: run failed. 3 tags (1.0, 1.1, …) failed in run r1: a.example: no."),
         (
             "conflict",
-            "app: conflict. 2 tags (v1, v2) moved apart and stay as they are until somebody decides.",
+            "app: conflict. 2 tags (v1, v2) moved apart and will stay so until somebody decides.",
         ),
         ("budget", "a.example: no pulls left. Of 100 pulls that it allows none is left: work waits, until "),
-        ("damage", "app: damage found. 1 tag (1.0) are not what they promise"),
+        ("damage", "app: damage found. Content of 1 tag (1.0) is not what it should be"),
         ("no_workers", "app: no worker. Mirror app is to run by its schedule, and region eu has no worker."),
     ],
 )

@@ -12,6 +12,7 @@ from mirror.rewrite.moves import Moves
 from mirror.rewrite.proof import Claim, Verdict
 from mirror.rewrite.spots import Edit, edited
 from mirror.rewrite.words import reference_at
+from mirror.rewrite.yamls import BY_ANCHOR
 from registry.reference import MalformedReference, Reference
 
 MOVES = Moves.parse(["docker.io/org=ghcr.io/org"])
@@ -179,6 +180,121 @@ def test_an_alias_is_changed_once_where_its_anchor_is(tmp_path: Path) -> None:
     changed, _ = outcome(written(tmp_path, compose_yaml=text))
 
     assert changed["compose.yaml"] == text.replace("org/app", "ghcr.io/org/app")
+
+
+SPLIT = """\
+x: &name org/app
+a: {repository: *name, tag: "1"}
+b: {repository: *name, tag: "2"}
+"""
+
+
+def test_images_that_share_an_anchor_change_together(tmp_path: Path) -> None:
+    folder = written(tmp_path, values_yaml=SPLIT)
+
+    assert outcome(folder)[0]["values.yaml"] == SPLIT.replace("org/app", "ghcr.io/org/app")
+
+
+def test_of_images_that_share_an_anchor_none_changes_where_one_is_not_proven(tmp_path: Path) -> None:
+    changed, left = outcome(written(tmp_path, values_yaml=SPLIT), unproven="2")
+
+    assert changed == {}
+    assert left == [
+        "values.yaml:1: is not there",
+        "values.yaml:1: is named in one place with docker.io/org/app:2, which stays",
+    ]
+
+
+def test_a_registry_that_an_image_shares_with_one_that_does_not_move_stays(tmp_path: Path) -> None:
+    text = """\
+a: {registry: &hub docker.io, repository: org/app, tag: "1"}
+b: {registry: *hub, repository: other/app, tag: "1"}
+"""
+    changed, left = outcome(written(tmp_path, values_yaml=text))
+
+    assert changed == {}
+    assert left == [f"values.yaml:1: {BY_ANCHOR}"]
+
+
+def test_what_is_merged_into_a_mapping_counts_as_its_own(tmp_path: Path) -> None:
+    text = 'a: &a {repository: org/app, tag: "1"}\nb: {<<: *a, tag: "2"}\n'
+
+    assert outcome(written(tmp_path, values_yaml=text), unproven="2")[0] == {}
+
+
+def test_a_tag_that_images_share_is_pinned_for_none_of_them(tmp_path: Path) -> None:
+    text = 'a: {repository: org/app, tag: &tag "1"}\nb: {repository: org/db, tag: *tag}\n'
+    found = survey([written(tmp_path, values_yaml=text)], MOVES)
+    verdicts = {claim: Verdict(f"sha256:{claim.old.repository[-1] * 64}") for claim in found.claims}
+
+    (one,), left = decide(found.sources, verdicts, pin=True)
+
+    assert (one.text, left) == (text.replace("org/", "ghcr.io/org/"), [])
+    assert len(one.unpinned) == 2
+
+
+@pytest.mark.parametrize("other", ["${IMAGE}-alpine", "$IMAGE$SUFFIX"])
+def test_an_argument_of_which_another_name_is_made_stays(other: str, tmp_path: Path) -> None:
+    text = f"ARG IMAGE=org/app:1\nFROM $IMAGE AS a\nFROM {other}\n"
+    (tmp_path / "Dockerfile").write_text(text)
+
+    changed, left = outcome(tmp_path)
+
+    assert changed == {}
+    assert left[0] == "Dockerfile:1: line 3 makes another name of it; change it by hand"
+
+
+COMMANDS = [
+    ("docker run --rm -it -v org/data:/x -e A=org/b:1 --name org/x org/app:1 cat org/c:2", ["org/app:1"]),
+    ("docker run -v $(pwd):/src --gpus all org/app sh -c 'cat org/c:2'", ["org/app"]),
+    ("docker run $DOCKER_OPTS org/app:1 org/c:2", ["org/app:1"]),
+    ("docker run $IMAGE cat org/c:2", []),
+    ("docker run -p8080:80 --network=host org/app:1 && docker run org/b:2", ["org/app:1", "org/b:2"]),
+    ('docker run -e "A=1 org/c:2" "org/app:1" > org/log:3', ["org/app:1"]),
+    ("docker build org/path -t org/app:1", ["published org/app:1"]),
+    ("docker buildx build --cache-from=org/app:1 --build-arg X=org/y:2 org/path", ["org/app:1"]),
+    ("trivy fs org/path", []),
+    ("trivy image --severity HIGH org/app:1", ["org/app:1"]),
+    ("grype org/path; syft org/app:1", ["org/app:1"]),
+    ("docker compose run app cat org/c:2", []),
+    ("docker exec app cat org/c:2", []),
+    ("docker image tag org/app:1 org/b:2", ["org/app:1", "published org/b:2"]),
+    ("sh 'docker run -e \"A=1\" org/app:1' + 'org/c:2'", ["org/app:1"]),
+    ('["docker", "run", "--rm", "org/app:1", "org/c:2"]', ["org/app:1"]),
+    ("x=$(docker inspect -f '{{.Id}}' org/app:1) org/c:2", ["org/app:1"]),
+    ("kubectl set image deploy/org/x app=org/app:1", ["org/app:1"]),
+    ("skopeo inspect docker://org/app:1", ["org/app:1"]),
+    (".venv/bin/sealift mirror docker.io/org/app:1 --to ghcr.io/org/app", ["mirrored docker.io/org/app:1"]),
+    ("sealift verify org/app", ["mirrored org/app"]),
+    ("docker run \\\n  --rm \\\n  org/app:1 \\\n  org/c:2\ndocker pull org/b:2", ["org/app:1", "org/b:2"]),
+]
+
+
+@pytest.mark.parametrize(("line", "images"), COMMANDS)
+def test_only_where_a_command_takes_an_image_is_one(line: str, images: list[str]) -> None:
+    found = spots_in(Path("x.sh"), f"{line}\n", MOVES)
+
+    assert [f"{'' if one.role == 'used' else f'{one.role} '}{one.shown}" for one in found] == images
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "old"),
+    [
+        ("Dockerfile", "FROM python\n", "python:latest"),
+        ("x.sh", "docker run --rm alpine ls\n", "alpine:latest"),
+        ("x.sh", "docker pull alpine:3\n", "alpine:3"),
+        ("compose.yaml", "services: {a: {image: 'alpine:3'}}\n", "alpine:3"),
+        ("images.txt", "docker.io/library/alpine:3\n", "alpine:3"),
+        ("images.txt", "index.docker.io/alpine:3\n", "alpine:3"),
+    ],
+)
+def test_official_images_are_found_by_their_short_names(file: str, text: str, old: str) -> None:
+    moves = Moves.parse(["docker.io/library=mirror.example/hub"])
+
+    (spot,) = spots_in(Path(file), text, moves)
+
+    assert spot.old == Reference.parse(old)
+    assert spot.new.name.startswith("mirror.example/hub/")
 
 
 def test_files_are_looked_at_once_and_neither_links_nor_bytes_that_are_no_text(tmp_path: Path) -> None:

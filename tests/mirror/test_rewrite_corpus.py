@@ -15,14 +15,14 @@ from mirror.rewrite.files import Left, Rewritten, Survey, decide, survey
 from mirror.rewrite.kinds import spots_in
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.proof import Verdict
-from mirror.rewrite.spots import Edit, Spot, edited
+from mirror.rewrite.spots import STAYS, Edit, Spot, edited
 from mirror.rewrite.yamls import BY_VARIABLES
 
 CORPUS = Path(__file__).parent / "rewriting"
 BEFORE, AFTER = CORPUS / "before", CORPUS / "after"
 FILES = sorted(path.relative_to(BEFORE) for path in BEFORE.rglob("*") if path.is_file())
 MOVES = Moves.parse(["docker.io/kuzudb=ghcr.io/kuzudb"])
-BUILT = "is built or published under this name; change it by hand, with its account"
+BUILT, MIRRORED = STAYS["published"], STAYS["mirrored"]
 DIGEST = f"sha256:{'d' * 64}"
 
 
@@ -115,6 +115,11 @@ def test_what_stays_is_named_with_its_line_and_reason() -> None:
         f"compose/compose.override.yml:15 ${{REGISTRY:-docker.io}}/kuzudb/explorer:0.7.1: {BY_VARIABLES}",
         f"docker/Dockerfile.dev:5 $REGISTRY/kuzudb/tools:1: {BY_VARIABLES}",
         f"scripts/Makefile:8 kuzudb/explorer:latest: {BUILT}",
+        f"scripts/words.sh:10 docker.io/kuzudb/explorer: {MIRRORED}",
+        *(
+            f"tools/{file} docker.io/kuzudb/explorer: {MIRRORED}"
+            for file in ("regsync.yml:3", "sealift.yaml:3", "two-way.yaml:4")
+        ),
     ]
 
 

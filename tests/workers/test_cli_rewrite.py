@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.select import keeper_tag
 from registry.images import LINUX_AMD64, LINUX_ARM64, build_image, build_index
 from registry.memory import MemoryRegistry
 from workers.cli import main
@@ -151,6 +152,10 @@ def test_where_any_tag_may_be_meant_all_of_them_are_compared(
 
     assert main(["rewrite", str(path), "--map", world.map, "--write"]) == Exit.DONE
     assert path.read_text() == world.at_new("docker run OLD/app:$TAG\n")
+
+    world.old.hold("org/app", TWO, keeper_tag("1", 0))  # of the old place alone
+    world.write("kept.sh", "docker run OLD/app:$TAG\n")
+    assert main(["rewrite", "files/kept.sh", "--map", world.map, "--write"]) == Exit.DONE
 
     world.old.hold("org/app", ONE, "3")
     again = world.write("again.sh", "docker run OLD/app:$TAG\n")

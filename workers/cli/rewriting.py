@@ -125,8 +125,10 @@ def _write(changed: Sequence[Rewritten]) -> None:
 
 
 def _check(session: Session, found: Survey) -> Exit:
-    """Name every old reference; what is published there is none."""
-    old = [(source, spot) for source in found.sources for spot in source.spots if spot.role != "published"]
+    """Name every old reference; what is published or mirrored there is none."""
+    from mirror.rewrite.spots import STAYS
+
+    old = [(source, spot) for source in found.sources for spot in source.spots if spot.role not in STAYS]
     code = Exit.FAILED if old else Exit.DONE
     if session.console.json:
         rows = [
@@ -145,8 +147,10 @@ def _check(session: Session, found: Survey) -> Exit:
 
 
 def _code(left: Sequence[Left]) -> Exit:
-    """What is published stays for its owner to decide; nothing has failed."""
-    failed = [one for one in left if one.spot.role != "published"]
+    """What is published or mirrored stays for its owner to decide; nothing has failed."""
+    from mirror.rewrite.spots import STAYS
+
+    failed = [one for one in left if one.spot.role not in STAYS]
     if not failed:
         return Exit.DONE
     return Exit.AUTHENTICATION if all(one.is_denied for one in failed) else Exit.FAILED
