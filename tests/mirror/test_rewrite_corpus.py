@@ -22,6 +22,7 @@ CORPUS = Path(__file__).parent / "rewriting"
 BEFORE, AFTER = CORPUS / "before", CORPUS / "after"
 FILES = sorted(path.relative_to(BEFORE) for path in BEFORE.rglob("*") if path.is_file())
 MOVES = Moves.parse(["docker.io/kuzudb=ghcr.io/kuzudb"])
+PART_OF_ANOTHER = "line 4 makes another name of it; change it by hand"
 BUILT, MIRRORED = STAYS["published"], STAYS["mirrored"]
 DIGEST = f"sha256:{'d' * 64}"
 
@@ -115,7 +116,7 @@ def test_what_stays_is_named_with_its_line_and_reason() -> None:
         f"compose/built.yml:4 kuzudb/explorer:dev: {BUILT}",
         f"compose/compose.override.yml:15 ${{REGISTRY:-docker.io}}/kuzudb/explorer:0.7.1: {BY_VARIABLES}",
         f"docker/Dockerfile.dev:5 $REGISTRY/kuzudb/tools:1: {BY_VARIABLES}",
-        "docker/shared-arg.Dockerfile:1 kuzudb/explorer:0.7.1: line 4 makes another name of it; change it by hand",
+        f"docker/shared-arg.Dockerfile:1 kuzudb/explorer:0.7.1: {PART_OF_ANOTHER}",
         f"docker/shared-arg.Dockerfile:4 ${{IMAGE}}-debug: {BY_VARIABLES}",
         f"helm/values-shared-registry.yaml:2 docker.io/kuzudb/explorer:0.7.1: {BY_ANCHOR}",
         f"scripts/Makefile:8 kuzudb/explorer:latest: {BUILT}",
