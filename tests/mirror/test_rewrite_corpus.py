@@ -16,12 +16,13 @@ from mirror.rewrite.kinds import spots_in
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.proof import Verdict
 from mirror.rewrite.spots import STAYS, Edit, Spot, edited
-from mirror.rewrite.yamls import BY_VARIABLES
+from mirror.rewrite.yamls import BY_ANCHOR, BY_VARIABLES
 
 CORPUS = Path(__file__).parent / "rewriting"
 BEFORE, AFTER = CORPUS / "before", CORPUS / "after"
 FILES = sorted(path.relative_to(BEFORE) for path in BEFORE.rglob("*") if path.is_file())
 MOVES = Moves.parse(["docker.io/kuzudb=ghcr.io/kuzudb"])
+PART_OF_ANOTHER = "line 4 makes another name of it; change it by hand"
 BUILT, MIRRORED = STAYS["published"], STAYS["mirrored"]
 DIGEST = f"sha256:{'d' * 64}"
 
@@ -99,6 +100,7 @@ def test_what_stays_is_named_with_its_line_and_reason() -> None:
     _, left = decided()
 
     assert [f"{one.place.removeprefix(f'{BEFORE}/')} {one.spot.shown}: {one.why}" for one in left] == [
+        f"ci/gitlab-services.yml:11 kuzudb/explorer:dev: {BUILT}",
         *(
             f"ci/.github/workflows/release.yml:{line} {shown}: {BUILT}"
             for line, shown in (
@@ -114,8 +116,13 @@ def test_what_stays_is_named_with_its_line_and_reason() -> None:
         f"compose/built.yml:4 kuzudb/explorer:dev: {BUILT}",
         f"compose/compose.override.yml:15 ${{REGISTRY:-docker.io}}/kuzudb/explorer:0.7.1: {BY_VARIABLES}",
         f"docker/Dockerfile.dev:5 $REGISTRY/kuzudb/tools:1: {BY_VARIABLES}",
+        f"docker/shared-arg.Dockerfile:1 kuzudb/explorer:0.7.1: {PART_OF_ANOTHER}",
+        f"docker/shared-arg.Dockerfile:4 ${{IMAGE}}-debug: {BY_VARIABLES}",
+        f"helm/values-shared-registry.yaml:2 docker.io/kuzudb/explorer:0.7.1: {BY_ANCHOR}",
         f"scripts/Makefile:8 kuzudb/explorer:latest: {BUILT}",
+        f"scripts/mirror.sh:2 docker.io/kuzudb/explorer:0.7.1: {MIRRORED}",
         f"scripts/words.sh:10 docker.io/kuzudb/explorer: {MIRRORED}",
+        f"tools/bake-all.hcl:5 docker.io/kuzudb/app:latest: {BUILT}",
         *(
             f"tools/{file} docker.io/kuzudb/explorer: {MIRRORED}"
             for file in ("regsync.yml:3", "sealift.yaml:3", "two-way.yaml:4")
