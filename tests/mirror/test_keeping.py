@@ -140,6 +140,17 @@ def test_a_smaller_keep_frees_what_is_too_much_with_the_next_move(world: World, 
         assert world.client.keys("test:ledger:kept:*") == []
 
 
+def test_a_run_of_no_fleet_file_takes_no_former_image_away(world: World) -> None:
+    for content in (ONE, TWO, THREE):
+        world.move(content)
+    kept = world.kept()
+
+    world.move(FOUR, replace(world.spec, keep=None))
+
+    assert kept
+    assert world.kept() == kept
+
+
 def test_the_keepers_below_an_index_go_when_its_slot_is_anothers(world: World) -> None:
     spec = replace(world.spec, keep=1)
     for content in (index("one"), ONE, TWO):
