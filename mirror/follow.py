@@ -87,7 +87,8 @@ class _Following(Pruning):
         if one.state not in {"deleted", "absent"}:
             return
         conflicts = self.engine.ledger.conflicts
-        conflicts.deleted.lacks(self.spec.name, one.tag, one.target)
+        if one.state == "deleted":
+            conflicts.deleted.lacks(self.spec.name, one.tag, one.target)
         with suppress(RegistryError):  # the next run sees that it is nowhere any more
             if all(held is None for _, held in self._others(one)):
                 known = conflicts.known(self.spec, [one.tag])[one.tag]

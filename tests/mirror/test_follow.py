@@ -185,7 +185,8 @@ def refusing(method: str, _: str) -> None:
         raise ErrorReply(403, "DENIED", "no")
 
 
-def test_the_same_digest_pushed_again_where_we_deleted_it_brings_the_tag_back(world: World) -> None:
+def half_followed(world: World) -> None:
+    """Deleted on the first side, and by a run on the second; the third would not have it."""
     world.delete(0)
     world.run()
     world.sides[2].on_request = refusing
@@ -193,10 +194,39 @@ def test_the_same_digest_pushed_again_where_we_deleted_it_brings_the_tag_back(wo
     world.sides[2].on_request = None
     assert world.at() == [None, None, ONE.digest]
     assert drive.report.state == "failed"
-    world.push(1)
+
+
+def test_the_same_digest_pushed_again_where_it_was_deleted_is_brought_to_where_we_deleted_it(
+    world: World,
+) -> None:
+    half_followed(world)
+    world.push(0)
     world.run()
 
     assert world.at() == [ONE.digest] * 3
+
+
+def test_the_same_digest_pushed_again_where_we_deleted_it_is_a_conflict_with_the_deletion(
+    world: World,
+) -> None:
+    half_followed(world)
+    world.push(1)
+    for _ in range(2):
+        world.run()
+
+    assert world.at() == [None, ONE.digest, ONE.digest]
+    assert world.conflicts()["v1"].kind == "conflict"
+
+
+def test_what_is_back_on_one_side_and_moved_on_another_is_a_conflict(world: World) -> None:
+    world.delete(0)
+    world.run()
+    world.push(0)
+    world.push(1, TWO)
+    world.run()
+
+    assert world.at() == [ONE.digest, TWO.digest, ONE.digest]
+    assert world.conflicts()["v1"].kind == "conflict"
 
 
 def test_what_could_not_be_deleted_is_tried_again_by_the_next_run(world: World) -> None:
@@ -238,6 +268,7 @@ def test_a_side_that_lists_nothing_has_deleted_nothing(world: World) -> None:
 
     assert world.about(drive) == {}
     assert world.at() == [None, ONE.digest, ONE.digest]
+    assert {one.kind for one in world.conflicts().values()} == {"deleted"}, "somebody is told"
 
 
 def test_a_side_that_does_not_answer_has_deleted_nothing(world: World) -> None:
