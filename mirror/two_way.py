@@ -184,7 +184,7 @@ def _brought_back(sides: Sequence[Side], known: Known) -> Verdict:
     has_deleted = any(side.digest is None and side.has_met and side.name not in ours for side in sides)
     if len(have) > 1 or has_deleted:
         return Verdict("conflict", choices=have)
-    return Verdict("take", have[0])
+    return Verdict("take", known.base)
 
 
 def _since_listed(take: str, sides: Sequence[Side], known: Known) -> str:
