@@ -105,13 +105,13 @@ class Conflicts:
 
     def agreed_tags(self, mirror: str) -> Iterator[str]:
         """Every tag that the sides ever agreed on and did not all delete since; in no order."""
-        for tag, _ in self._redis.hscan_iter(self._keys.agreed(mirror), count=PAGE):
-            if not tag.startswith(_SIDES.encode()):
-                yield tag.decode()
+        yield from (tag for tag, _ in self.agreed(mirror))
 
-    def agreed_count(self, mirror: str) -> int:
-        """How many those are; sides that there once were count, too."""
-        return int(self._redis.hlen(self._keys.agreed(mirror)))
+    def agreed(self, mirror: str) -> Iterator[tuple[str, str]]:
+        """The same, each with the digest."""
+        for tag, row in self._redis.hscan_iter(self._keys.agreed(mirror), count=PAGE):
+            if not tag.startswith(_SIDES.encode()):
+                yield tag.decode(), full(row.decode().partition(" ")[0])
 
     def close(self, mirror: str, tags: Collection[str], run: str, rule: str) -> list[str]:
         """Close what is open about those tags and has not changed since it was read here; those tags.

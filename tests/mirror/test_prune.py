@@ -19,6 +19,7 @@ from mirror.prune import foreseen, prune
 from mirror.report import Deletion
 from mirror.rollback import rollback_of
 from mirror.spec import MirrorSpec, Target
+from registry import deletion
 from registry.deletion import _CONFIG, tombstone
 from registry.images import Image, build_image
 from registry.memory import ErrorReply, MemoryRegistry
@@ -372,15 +373,15 @@ def test_a_tag_that_a_newer_run_has_claimed_is_left_alone(
 ) -> None:
     world.gone_since("2")
     target, ledger = world.spec.targets[0].repository, world.engine.ledger
-    took = pruning._Pruning.of
+    took = pruning.Pruning.of
 
-    def claim_first(*args: object) -> pruning._Pruning:
+    def claim_first(*args: object) -> pruning.Pruning:
         generation = ledger.begin_question([], [])[0]
         newer = Resolved("2", "2", image("2").manifest.descriptor, generation=generation, at=ledger.now())
         assert ledger.turns.claim(target, newer) == "ours"
         return took(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pruning._Pruning, "of", claim_first)
+    monkeypatch.setattr(pruning.Pruning, "of", claim_first)
     run = world.sync()
 
     assert world.states(run) == {"2": ["kept", "deleted"]}
@@ -403,7 +404,7 @@ def test_a_deletion_that_was_cut_short_is_finished_and_counted_once(
 
     run = Drive(world.engine, world.spec).all()
     with monkeypatch.context() as patched:
-        patched.setattr(pruning, "delete_tag", killed)
+        patched.setattr(deletion, "delete_tag", killed)
         with pytest.raises(LedgerError):
             prune(world.engine, run.run, "eu")
     for region in ("eu", "us", "eu"):
