@@ -130,6 +130,26 @@ def test_the_deletion_is_in_the_tags_history(world: World) -> None:
     assert flips[0].source == world.spec.source
 
 
+def test_a_deletion_beside_a_line_of_one_place_has_a_line_of_its_own(
+    world: World, valkey: ValkeyServer
+) -> None:
+    world.hold("1")
+    run, ledger = world.sync().run, world.engine.ledger
+    targets = [target.repository for target in world.spec.targets]
+    with valkey.client() as client:
+        key = ledger.keys.history("app")
+        for target in targets:
+            ledger.gone.record(run, Deletion("2", target, "us", DIGEST, "deleted", 1.0, 1.0), world.spec)
+            if target == targets[0]:
+                at, _, row = (client.hget(key, "2") or b"").decode().partition(" ")  # type: ignore[union-attr]
+                name, to, (digest,), (place,) = json.loads(row)
+                client.hset(key, "2", f"{at} {json.dumps([name, to, digest, place])}")
+
+    flips = ledger.history.of("app", ["2"])["2"]
+    assert [(one.run, one.previous) for one in flips] == [(run, {name: DIGEST}) for name in reversed(targets)]
+    assert len(ledger.gone.deletions(run)) == 2
+
+
 def test_deletions_push_no_move_out_of_the_history(world: World, valkey: ValkeyServer) -> None:
     world.engine = replace(world.engine, ledger=Ledger(valkey.client(), "test:", flips_kept=3))
     world.gone_since("2")
