@@ -388,6 +388,18 @@ def test_of_many_repositories_with_extra_tags_all_are_counted_and_some_are_named
     assert len(run.report.document()["found"][0]["extras"]) == 3
 
 
+def test_extra_tags_of_a_run_that_did_not_count_them_are_those_that_are_named(world: World) -> None:
+    world.eu.hold("app", TWO, "old")
+    run = world.verify()
+    with world.valkey.client() as client:
+        name = f"{verified.FOUND}{world.eu.host}/app\n"
+        counts = [f"{name}{verified.EXTRA}", f"{name}{verified.EXTRAS}"]
+        assert client.hdel(world.engine.ledger.keys.run(run.run), *counts) == 2
+
+    found = world.found(run)
+    assert (found.extra, found.extras_left, found.extras[0].tags) == (1, 0, ("old",))
+
+
 def test_extra_tags_that_are_told_twice_are_counted_once_as_they_were_told_last(world: World) -> None:
     spec = replace(world.spec, kind="verify", verification=Verification())
     drive = Drive(world.engine, spec)
