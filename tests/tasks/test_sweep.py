@@ -156,7 +156,7 @@ def test_a_repair_that_nobody_lived_to_begin_is_begun_once(sweeper: Sweeper) -> 
 
 
 @pytest.mark.parametrize("repairs", [True, False])
-def test_a_run_of_before_owes_the_repair_that_its_spec_asks_for(sweeper: Sweeper, repairs: bool) -> None:
+def test_a_run_of_before_owes_the_repair_that_its_spec_asks_for(sweeper: Sweeper, *, repairs: bool) -> None:
     run = _found_wrong(sweeper, DAMAGED, repairs=repairs, is_old=True)
 
     assert sweeper.ledger.beginnings.owes_repair(run) == repairs
