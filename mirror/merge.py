@@ -100,12 +100,12 @@ def newest(verdict: Verdict, made: Mapping[str, float]) -> Verdict:
 
 
 def chosen(verdict: Verdict, sides: Iterable[Side], take: str) -> Verdict:
-    """What is left alone, as a person has decided: everywhere what is at the side ``take``.
+    """As a person has decided: everywhere what is at the side ``take``, whatever the others have.
 
     Nothing is decided where that side does not have the tag.
     """
     digest = next((side.digest for side in sides if side.name == take), None)
-    if verdict.kind in {"take", "gone"} or digest is None:
+    if digest is None:
         return verdict
     return replace(verdict, kind="take", wanted=digest, choices=(), rule="resolve")
 

@@ -12,6 +12,7 @@ from mirror.created import UNDATED, created_in
 from mirror.engine import Engine
 from mirror.ledger.gone import Listing
 from mirror.manifests import Manifests
+from mirror.overdue import close_unselected, follow_up
 from mirror.retry import Patience
 from mirror.select import Selection, is_digest_tag
 from mirror.spec import MirrorSpec
@@ -44,6 +45,8 @@ def _portions(engine: Engine, run: str, spec: MirrorSpec, cursor: str) -> Iterat
     selection = Selection.of(spec)
     # Of many repositories, exact tags are looked for: that one has no such tag is no failure.
     exact = selection.literals() if not spec.rest else None
+    if exact is not None and not spec.refs and spec.kind == "two_way":
+        close_unselected(engine, run, spec, set(exact))
     if spec.refs or exact is not None:
         yield "", spec.refs or [(tag, tag) for tag in exact or ()], True
         return
@@ -75,20 +78,15 @@ def _union(engine: Engine, run: str, spec: MirrorSpec) -> list[tuple[str, str]]:
 
     A side without the repository has none. Raises RegistryError where a side cannot be listed.
     """
-    listed: set[str] = set()
-    for target in spec.targets:
-        try:
-            for page in _pages(engine.open_repository(target.repository), engine.patience, ""):
-                listed.update(page)
-        except NotFound:
-            continue
+    sides = [_listed(engine, target.repository) for target in spec.targets]
+    listed = set[str]().union(*sides)
     digest_tags = sorted(tag for tag in listed if is_digest_tag(tag))
     for target in spec.targets:
         engine.ledger.sources.add_digest_tags(run, target.repository, digest_tags, complete=True)
     with ThreadPoolExecutor(engine.limits.copy_threads) as pool:
         choice = Selection.of(spec).choose(sorted(listed), carrying(_dates(engine, run, spec)), pool.map)
     engine.dropped(choice.dropped)
-    lost = sorted(set(engine.ledger.conflicts.agreed_tags(spec.name)) - listed)
+    lost = follow_up(engine, run, spec, sides, choice.kept)
     return [(tag, tag) for tag in (*choice.kept, *lost)]
 
 
@@ -106,6 +104,14 @@ def _dates(engine: Engine, run: str, spec: MirrorSpec) -> Callable[[str], float]
         return max(map(created, digests), default=UNDATED)
 
     return newest
+
+
+def _listed(engine: Engine, repository: str) -> set[str]:
+    pages = _pages(engine.open_repository(repository), engine.patience, "")
+    try:
+        return {tag for page in pages for tag in page}
+    except NotFound:
+        return set()
 
 
 def _streamed(

@@ -21,8 +21,8 @@ from mirror.ledger.gone import portions
 from mirror.ledger.pins import Pin
 from mirror.report import Deletion, DeletionState
 from mirror.spec import MirrorSpec, Target
-from registry.deletion import delete_tag, is_tombstone
-from registry.errors import CannotDelete, NotFound, RegistryError, TagImmutable, Transient
+from registry.deletion import delete_for_good, is_tombstone
+from registry.errors import CannotDelete, NotFound, RegistryError, TagImmutable
 from registry.repository import Repository, Source
 
 MOST_LOOKED_AT = 1000
@@ -200,12 +200,10 @@ class _Pruning:
                 return _ended(one, "failed", error)
 
     def _unless_guarded(self, target: Repository, one: Deletion) -> Deletion:
-        attempt = self.engine.patience.attempt
         if (looked_at := self._looked_at(target, one)).state != "deleting":
             return looked_at
         self._record(one)
-        attempt(lambda: _delete(target, one.tag))
-        attempt(lambda: _prove_gone(target, one.tag))
+        delete_for_good(target, one.tag, self.engine.patience.attempt)
         return replace(one, state="deleted")
 
     def _looked_at(self, target: Repository, one: Deletion) -> Deletion:
@@ -235,22 +233,6 @@ class _Pruning:
             return self.engine.patience.attempt(lambda: place.resolve(tag)).digest
         except NotFound:
             return None
-
-
-def _delete(target: Repository, tag: str) -> None:
-    try:
-        delete_tag(target, tag)
-    except NotFound:
-        return  # deleted, and the answer was lost
-
-
-def _prove_gone(target: Repository, tag: str) -> None:
-    """The registry's word that the tag is no more; replicas may need a moment to say so."""
-    try:
-        held = target.resolve(tag).digest
-    except NotFound:
-        return
-    raise Transient(target.host, f"{target.name}:{tag}", f"was deleted and is still there, at {held}")
 
 
 def _as(one: Deletion, refusal: Deletion) -> Deletion:

@@ -18,7 +18,7 @@ from mirror.ledger.pins import Pin
 from mirror.pinned import follows_pins, nowhere, pinned_at, unless_pinned
 from mirror.spec import MirrorSpec
 from mirror.telling import tell_wait
-from mirror.two_way import look
+from mirror.two_way import look, remembering
 from mirror.waits import next_attempt
 from registry.deletion import is_tombstone
 from registry.descriptor import Descriptor, is_digest
@@ -95,7 +95,8 @@ def _ask(
     if spec.is_two_way:
         return look(engine, run, spec, asked, pins), pins
     if spec.kind == "rollback":
-        return [replace(one, descriptor=Descriptor(UNREAD, one.ref, 0)) for one in asked], pins
+        recalled = remembering(engine, spec, asked) if spec.two_way else asked
+        return [replace(one, descriptor=Descriptor(UNREAD, one.ref, 0)) for one in recalled], pins
     pinned = pins if follows_pins(spec) else {}
     found = iter(_ask_source(engine, source, [one for one in asked if one.tag not in pinned], new, read))
     answers = [

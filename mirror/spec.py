@@ -89,7 +89,8 @@ class MirrorSpec:
     pin: bool = False
     """Of a rollback: runs of the mirror leave its tags where it puts them. Tags that were pinned stay so."""
     delete: Delete = "never"
-    """Whether tags that we put somewhere and the source has no more are deleted there."""
+    """Whether tags that we put somewhere and the source has no more are deleted there; of a two-way mirror,
+    those that a side has deleted."""
     delete_share: int = 10
     """Of all tags that we put in a target: the most that one run deletes, in percent; one in any case."""
     delete_after_s: int = 7 * 86400
@@ -115,6 +116,11 @@ class MirrorSpec:
     def is_two_way(self) -> bool:
         """Whether sides are asked what its tags are to be: no source says so, nor the run itself."""
         return self.two_way and self.kind != "rollback"
+
+    @property
+    def carries_deletions(self) -> bool:
+        """Whether what one side has deleted is to go from the others, too."""
+        return self.is_two_way and self.delete == "mirror" and not self.verifies
 
     @property
     def verifies(self) -> bool:

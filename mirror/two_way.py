@@ -14,7 +14,7 @@ from mirror.engine import Engine
 from mirror.ledger.batches import Outcome, Outcomes, Resolved
 from mirror.ledger.conflicts import Known
 from mirror.ledger.pins import Pin
-from mirror.ledger.values import GONE, HELD, Merged
+from mirror.ledger.values import DELETED, GONE, HELD, Merged
 from mirror.manifests import Manifests
 from mirror.merge import Side, Verdict, chosen, merge, newest, preferred, short, told
 from mirror.pinned import follows_pins, nowhere, pinned_at
@@ -44,6 +44,13 @@ def look(
     judge = _Judge(engine, run, spec, pins if follows_pins(spec) else {})
     with engine.crew() as crew:
         return list(crew.map(lambda one: judge.answer(one, looks[one.tag], known[one.tag]), asked))
+
+
+def remembering(engine: Engine, spec: MirrorSpec, asked: Sequence[Resolved]) -> list[Resolved]:
+    """The tags of a rollback, each with what the sides agree on: what it moves is that afterwards."""
+    known = engine.ledger.conflicts.known(spec, [one.tag for one in asked])
+    bases = {tag: Merged((), one.base, read=one.read) for tag, one in known.items()}
+    return [replace(one, merged=bases[one.tag]) for one in asked]
 
 
 def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | None:
@@ -119,10 +126,21 @@ class _Judge:
         ]
         if pin := self._pins.get(one.tag):
             return self._at_pin(one, pin, sides, found, known)
+        is_immutable = self._immutable is not None and bool(self._immutable.choose([one.tag]).kept)
         try:
-            verdict = self._verdict(one.tag, sides, known)
+            verdict = self._verdict(sides, known, is_immutable=is_immutable)
         except RegistryError as error:
             return error
+        if self._spec.take and (why := _since_listed(self._spec.take, sides, known)):
+            return _left_alone(one, verdict, sides, known, why)
+        if verdict.kind == "deleted" and self._spec.carries_deletions and not is_immutable:
+            merged = _merged(verdict, sides, known)
+            return replace(
+                one,
+                reason=f"{told(verdict, sides, known.base)} until it is deleted there, too",
+                kind=DELETED,
+                merged=merged,
+            )
         return _resolved(one, verdict, sides, found, known)
 
     def _at_pin(
@@ -135,15 +153,13 @@ class _Judge:
             return nowhere(one, pin, at)
         if isinstance(at, RegistryError):
             return at
-        since = known.conflict.since_s if known.conflict else 0.0
-        merged = Merged(tuple(side.digest for side in sides), known.base, "pinned", since=since)
-        return replace(one, descriptor=at, merged=merged)
+        return replace(one, descriptor=at, merged=_merged(Verdict("take"), sides, known, "pinned"))
 
-    def _verdict(self, tag: str, sides: Sequence[Side], known: Known) -> Verdict:
-        is_immutable = self._immutable is not None and bool(self._immutable.choose([tag]).kept)
-        verdict = merge(sides, known.base, is_immutable=is_immutable)
+    def _verdict(self, sides: Sequence[Side], known: Known, *, is_immutable: bool) -> Verdict:
+        is_back = self._spec.carries_deletions and _is_back(sides, known)
+        verdict = merge(sides, None if is_back else known.base, is_immutable=is_immutable)
         if self._spec.take:
-            return chosen(verdict, sides, self._spec.take)
+            return chosen(verdict, sides, self._spec.take) if known.conflict else verdict
         if verdict.kind == "conflict" and not is_immutable:
             if self._spec.rule == "prefer":
                 return preferred(verdict, sides, self._spec.prefer)
@@ -152,21 +168,53 @@ class _Judge:
         return verdict
 
 
+def _is_back(sides: Sequence[Side], known: Known) -> bool:
+    """Whether a side that was seen to lack the tag has what all had: somebody wants it back everywhere."""
+    lacking = known.missed.lacking if known.missed else ()
+    return any(side.name in lacking and side.digest == known.base for side in sides if side.digest)
+
+
+def _since_listed(take: str, sides: Sequence[Side], known: Known) -> str:
+    """Why a person's decision does not count: the side is not at what it has on record, or has nothing."""
+    if known.conflict is None:
+        return ""
+    listed = known.conflict.sides.get(take)
+    now = next((side.digest for side in sides if side.name == take), None)
+    if listed == now:
+        return "" if now else f"{take} has no such tag: take another side"
+    return f"{take} was listed with {short(listed)} and has {short(now)} now: look again, then decide"
+
+
+def _merged(verdict: Verdict, sides: Sequence[Side], known: Known, kind: str = "") -> Merged:
+    since = known.conflict.since_s if known.conflict else 0.0
+    seen = tuple(side.digest for side in sides)
+    return Merged(seen, known.base, kind or verdict.kind, verdict.rule, since, known.read)
+
+
+def _left_alone(
+    one: Resolved, verdict: Verdict, sides: Sequence[Side], known: Known, reason: str
+) -> Resolved:
+    merged = _merged(verdict, sides, known)
+    listed = [known.conflict.sides.get(side.name) for side in sides] if known.conflict else []
+    is_same = tuple(listed) == merged.seen
+    kind = "conflict" if verdict.kind in {"take", "gone"} else verdict.kind
+    merged = replace(merged, kind=kind, since=merged.since if is_same else 0.0)
+    return replace(one, reason=reason, kind=HELD, merged=merged)
+
+
 def _resolved(
     one: Resolved, verdict: Verdict, sides: Sequence[Side], found: Sequence[Descriptor], known: Known
 ) -> Resolved:
-    seen = tuple(side.digest for side in sides)
-    is_same = known.conflict is not None and tuple(known.conflict.sides.get(s.name) for s in sides) == seen
-    since = known.conflict.since_s if known.conflict else 0.0
-    merged = Merged(seen, known.base, verdict.kind, verdict.rule, since)
+    merged = _merged(verdict, sides, known)
+    seen = merged.seen
     if verdict.kind == "take":
         at = next(at for at in found if at.digest == verdict.wanted)
         is_agreed = known.base == verdict.wanted and all(side.has_met for side in sides)
-        is_quiet = is_agreed and set(seen) == {verdict.wanted} and known.conflict is None
+        is_settled = known.conflict is None and known.missed is None
+        is_quiet = is_agreed and set(seen) == {verdict.wanted} and is_settled
         return replace(one, descriptor=at, merged=None if is_quiet else merged)
     if verdict.kind == "gone" and known.base is None and known.conflict is None:
         return replace(one, reason="no side has such a tag", kind=NotFound.__name__)
     if verdict.kind == "gone":
         return replace(one, reason="all sides have deleted it", kind=GONE, merged=merged)
-    merged = replace(merged, since=since if is_same else 0.0)
-    return replace(one, reason=told(verdict, sides, known.base), kind=HELD, merged=merged)
+    return _left_alone(one, verdict, sides, known, told(verdict, sides, known.base))

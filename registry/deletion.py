@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 
 from registry.descriptor import OCI_CONFIG, OCI_MANIFEST, Descriptor, digest_of
@@ -14,6 +15,7 @@ from registry.errors import (
     Permanent,
     RegistryError,
     TagImmutable,
+    Transient,
     Unauthorized,
 )
 from registry.manifest import Manifest
@@ -70,6 +72,26 @@ def delete_tag(repository: Repository, tag: str) -> None:
         _delete_as_tombstone(repository, tag, error)
     except Permanent as error:
         _delete_as_tombstone(repository, tag, error)
+
+
+def delete_for_good(repository: Repository, tag: str, attempt: Callable[[Callable[[], None]], None]) -> None:
+    """:func:`delete_tag`, and the registry's word that the tag is no more; ``attempt`` repeats each of both.
+
+    That it is gone already is what was wanted.
+    """
+
+    def delete() -> None:
+        with suppress(NotFound):  # deleted, and the answer was lost
+            delete_tag(repository, tag)
+
+    def see() -> None:  # replicas may need a moment to say so
+        with suppress(NotFound):
+            held = repository.resolve(tag).digest
+            what = f"{repository.name}:{tag}"
+            raise Transient(repository.host, what, f"was deleted and is still there, at {held}")
+
+    attempt(delete)
+    attempt(see)
 
 
 def _delete_as_tombstone(repository: Repository, tag: str, refusal: Permanent) -> None:

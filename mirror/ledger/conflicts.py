@@ -7,15 +7,17 @@ a first meeting, which overwrites nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
+from mirror.ledger.deleted import Deleted, Missed
 from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.lasting import Lasting
-from mirror.ledger.values import GONE, HELD, Merged, Outcome, Outcomes, Resolved
+from mirror.ledger.lasting import KEEP, Lasting, rows
+from mirror.ledger.scripts import NOW
+from mirror.ledger.values import DELETED, GONE, HELD, AsRead, Merged, Outcome, Outcomes, Resolved
 from mirror.spec import MirrorSpec
 
 SETTLED_KEPT = 10
@@ -24,6 +26,7 @@ PAGE = 500
 _SIDES = "\n"
 """How the fields that name sides begin: no tag does."""
 _GOOD = frozenset({"current", "updated"})
+_WRITE = f"{NOW}{KEEP}keep(ARGV[1])\nreturn 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,9 @@ class Known:
     """Which sides those were."""
     conflict: Conflict | None = None
     """That is open."""
+    missed: Missed | None = None
+    """Where sides were seen to have deleted it, and the others are to follow."""
+    read: AsRead = field(default_factory=AsRead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,9 @@ class Conflict:
     settled_s: float | None = None
     """Unix time; None while it is open."""
     rule: str = ""
-    """What has settled it: ``newest``, ``prefer``, ``resolve`` for a person; ``equal``: it went by itself."""
+    """What has settled it: ``newest``, ``prefer``, ``resolve`` for a person; ``equal``: it went by itself;
+    ``propagate``: the deletion is carried over; ``unselected``: the mirror is not about the tag any more;
+    ``drop``: a person has taken it off the list."""
     took: str | None = None
     """The digest that all sides have since."""
 
@@ -70,6 +78,8 @@ class Conflicts:
 
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
+        self._write = client.register_script(_WRITE)
+        self.deleted = Deleted(client, keys)
 
     def known(self, spec: MirrorSpec, tags: Sequence[str]) -> dict[str, Known]:
         """What is known of each tag, in one exchange, or two where the mirror's sides have changed."""
@@ -77,18 +87,12 @@ class Conflicts:
             return {}
         agreed = self._keys.agreed(spec.name)
         pipe = self._redis.pipeline(transaction=False)
-        pipe.hmget(agreed, list(tags)).hmget(self._keys.conflicts(spec.name), list(tags))
-        bases, conflicts = pipe.execute()
-        rows = [row.decode().split(" ") if row else None for row in bases]
-        met = self._met(agreed, spec, {row[1] for row in rows if row})
-        return {
-            tag: Known(
-                full(row[0]) if row else None,
-                met[row[1]] if row else frozenset(),
-                Conflict.parse(tag, text) if text else None,
-            )
-            for tag, row, text in zip(tags, rows, conflicts, strict=True)
-        }
+        for key in (agreed, self._keys.conflicts(spec.name), self._keys.deleted(spec.name)):
+            pipe.hmget(key, list(tags))
+        found = zip(*pipe.execute(), strict=True)
+        reads = [AsRead(*(row.decode() if row else "" for row in three)) for three in found]
+        met = self._met(agreed, spec, {read.agreed.split(" ")[1] for read in reads if read.agreed})
+        return {tag: _known(tag, read, met) for tag, read in zip(tags, reads, strict=True)}
 
     def _met(self, agreed: str, spec: MirrorSpec, names: set[str]) -> dict[str, frozenset[str]]:
         now = _sides(spec)
@@ -101,9 +105,32 @@ class Conflicts:
 
     def agreed_tags(self, mirror: str) -> Iterator[str]:
         """Every tag that the sides ever agreed on and did not all delete since; in no order."""
-        for field, _ in self._redis.hscan_iter(self._keys.agreed(mirror), count=PAGE):
-            if not field.startswith(_SIDES.encode()):
-                yield field.decode()
+        for tag, _ in self._redis.hscan_iter(self._keys.agreed(mirror), count=PAGE):
+            if not tag.startswith(_SIDES.encode()):
+                yield tag.decode()
+
+    def agreed_count(self, mirror: str) -> int:
+        """How many those are; sides that there once were count, too."""
+        return int(self._redis.hlen(self._keys.agreed(mirror)))
+
+    def close(self, mirror: str, tags: Collection[str], run: str, rule: str) -> list[str]:
+        """Close what is open about those tags and has not changed since it was read here; those tags.
+
+        Nothing is moved: it is on record as over, with ``rule`` as the reason.
+        """
+        closed = []
+        for tag, text in self._redis.hscan_iter(self._keys.conflicts(mirror), count=PAGE):
+            if tag.decode() in tags:
+                over = json.dumps(json.loads(text) | {"run": run, "rule": rule})
+                now_open = Lasting(self._keys.conflicts(mirror), tag.decode(), "", over=text.decode())
+                settled = Lasting(self._keys.settled(mirror), tag.decode(), over, SETTLED_KEPT, tied=True)
+                self._write(args=[rows((now_open, settled))])
+                closed.append(tag.decode())
+        return closed
+
+    def forget(self, spec: MirrorSpec, tag: str, read: AsRead) -> None:
+        """All sides have deleted it: what they agreed on is over, unless that has changed since."""
+        self._write(args=[rows(_forgotten(self._keys, spec, tag, read))])
 
     def mirrors(self) -> list[str]:
         """Those that ever had a conflict."""
@@ -131,6 +158,17 @@ class Conflicts:
                 yield Conflict.parse(tag.decode(), document, settled_s=float(at))
 
 
+def _known(tag: str, read: AsRead, met: Mapping[str, frozenset[str]]) -> Known:
+    digest, _, name = read.agreed.partition(" ")
+    return Known(
+        full(digest) if digest else None,
+        met[name] if digest else frozenset(),
+        Conflict.parse(tag, read.conflict) if read.conflict else None,
+        Missed.parse(read.deleted) if read.deleted else None,
+        read,
+    )
+
+
 def agreements_of(
     keys: Keys, run: str, resolved: Iterable[Resolved], outcomes: Outcomes, spec: MirrorSpec
 ) -> Iterator[Lasting]:
@@ -140,28 +178,45 @@ def agreements_of(
     """
     if not spec.two_way or spec.verifies:
         return
-    sides = _sides(spec)
-    name, is_named = _name(sides), False
+    sides, is_named = _sides(spec), False
     for one in resolved:
-        if one.merged is None and spec.kind != "rollback":
+        if one.merged is None:
             continue  # all have what they had
         own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]
         if one.descriptor is not None and all(outcome and outcome.state in _GOOD for outcome in own):
             if not is_named:
                 is_named = True
-                yield Lasting(keys.agreed(spec.name), _SIDES + name, json.dumps(sides))
-            yield Lasting(keys.agreed(spec.name), one.tag, agreement(spec, one.descriptor.digest))
-            if one.merged is not None:
-                yield from _closed(keys, run, one, one.merged, spec)
-        elif one.merged is None:
-            continue  # a rollback that moved nothing
-        elif one.kind == GONE:
-            yield Lasting(keys.agreed(spec.name), one.tag, "")
+                yield Lasting(keys.agreed(spec.name), _SIDES + _name(sides), json.dumps(sides))
+            yield _base(keys, spec, one, agreement(spec, one.descriptor.digest))
             yield from _closed(keys, run, one, one.merged, spec)
+        elif one.kind == GONE:
+            yield _base(keys, spec, one, "")
+            yield from _closed(keys, run, one, one.merged, spec)
+        elif one.kind == DELETED:
+            yield _base(keys, spec, one, one.merged.read.agreed)
+            yield from _closed(keys, run, one, one.merged, spec)
+            missed = Missed.of(run, one, one.merged, spec)
+            yield _tied(keys.deleted(spec.name), one.tag, missed.row(), one.merged.read.deleted)
         elif (now := _open(one, one.merged, own)) is not None:
             document = _document(run, one, now, spec) | {"reason": _reason(one, own)}
-            yield Lasting(keys.conflicted, spec.name, "1")
-            yield Lasting(keys.conflicts(spec.name), one.tag, json.dumps(document))
+            yield _base(keys, spec, one, one.merged.read.agreed)
+            yield _tied(keys.conflicts(spec.name), one.tag, json.dumps(document), one.merged.read.conflict)
+            yield Lasting(keys.conflicted, spec.name, "1", tied=True)
+
+
+def _base(keys: Keys, spec: MirrorSpec, one: Resolved, value: str) -> Lasting:
+    """What all agree on, where nobody has written that since this run looked; the rest is tied to it."""
+    over = one.merged.read.agreed if one.merged else ""
+    return Lasting(keys.agreed(spec.name), one.tag, value, over=over)
+
+
+def _tied(key: str, field: str, value: str, over: str) -> Lasting:
+    return Lasting(key, field, value, over=over, tied=True)
+
+
+def _forgotten(keys: Keys, spec: MirrorSpec, tag: str, read: AsRead) -> Iterator[Lasting]:
+    yield Lasting(keys.agreed(spec.name), tag, "", over=read.agreed)
+    yield Lasting(keys.deleted(spec.name), tag, "", tied=True)
 
 
 def agreement(spec: MirrorSpec, digest: str) -> str:
@@ -185,13 +240,18 @@ def _open(one: Resolved, merged: Merged, own: Sequence[Outcome | None]) -> Merge
 
 
 def _closed(keys: Keys, run: str, one: Resolved, merged: Merged, spec: MirrorSpec) -> Iterator[Lasting]:
-    if merged.since:
-        yield Lasting(keys.conflicts(spec.name), one.tag, "")
-    if merged.since or merged.rule:
+    if merged.read.deleted and one.kind != DELETED:
+        yield _tied(keys.deleted(spec.name), one.tag, "", merged.read.deleted)
+    if spec.kind == "rollback":
+        return  # the next run closes what it sees to be over
+    if merged.read.conflict:
+        yield _tied(keys.conflicts(spec.name), one.tag, "", merged.read.conflict)
+    if merged.read.conflict or merged.rule:
         took = one.descriptor.digest if one.descriptor else None
-        document = _document(run, one, merged, spec) | {"rule": merged.rule or "equal", "took": took}
-        yield Lasting(keys.conflicted, spec.name, "1")
-        yield Lasting(keys.settled(spec.name), one.tag, json.dumps(document), SETTLED_KEPT)
+        rule = merged.rule or ("propagate" if one.kind == DELETED else "equal")
+        document = _document(run, one, merged, spec) | {"rule": rule, "took": took}
+        yield Lasting(keys.settled(spec.name), one.tag, json.dumps(document), SETTLED_KEPT, tied=True)
+        yield Lasting(keys.conflicted, spec.name, "1", tied=True)
 
 
 def _document(run: str, one: Resolved, merged: Merged, spec: MirrorSpec) -> dict[str, Any]:

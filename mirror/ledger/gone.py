@@ -81,8 +81,20 @@ class Gone:
             self._redis.sadd(draft, *(tag for tag, _ in flips))
         if not self._redis.renamenx(draft, key):
             self._redis.delete(draft)
+        self._note_list(run)
+
+    def _note_list(self, run: str) -> None:
         generation = self._redis.incr(self._keys.generation)
         self._redis.hsetnx(self._keys.run(run), "listed_as", generation)
+
+    def want(self, run: str, spec: MirrorSpec) -> None:
+        """Of a two-way mirror: have the run follow deletions at its end, after a whole list of all sides."""
+        self._note_list(run)
+        self._arm([self._keys.run(run), self._keys.pruned(run)], [spec.listed_as, KEEP_S])
+
+    def is_at_work(self, run: str) -> bool:
+        """Whether what the run lists may change anything: not for a plan, nor once it has ended."""
+        return bool(self._redis.hget(self._keys.run(run), "state") == b"open")
 
     def saw(self, run: str, spec: MirrorSpec, tags: Sequence[str]) -> None:
         for portion in portions(tags):
@@ -94,7 +106,7 @@ class Gone:
         if missing is None:
             return
         self._redis.expire(self._keys.left(run, spec.name), LEFT_S)
-        if self._redis.hget(self._keys.run(run), "state") == b"open":  # a plan's list begins no grace
+        if self.is_at_work(run):  # a plan's list begins no grace
             self._note(run, spec, missing)
         if missing:
             self._arm([self._keys.run(run), self._keys.pruned(run)], [spec.source, KEEP_S])

@@ -186,6 +186,9 @@ class Keys:
     def agreed(self, mirror: str) -> str:
         return f"{self.root}agreed:{mirror}"
 
+    def deleted(self, mirror: str) -> str:
+        return f"{self.root}deleted:{mirror}"
+
     def conflicts(self, mirror: str) -> str:
         return f"{self.root}conflicts:{mirror}"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from mirror.ledger import Ledger
 from mirror.ledger.batches import BEFORE_FLIP, Batches, Outcome, OutcomeState
-from mirror.ledger.conflicts import Conflicts, Known
+from mirror.ledger.conflicts import Conflict, Conflicts, Known
 from mirror.ledger.content import Content, Hold, Sight
 from mirror.ledger.gone import Gone
 from mirror.ledger.keeps import Keeps
@@ -237,6 +237,9 @@ class _RehearsedConflicts(Conflicts):
 
     def agreed_tags(self, mirror: str) -> Iterator[str]:
         return self._known.agreed_tags(mirror)
+
+    def open(self, mirror: str) -> Iterator[Conflict]:
+        return self._known.open(mirror)
 
 
 class _NothingRemembered(Remembered):

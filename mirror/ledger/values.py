@@ -36,6 +36,8 @@ PINNED = "Pinned"
 """The kind of a reason that says that a rollback has pinned the tag: nobody has to decide anything."""
 GONE = "Gone"
 """The kind of a reason that says that a tag is nowhere any more, as everybody wanted."""
+DELETED = "Deleted"
+"""The kind of a reason that says that a side has deleted the tag, and that the others are to follow."""
 RegionStep = Literal["landed", "flipped", "returned"]
 STEP_OF: dict[BatchState, RegionStep] = {
     "landing": "landed",
@@ -54,6 +56,18 @@ class UnknownRun(LookupError):
 
 
 @dataclass(frozen=True, slots=True)
+class AsRead:
+    """What the ledger had of a tag of a two-way mirror when it was looked at, word for word.
+
+    Who concludes writes only over that: another run may have been there since.
+    """
+
+    agreed: str = ""
+    conflict: str = ""
+    deleted: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Merged:
     """What was seen of a tag of a two-way mirror, and what was decided."""
 
@@ -66,10 +80,12 @@ class Merged:
     rule: str = ""
     since: float = 0.0
     """When a conflict about it was first seen that is on record, in Unix time; 0: there is none."""
+    read: AsRead = field(default_factory=AsRead)
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Merged:
-        return cls(**{**document, "seen": tuple(document["seen"])})
+        read = AsRead(**document.get("read", {}))
+        return cls(**{**document, "seen": tuple(document["seen"]), "read": read})
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +219,7 @@ _SHOWN: dict[OutcomeState, TagState] = {
     "superseded": "superseded",
     "cancelled": "cancelled",
 }
-_LEFT_ALONE: dict[str, TagState] = {HELD: "held", PINNED: "pinned", GONE: "current"}
+_LEFT_ALONE: dict[str, TagState] = {HELD: "held", PINNED: "pinned", GONE: "current", DELETED: "current"}
 """By the kind of the reason why a tag has no digest."""
 _WORST: tuple[TagState, ...] = (
     "failed", "held", "waiting", "pending", "cancelled", "superseded", "pinned", "updated", "current",

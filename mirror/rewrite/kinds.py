@@ -106,6 +106,6 @@ def _manner(name: str, suffix: str) -> Manner:
         return Manner("//", is_bake=True)
     if suffix in _WITH_SLASHES or name.startswith("jenkinsfile"):
         return Manner("//")
-    if "bake" in name:
+    if suffix == ".hcl" or "bake" in name:
         return Manner("#", is_bake=True)
     return Manner("#", lone_names=suffix in _TEMPLATES)

@@ -19,7 +19,7 @@ _KEY = re.compile(
 """What a value that is an image stands behind: ``image:``, ``initImage =``, ``FOO_IMAGE=``, ``image('``."""
 _SHORT = re.compile(r"(?<![\w+.-])(?:docker|docker-image)://(?=[a-z0-9\[])")
 """Behind such a scheme short names are images, too."""
-_BAKED = re.compile(r"""(?<![\w-])["']?tags["']?\s*[=:]\s*\[(?P<tags>[^\]]*)\]""")
+_BAKED = re.compile(r"""(?<![\w-])["']?(?:tags|cache-to)["']?\s*[=:]\s*\[(?P<tags>[^\]]*)\]""")
 _VALUE = re.compile(r"""(?<=["'=])(?=[a-z0-9])""")
 _VALUE_ENDS = re.compile(r"""["',;)\s]|\Z""")
 _MEANS_LATEST = frozenset({"image", "container"})
@@ -100,7 +100,7 @@ def _keyed(text: str, start: int, end: int, manner: Manner) -> Iterator[tuple[Fo
 
 
 def _quoted(text: str, start: int, end: int) -> Iterator[Found]:
-    for match in re.compile(r"""["'](?=[a-z0-9])""").finditer(text, start, end):
+    for match in _VALUE.finditer(text, start, end):
         if found := reference_at(text, match.end()):
             yield found
 

@@ -113,7 +113,7 @@ class Storm:
     # -- the run of it -----------------------------------------------------------------------------
 
     def blow(self) -> None:
-        """Until every class came up as often as planned and every tag moved, or the time is over."""
+        """Until every fault came up as often as planned, every tag moved, some back, or time is over."""
         self._begun = time.monotonic()
         self.fabric.weather.share = self.plan.share
         if self.plan.long_outage_s:
@@ -176,7 +176,7 @@ class Storm:
         counts = {**self.fabric.weather.counts, **self.fleet.armoury.kills()}
         enough = all(counts.get(one, 0) >= self.plan.each for one in (*HTTP_FAULTS, *KILL_POINTS))
         moved = all(len(self.world.truth[tag]) > self.plan.moves_each for tag in self.world.tags)
-        return not self._deck and enough and moved
+        return not self._deck and enough and moved and self.rollbacks > 0
 
     def _is_worth_it(self, now: float) -> bool:
         """Whether work was done since the last blow: what lies on the ground cannot be hit."""

@@ -191,9 +191,9 @@ def test_a_side_without_the_tag_decides_nothing() -> None:
     assert chosen(merge(given, BASE), given, "b").kind == "deleted"
 
 
-def test_what_is_no_conflict_is_not_decided_by_hand() -> None:
+def test_a_person_may_take_the_side_that_did_not_move() -> None:
     given = sides(ONE, BASE)
-    assert chosen(merge(given, BASE), given, "b") == Verdict("take", ONE)
+    assert chosen(merge(given, BASE), given, "b") == Verdict("take", BASE, rule="resolve")
 
 
 # -- of every case --------------------------------------------------------------------------------

@@ -779,3 +779,167 @@ def test_a_side_that_is_just_deleting_a_tag_has_not_been_pushed_at(world: World)
 
     assert world.at()[0] == ONE.digest
     assert world.conflicts()["v1"].sides[world.names[1]] is None
+
+
+# -- what was read is not what is there any more -------------------------------------------------------
+
+
+def to_the_end(drive: Drive) -> None:
+    for step in (drive.land, drive.finalize, drive.flip, drive.conclude):
+        step()
+
+
+def test_a_run_that_was_parked_writes_no_older_agreement(world: World) -> None:
+    for image in (ONE, TWO):
+        for side in range(3):
+            world.push(side, image)
+        drive = Drive(world.engine, world.spec)
+        drive.resolve()
+        drive.land()
+        if image is ONE:
+            drive.finalize()
+    world.run()
+    world.push(0, THREE)
+    world.run()
+    drive.finalize()
+
+    assert drive.report.state == "done"
+    assert world.agreed() == THREE.digest
+
+
+def test_a_run_that_was_parked_opens_no_conflict_that_was_closed_since(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    drive = Drive(world.engine, world.spec)
+    drive.resolve()
+    Drive(world.engine, replace(only(world.spec, "v1"), take=world.names[1])).all()
+    to_the_end(drive)
+
+    assert drive.report.ended
+    assert world.conflicts() == {}
+    assert world.agreed() == TWO.digest
+    assert len(world.settled()) == 1
+
+
+def test_a_run_that_was_parked_opens_no_conflict_that_never_was_on_record(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    drive = Drive(world.engine, world.spec)
+    drive.resolve()
+    world.push(1, ONE)
+    world.run()
+    to_the_end(drive)
+
+    assert world.conflicts() == {}
+    assert world.agreed() == ONE.digest
+
+
+def test_a_conflict_is_closed_once_by_runs_that_saw_its_end_together(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    world.push(1, ONE)
+    drive = Drive(world.engine, world.spec)
+    drive.resolve()
+    world.run()
+    to_the_end(drive)
+
+    assert [one.rule for one in world.settled()] == ["equal"]
+
+
+def test_a_rollback_that_was_parked_writes_no_older_agreement(world: World) -> None:
+    for image in (ONE, TWO):
+        world.push(0, image)
+        world.run()
+    drive = Drive(world.engine, rollback_of(world.spec, {"v1": ONE.digest}, pin=False))
+    for step in (drive.resolve, drive.land, drive.finalize, drive.flip):
+        step()
+    world.push(1, THREE)
+    world.run()
+    Drive(world.engine, replace(only(world.spec, "v1"), take=world.names[1])).all()
+    drive.conclude()
+
+    assert world.at() == everywhere(THREE)
+    assert world.agreed() == THREE.digest
+
+
+# -- decided by hand, on what is on record -------------------------------------------------------------
+
+
+def test_the_side_that_went_back_is_taken_as_it_is_listed(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    world.push(1, THREE)
+    world.run()
+    world.push(0, ONE)
+    decided = replace(only(world.spec, "v1"), take=world.names[0])
+    early = Drive(world.engine, decided).all()
+
+    assert world.at() == [ONE.digest, THREE.digest, ONE.digest]
+    assert "look again, then decide" in early.tags["v1"].reason
+    assert list(world.conflicts()["v1"].sides.values()) == world.at()
+    Drive(world.engine, decided).all()
+    assert world.at() == everywhere(ONE)
+    assert world.conflicts() == {}
+
+
+def test_a_side_that_has_moved_since_is_not_taken(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    world.push(1, THREE)
+    drive = Drive(world.engine, replace(only(world.spec, "v1"), take=world.names[1])).all()
+
+    assert world.at() == [ONE.digest, THREE.digest, None]
+    assert drive.states("v1") == ["held"] * 3
+    short = THREE.digest[:12]
+    assert short in drive.tags["v1"].reason
+
+
+def test_a_side_that_has_no_such_tag_is_not_taken(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    world.push(1, ONE)
+    drive = Drive(world.engine, replace(only(world.spec, "v1"), take=world.names[2])).all()
+
+    assert drive.tags["v1"].reason == f"{world.names[2]} has no such tag: take another side"
+    assert world.at() == [ONE.digest, ONE.digest, None]
+
+
+# -- conflicts about what the mirror is not about any more ---------------------------------------------
+
+
+@pytest.mark.parametrize("include", [("v2*",), ("v2",)])
+def test_a_tag_that_left_the_selection_leaves_the_list(world: World, include: tuple[str, ...]) -> None:
+    for tag in ("v1", "v2"):
+        world.push(0, ONE, tag)
+        world.push(1, TWO, tag)
+    world.run()
+    world.run(include=include)
+
+    assert list(world.conflicts()) == ["v2"]
+    assert [(one.tag, one.rule) for one in world.settled()] == [("v1", "unselected")]
+
+
+def test_a_tag_that_never_was_agreed_on_and_is_gone_everywhere_leaves_the_list(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    world.delete(0)
+    world.delete(1)
+    world.run()
+
+    assert world.conflicts() == {}
+    assert [one.rule for one in world.settled()] == ["equal"]
+
+
+def test_a_run_of_other_tags_closes_nothing(world: World) -> None:
+    world.push(0, ONE)
+    world.push(1, TWO)
+    world.run()
+    Drive(world.engine, only(world.spec, "v2")).all()
+
+    assert list(world.conflicts()) == ["v1"]

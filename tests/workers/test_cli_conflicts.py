@@ -53,7 +53,7 @@ def report(kind: str, **states: int) -> RunReport:
 def shown(capsys: pytest.CaptureFixture[str], **fields: Any) -> list[str]:
     given: dict[str, Any] = {"kind": "conflict", "sides": {"a/app": ONE, "b/team/app": None}, "base": ONE}
     one = Conflict("v1", since_s=0.0, run="r1", **{**given, **fields})
-    _show(SimpleNamespace(console=Console()), [("app", one)])  # type: ignore[arg-type]  # all it looks at
+    _show(SimpleNamespace(console=Console(), has_fleet_file=False), [("app", one)])  # type: ignore[arg-type]  # all it looks at
     return capsys.readouterr().out.splitlines()
 
 
@@ -86,7 +86,7 @@ def test_one_that_was_decided_is_told_as_what_it_was(capsys: pytest.CaptureFixtu
 
 def test_how_to_decide_is_said_as_a_command_that_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
     one = Conflict("v1", "conflict", {"a/app": None, "b/team/app": TWO}, None, 0.0, "r1")
-    _show(SimpleNamespace(console=Console()), [("app", one)])  # type: ignore[arg-type]  # all it looks at
+    _show(SimpleNamespace(console=Console(), has_fleet_file=False), [("app", one)])  # type: ignore[arg-type]  # all it looks at
 
     said = "Decide with `sealift resolve app v1 --take b/team/app`, or whichever side is right.\n"
     assert capsys.readouterr().err == said
@@ -101,7 +101,8 @@ def test_how_to_decide_is_said_as_a_command_that_can_be_typed(capsys: pytest.Cap
         ),
         (("other", "v1", "--take", "ghcr.io"), "other is no two-way mirror: its source decides"),
         (("ap", "v1", "--take", "a.example"), 'the fleet file has no mirror "ap"; did you mean "app"?'),
-        (("app", "v1"), "Missing option '--take'"),
+        (("app", "v1"), "say which side is right, --take REGISTRY; or --drop"),
+        (("app", "v1", "--drop"), "app is in the fleet file: its next run would list them again"),
     ],
 )
 def test_a_decision_that_cannot_be_is_one_line(

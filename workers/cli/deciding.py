@@ -28,6 +28,8 @@ _SETTLED = {
     "prefer": "the preferred side won",
     "resolve": "somebody decided",
     "equal": "the sides became equal",
+    "unselected": "the mirror is not about the tag any more",
+    "drop": "somebody took it off the list",
 }
 Found = list[tuple[str, "Conflict"]]
 """With the mirror."""
@@ -52,9 +54,15 @@ def conflicts(
     found: Found = []
     if not session.is_fresh:
         with engine(session, workers=False) as fleet:
+            _refuse_unknown(session, mirrors or [], fleet.rt.ledger.conflicts.mirrors())
             found = _read(fleet.rt.ledger, mirrors or [], settled=settled)
+    else:
+        _refuse_unknown(session, mirrors or [], [])
     if json:
-        documents = [{"mirror": mirror, **asdict(one)} for mirror, one in found]
+        documents = [
+            {"mirror": mirror, "in_fleet_file": not _has_left(session, mirror), **asdict(one)}
+            for mirror, one in found
+        ]
         session.console.document({"conflicts": documents})
     elif found:
         _show(session, found)
@@ -71,7 +79,11 @@ def resolve(
     take: Annotated[
         str,
         typer.Option("--take", metavar="REGISTRY", help="The side that is right: its host or repository."),
-    ],
+    ] = "",
+    drop: Annotated[
+        bool,
+        typer.Option("--drop", help="Only take them off the list, of a mirror that is in the file no more."),
+    ] = False,
     no_wait: options.NoWait = False,
     timeout: options.Timeout = None,
     all_rows: options.All = False,
@@ -83,9 +95,14 @@ def resolve(
 
     - `sealift resolve explorer v1.2 --take ghcr.io`
     - `sealift resolve explorer '*' --take ghcr.io/me/explorer` decides all of them
+    - `sealift resolve explorer '*' --drop` after the mirror was taken out of the fleet file
     """
     session = Session.of(context)
     session.console.json = json
+    if drop == bool(take):
+        raise Stop("say which side is right, --take REGISTRY; or --drop, and nothing is moved", Exit.USAGE)
+    if drop:
+        return _drop(session, mirror, tags)
     spec = _decidable(session, mirror)
     decided = replace(spec, take=_side(spec, take))
 
@@ -97,6 +114,45 @@ def resolve(
         return [producer.start(fleet.rt, replace(decided, refs=tuple((tag, tag) for tag in chosen)))]
 
     return see_through(session, spec.regions, start, wait=not no_wait, timeout_s=timeout, everything=all_rows)
+
+
+def _drop(session: Session, mirror: str, patterns: Sequence[str]) -> Exit:
+    """Close what no run will close, because the mirror has none any more."""
+    if _is_two_way(session, mirror):
+        why = "its next run would list them again"
+        raise Stop(f"{mirror} is in the fleet file: {why}; decide with --take REGISTRY", Exit.USAGE)
+    if session.is_fresh:
+        raise Stop(unknown(mirror, [entry.name for entry in session.fleet.mirrors]), Exit.USAGE)
+    with engine(session, workers=False) as fleet:
+        ledger = fleet.rt.ledger
+        _refuse_unknown(session, [mirror], ledger.conflicts.mirrors())
+        chosen = _chosen(ledger, mirror, patterns)
+        closed = sorted(ledger.conflicts.close(mirror, set(chosen), "", "drop"), key=by_number)
+    if session.console.json:
+        session.console.document({"mirror": mirror, "dropped": closed})
+    else:
+        session.console.result(f"Off the list of {mirror}: {listed(closed)}. Nothing was moved.")
+    return Exit.DONE
+
+
+def _is_two_way(session: Session, mirror: str) -> bool:
+    """Whether the fleet file has a two-way mirror of that name, or the wildcard that the name is below."""
+    name = mirror.partition("/")[0]
+    return any(entry.name == name and entry.mode == "two_way" for entry in session.fleet.mirrors)
+
+
+def _has_left(session: Session, mirror: str) -> bool:
+    """Whether there is a fleet file, and it does not have that two-way mirror."""
+    return session.has_fleet_file and not _is_two_way(session, mirror)
+
+
+def _refuse_unknown(session: Session, names: Sequence[str], recorded: Sequence[str]) -> None:
+    """Stop where a mirror is neither in the fleet file nor ever had a conflict."""
+    known = [entry.name for entry in session.fleet.mirrors]
+    for name in names:
+        of_wildcard = (one for one in recorded if one.startswith(f"{name}/"))
+        if name.partition("/")[0] not in known and name not in recorded and not any(of_wildcard):
+            raise Stop(unknown(name, [*known, *recorded]), Exit.USAGE)
 
 
 def _decidable(session: Session, name: str) -> MirrorSpec:
@@ -167,15 +223,24 @@ def _meant(ledger: Ledger, mirrors: Sequence[str]) -> list[str]:
 
 def _show(session: Session, found: Found) -> None:
     for mirror, one in found:
-        session.console.result(f"{mirror} {one.tag}: {_kind(one)}")
+        left = " (the mirror is not in the fleet file any more)" if _has_left(session, mirror) else ""
+        session.console.result(f"{mirror} {one.tag}: {_kind(one)}{left}")
         width = max(len(name) for name in one.sides)
         for name, digest in one.sides.items():
             session.console.result(f"  {name:{width}}  {_shown(one, digest)}")
     if found[0][1].settled_s is None:
-        mirror, one = found[0]
-        side = next(name for name, digest in one.sides.items() if digest)
-        decision = f"sealift resolve {mirror} {one.tag} --take {side}"
-        session.console.say(f"Decide with `{decision}`, or whichever side is right.")
+        for is_left in (False, True):
+            first = next(((m, one) for m, one in found if _has_left(session, m) == is_left), None)
+            if first:
+                session.console.say(_remedy(*first, is_left=is_left))
+
+
+def _remedy(mirror: str, one: Conflict, *, is_left: bool) -> str:
+    if is_left:
+        return f"`sealift resolve {mirror} {one.tag} --drop` takes it off the list; nothing is moved."
+    side = next((name for name, digest in one.sides.items() if digest), "REGISTRY")
+    decision = f"sealift resolve {mirror} {one.tag} --take {side}"
+    return f"Decide with `{decision}`, or whichever side is right."
 
 
 def _kind(one: Conflict) -> str:
@@ -189,7 +254,8 @@ def _kind(one: Conflict) -> str:
     }.get(one.kind, one.kind)
     if one.settled_s is None:
         return f"{what}, seen first {moment(one.since_s)}, last by run {one.run}"
-    return f"{what}, settled {moment(one.settled_s)} by run {one.run}: {_SETTLED.get(one.rule, one.rule)}"
+    by = f" by run {one.run}" if one.run else ""
+    return f"{what}, settled {moment(one.settled_s)}{by}: {_SETTLED.get(one.rule, one.rule)}"
 
 
 def _shown(one: Conflict, digest: str | None) -> str:
