@@ -348,14 +348,13 @@ def test_a_pipeline_whose_job_is_called_build_publishes_nothing(tmp_path: Path) 
 
 
 def test_tags_that_bake_pushes_stay(tmp_path: Path) -> None:
-    (tmp_path / "docker-bake.hcl").write_text(
-        'target "a" { tags = ["org/app:1", "docker.io/org/app:${T}"] }\n'
-    )
+    text = 'tags = ["org/app:1", "docker.io/org/app:${T}"]\ncache-to = ["type=registry,ref=docker.io/org/app:c"]\n'
+    (tmp_path / "docker-bake.hcl").write_text(text)
 
     changed, left = outcome(tmp_path)
 
     assert changed == {}
-    assert [one.partition(": ")[2] for one in left] == [STAYS["published"]] * 2
+    assert [one.partition(": ")[2] for one in left] == [STAYS["published"]] * 3
 
 
 @pytest.mark.parametrize(
