@@ -348,7 +348,7 @@ def test_a_pipeline_whose_job_is_called_build_publishes_nothing(tmp_path: Path) 
 
 
 def test_tags_that_bake_pushes_stay(tmp_path: Path) -> None:
-    text = 'tags = ["org/app:1", "docker.io/org/app:${T}"]\ncache-to = ["type=registry,ref=docker.io/org/app:c"]\n'
+    text = 'tags = ["org/app:1", "docker.io/org/app:${T}"]\ncache-to = ["type=registry,ref=org/app:c"]\n'
     (tmp_path / "docker-bake.hcl").write_text(text)
 
     changed, left = outcome(tmp_path)
