@@ -31,8 +31,6 @@ _STOPS = re.compile(r"[.:,;]*(?:\s|$|[\"'`)\]}>|\\])")
 DEFAULTED = re.compile(r"\$\{\w+:?-(?P<default>[^}$]+)\}")
 _OF_MIRROR = re.compile(r"\bsource:[ \t]*[\"']?\Z")
 _NEAR = 40
-_OF_BUILD = re.compile(r"\b(?:tags|cache-to)\s*=\s*\[[^\]]*\Z")
-_WITHIN = 400
 _DEFAULT = re.compile(r"\$\{\w+:?-([^}$]*)\}")
 """A variable of a shell or of Compose, with what it is unless it is set."""
 
@@ -129,8 +127,6 @@ def full_references(text: str, start: int, end: int) -> Iterator[Found]:
 
 
 def role_of(text: str, found: Found) -> Role:
-    """Behind ``source:`` stands what a mirror reads, in a bake file's ``tags`` what is built."""
+    """Behind ``source:`` stands what a mirror reads."""
     at = found.name.start
-    if _OF_BUILD.search(text[max(at - _WITHIN, 0) : at]):
-        return "published"
     return "mirrored" if _OF_MIRROR.search(text, max(at - _NEAR, 0), at) else "used"
