@@ -52,7 +52,7 @@ class Following(TwoWay):
         if last == len(STEPS):
             for region in self.engine.ledger.gone.regions_to_do(drive.run, drive.spec.regions):
                 follow(self.engine, drive.run, region)
-                self._check()
+                self._check(drive)
 
     def _note(self, side: int, tag: str) -> None:
         """The digest that all had is a push, too, on a side that was seen without it."""
