@@ -203,6 +203,11 @@ class Mirror(Entry):
     immutable: tuple[str, ...] = Field(
         default=(), description="Of two_way: patterns of tags that never move once all sides have them."
     )
+    deletes: Literal["hold", "propagate"] = Field(
+        default="hold",
+        description="Of two_way, where a side has deleted a tag: hold: it is left alone until somebody "
+        "decides; propagate: it is deleted on the others too, by delete_share and delete_after.",
+    )
     schedule: Annotated[str, AfterValidator(check_cron)] | None = Field(
         default=None, description="When beat runs it: five cron fields, in UTC; unset: only when asked."
     )

@@ -10,13 +10,12 @@ from config.problems import Problem
 if TYPE_CHECKING:
     from config.fleet import Fleet, Mirror
 
-_ONLY_TWO_WAY = ("conflicts", "prefer", "immutable")
+_ONLY_TWO_WAY = ("conflicts", "prefer", "immutable", "deletes")
+_OF_DELETES = ("delete_share", "delete_after")
 _NOT_TWO_WAY = {
     "source": "a two-way mirror has none: name every repository under targets",
     "read_from": "a two-way mirror reads from whichever side has it; leave it out",
-    "delete": "a two-way mirror carries no deletion over (`sealift conflicts` lists them); leave it out",
-    "delete_share": "belongs to 'delete', which a two-way mirror cannot have; leave it out",
-    "delete_after": "belongs to 'delete', which a two-way mirror cannot have; leave it out",
+    "delete": "a two-way mirror has no source; with `deletes: propagate` its sides follow each other",
     "trust_ledger_for": "a two-way mirror must look at every side to see pushes; leave it out",
 }
 
@@ -46,6 +45,9 @@ def _of_two_way(mirror: Mirror) -> Iterator[tuple[str, str]]:
     for key, text in _NOT_TWO_WAY.items():
         if key in mirror.model_fields_set:
             yield key, text
+    for key in _OF_DELETES:
+        if key in mirror.model_fields_set and mirror.deletes != "propagate":
+            yield key, "belongs to `deletes: propagate`; add that, or leave it out"
     if len(mirror.targets) < 2:
         yield "targets", "a two-way mirror has at least two repositories: each of them is a side"
     if mirror.prefer is not None and mirror.conflicts == "newest":

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mirror.damage import Flaw, Part, gone, other_bytes
-from mirror.ledger.passes import Known, Passes
+from mirror.ledger.passes import Known, Pass, Passes
 from mirror.places import counts
 from mirror.reading import Reading
 from mirror.stage import Stage
@@ -85,18 +85,28 @@ class _Reader:
             return Later()
         if not self.passes.reserve(self.own, part.size):
             return Left()
-        answer = read_part(self._stage, name, part)
-        if isinstance(answer, RegistryError):
-            self.passes.give_back(self.own, part.size)
+        is_read = False
+        try:
+            answer = read_part(self._stage, name, part, self.own)
+            is_read = not isinstance(answer, RegistryError)
+        finally:  # the run may be cancelled in the middle of it
+            if not is_read:
+                self.passes.give_back(self.own, part.size)
         return answer
 
 
-def read_part(stage: Stage, name: str, part: Part) -> Flaw | RegistryError | None:
-    """Read one and hash it; what is wrong with it. What was found is kept for the pass."""
+def read_part(
+    stage: Stage, name: str, part: Part, reserved: Pass | None = None
+) -> Flaw | RegistryError | None:
+    """Read one and hash it; what is wrong with it. What was found is kept for the pass.
+
+    ``reserved``: the pass in which its bytes were, if they are counted at all.
+    """
     answer = _hashed(stage, name, part)
     if not isinstance(answer, RegistryError):
         passes = stage.engine.ledger.verified.passes
-        passes.note(stage.run, _place(stage, name, part), part.size, is_wrong=answer is not None)
+        is_wrong, place = answer is not None, _place(stage, name, part)
+        passes.note(stage.run, place, part.size, is_wrong=is_wrong, reserved=reserved)
     return answer
 
 

@@ -80,10 +80,10 @@ def _flip(stage: Stage, known: Outcomes) -> None:
         failed |= _flip_companions(stage, {**known, **journal})
         ready = {pair: one for pair, one in journal.items() if one.state == "ready" and pair not in failed}
         moved = _each(crew, ready, lambda pair, one: _move(stage, pair, one))
-        free_surplus(stage, moved)
     flipped = sum(outcome.state == "updated" for outcome in moved.values())
     stage.outcomes.update({**journal, **failed, **moved})
     stage.end("flipped", ("ready", "current"), tags_flipped=flipped)
+    free_surplus(stage, moved)
 
 
 def _promise(stage: Stage, journal: Outcomes) -> None:

@@ -173,6 +173,8 @@ class Forecast:
     rate: Rate | None = None
     deletions: list[Deletion] = field(default_factory=list)
     """Tags of targets that the source has no more: what becomes of them, and when."""
+    two_way: bool = False
+    """There is no source: those that another side has deleted."""
 
     def drop(self, dropped: Sequence[tuple[str, str]]) -> None:
         """Tags that were listed and not selected, with the rule of each."""

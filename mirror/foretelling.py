@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mirror.forecast import PlannedTag, PlannedTarget, State
-from mirror.ledger.values import GONE, HELD, Merged
+from mirror.ledger.values import DELETED, GONE, HELD, Merged
 from mirror.rehearsal import Withheld
 from mirror.report import TagReport, TargetReport
 from mirror.spec import MirrorSpec
@@ -37,7 +37,7 @@ def _state(
     report: TagReport, target: TargetReport, spec: MirrorSpec, merged: Merged | None
 ) -> tuple[State, str]:
     is_unread = target.kind == Withheld.__name__ and report.digest is not None
-    if target.kind == GONE:
+    if target.kind in {GONE, DELETED}:
         return "current", target.reason
     if target.state in {"current", "updated"} or is_unread:
         if target.state == "current" or target.previous == report.digest:

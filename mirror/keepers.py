@@ -41,7 +41,7 @@ def keep_previous(stage: Stage, tag: str, name: str, outcome: Outcome, wanted: s
     if not manifests:
         return
     with stage.engine.ledger.content.leases.turn(TURN.format(name), tag):
-        slot = keeps.take(name, tag, wanted, stage.spec.keep, manifests)
+        slot = keeps.take(name, tag, wanted, stage.spec.keep or 0, manifests)
         for child, manifest in enumerate(manifests[1:]):
             _put(stage, target, keeper_tag(tag, slot, child), manifest)
         if not _put(stage, target, keeper_tag(tag, slot), manifests[0]):
@@ -50,17 +50,22 @@ def keep_previous(stage: Stage, tag: str, name: str, outcome: Outcome, wanted: s
 
 
 def free_surplus(stage: Stage, moved: Outcomes) -> None:
-    """Delete the keeper tags that tags which have moved need no more; what cannot be deleted is reused."""
-    keeps = stage.engine.ledger.keeps
+    """Delete the keeper tags that tags which have moved need no more; what cannot be deleted is reused.
+
+    Not by a run on nobody's entry in a fleet file: what it knows nothing of is a promise of another's.
+    """
+    if stage.spec.keep is None:
+        return
+    keeps, most = stage.engine.ledger.keeps, stage.spec.keep
     places = [(name, tag) for (tag, name), one in moved.items() if one.state == "updated" and one.previous]
     wanted = {one.tag: one.descriptor.digest for one in stage.tags if one.descriptor}
     stubborn = set[str]()
     for (name, tag), slots in zip(places, keeps.slots(places) if places else (), strict=True):
-        if name in stubborn or not _is_surplus(slots, wanted[tag], stage.spec.keep):
+        if name in stubborn or not _is_surplus(slots, wanted[tag], most):
             continue
         try:
             with stage.engine.ledger.content.leases.turn(TURN.format(name), tag):
-                _free(stage, name, tag, wanted[tag])
+                _free(stage, name, tag, wanted[tag], most)
         except RegistryError as error:
             stubborn |= {name} if isinstance(error, CannotDelete) else set()
             fields = {"batch": stage.batch, "tag": tag, "target": name, "registry": stage.targets[name].host}
@@ -71,11 +76,11 @@ def _is_surplus(slots: Sequence[Slot], now_at: str, most: int) -> bool:
     return bool(surplus(slots, now_at, most)) or any(one.tagged > one.below for one in slots)
 
 
-def _free(stage: Stage, name: str, tag: str, now_at: str) -> None:
+def _free(stage: Stage, name: str, tag: str, now_at: str, most: int) -> None:
     """In the turn of whoever keeps: what is surplus now is nobody's."""
     keeps = stage.engine.ledger.keeps
     (slots,) = keeps.slots([(name, tag)])
-    gone = surplus(slots, now_at, stage.spec.keep)
+    gone = surplus(slots, now_at, most)
     for one in slots:
         below = 0 if one in gone else one.below
         for child in range(below, one.tagged):

@@ -15,16 +15,14 @@ def follow_up(
 
     ``sides``: what each lists; ``chosen``: of that what the mirror is about. What is open about other tags
     is closed, and deletions become the last step of the run: where each side has shown a list, since one
-    without any tag has lost its repository rather than deleted everything.
+    without any tag has lost its repository rather than deleted everything. Else they are conflicts.
     """
     listed = set[str]().union(*sides)
     agreed = set(engine.ledger.conflicts.agreed_tags(spec.name))
     is_open = {one.tag for one in engine.ledger.conflicts.open(spec.name)}
     if spec.kind == "two_way":
         close_unselected(engine, run, spec, {*chosen, *((agreed | is_open) - listed)})
-        missing = any(tag not in side for side in sides for tag in agreed)
-        deleted = engine.ledger.conflicts.deleted
-        if spec.carries_deletions and all(sides) and (missing or deleted.has_any(spec.name)):
+        if spec.carries_deletions and all(sides):
             engine.ledger.gone.want(run, spec)
     return sorted((agreed | is_open) - listed)
 

@@ -26,15 +26,21 @@ def uncounted(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> 
 
     What tags are, and what refers to what, is the source's to say all the same.
     """
-    places = {one.name: one for one in (*places_of(source), *_targets(engine, spec, region))}
-    free = [one for one in places.values() if not counts(engine, one.host)]
+    free = [one for one in _all(engine, spec, region, source) if not counts(engine, one.host)]
     return Anywhere(free, named=source) if free else None
 
 
 def everywhere(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Anywhere:
     """The source, then the targets: what it has lost is in one of them. Whoever counts comes last."""
-    places = {one.name: one for one in (*places_of(source), *_targets(engine, spec, region))}
-    return Anywhere(sorted(places.values(), key=lambda one: counts(engine, one.host)), named=source)
+    places = _all(engine, spec, region, source)
+    return Anywhere(sorted(places, key=lambda one: counts(engine, one.host)), named=source)
+
+
+def _all(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> list[Source]:
+    """The source's places first, on the terms on which they were opened."""
+    own = places_of(source)
+    names = {one.name for one in own}
+    return [*own, *(one for one in _targets(engine, spec, region) if one.name not in names)]
 
 
 def backed(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Source:

@@ -18,6 +18,7 @@ from mirror.budget import COUNTING_HOSTS, Allowance
 from mirror.created import CONFIGS, MAX_CONFIG_BYTES
 from mirror.engine import Engine
 from mirror.flip import flip, flip_early, unflip
+from mirror.follow import to_follow
 from mirror.forecast import Forecast, PlannedTag, Pulls, pulls_of, rate_of
 from mirror.foretelling import planned
 from mirror.land import land
@@ -77,7 +78,7 @@ class Planning:
     def _forecast(
         self, spec: MirrorSpec, lane: Lane, references: Iterable[Entry] | None, scratch: Scratch
     ) -> Forecast:
-        forecast = Forecast(spec.name, spec.origin)
+        forecast = Forecast(spec.name, spec.origin, two_way=spec.two_way)
         lister = Rehearsal(self.engine.open_repository, self.ear, self._may_list, reads_blob=lambda _: True)
         ledger = self.engine.ledger if self.keeps else scratch.ledger(lister.kept)
         staged = None if references is None else ledger.sources.stage(references)
@@ -87,7 +88,7 @@ class Planning:
             ledger.beginnings.drop(run, failed=True)
             return forecast
         forecast.run = run if self.keeps else ""
-        forecast.deletions = list(foreseen(self.engine, ledger, run))
+        forecast.deletions = list((to_follow if spec.two_way else foreseen)(self.engine, ledger, run))
         done = self._rehearsed(ledger, run, scratch)
         found = done.forecast
         forecast.counts, forecast.tags = found.counts, found.tags
@@ -148,7 +149,7 @@ class Planning:
         before: Rehearsal | None = None,
     ) -> _Rehearsed:
         spec, tags = listing.spec(run), listing.run_report(run).tags
-        found = Forecast(spec.name, spec.origin)
+        found = Forecast(spec.name, spec.origin, two_way=spec.two_way)
         for tag in _not_listed(listing, run):
             found.add(tag)
         rehearsal = Rehearsal(

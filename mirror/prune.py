@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from mirror.engine import Engine
 from mirror.ledger import Ledger
@@ -27,7 +28,7 @@ from registry.repository import Repository, Source
 
 MOST_LOOKED_AT = 1000
 """Where more than a share is due: of so many at most it is asked whether they would go, the others count."""
-_THEIRS = "somebody else has moved it"
+THEIRS = "somebody else has moved it"
 Judge = Callable[[Deletion], Deletion]
 
 
@@ -36,11 +37,16 @@ def prune(engine: Engine, run: str, region: str) -> None:
 
     It returns without having ended where the run is paused or was cancelled meanwhile.
     """
+    each_source(engine, run, region, Pruning)
+
+
+def each_source(engine: Engine, run: str, region: str, pruning: type[Pruning]) -> None:
+    """The same, by the guards of ``pruning``."""
     gone, whole = engine.ledger.gone, engine.ledger.spec(run)
     for repository in gone.repositories(run):
         if region not in gone.regions_to_do(run, [region]):
             return
-        _Pruning.of(engine, run, whole.of(repository), region).go()
+        pruning.of(engine, run, whole.of(repository), region).go()
     if region in gone.regions_to_do(run, [region]):
         gone.end_region(run, region, whole.regions)
 
@@ -52,7 +58,7 @@ def foreseen(engine: Engine, listing: Ledger, run: str) -> Iterator[Deletion]:
         spec = whole.of(repository)
         missing, known = listing.gone.missing(run, spec) or set(), gone.first_seen(spec.name)
         first_seen = {tag: known.get(tag, (now, run)) for tag in missing}
-        put, pins = gone.put(spec, spec.targets), _pins(engine, spec, first_seen)
+        put, pins = gone.put(spec, spec.targets), pins_of(engine, spec, first_seen)
         for target in spec.targets:
             yield from deletions_of(spec, target, put[target.repository], first_seen, pins, run, now)
 
@@ -103,14 +109,15 @@ def _within_share(spec: MirrorSpec, due: Sequence[Deletion], held: int, judge: J
             break
         looked_at.append(judge(one))
         going += looked_at[-1].state == "deleting"
-        held -= looked_at[-1].state in {"absent", "deleted"} or looked_at[-1].reason.startswith(_THEIRS)
+        held -= looked_at[-1].state in {"absent", "deleted"} or looked_at[-1].reason.startswith(THEIRS)
     every = [*looked_at, *due[len(looked_at) :]]
     if not is_too_much(going):
         return every
     left = sum(one.state == "deleting" for one in every)
+    are = "all sides had are deleted on one" if spec.two_way else "we put there are gone from the source"
     reason = (
-        f"{left} of {held} tags that we put there are gone from the source, and delete_share is "
-        f"{spec.delete_share} %; raise it if they are to be deleted"
+        f"{left} of {held} tags that {are}, and delete_share is {spec.delete_share} %; raise it if they are "
+        "to be deleted"
     )
     return [replace(one, state="kept", reason=reason) if one.state == "deleting" else one for one in every]
 
@@ -123,7 +130,7 @@ def _seen(
     return one if due <= now and by != run else replace(one, state="waiting")
 
 
-def _pins(engine: Engine, spec: MirrorSpec, tags: Iterable[str]) -> dict[str, Pin]:
+def pins_of(engine: Engine, spec: MirrorSpec, tags: Iterable[str]) -> dict[str, Pin]:
     found: dict[str, Pin] = {}
     for portion in portions(tags):
         found |= engine.ledger.pins.of(spec.name, portion)
@@ -131,7 +138,7 @@ def _pins(engine: Engine, spec: MirrorSpec, tags: Iterable[str]) -> dict[str, Pi
 
 
 @dataclass(slots=True)
-class _Pruning:
+class Pruning:
     """What is gone from one source, in the targets of one region."""
 
     engine: Engine
@@ -145,20 +152,20 @@ class _Pruning:
     """By target: the digests that we put there, by tag."""
 
     @classmethod
-    def of(cls, engine: Engine, run: str, spec: MirrorSpec, region: str) -> _Pruning:
+    def of(cls, engine: Engine, run: str, spec: MirrorSpec, region: str) -> Self:
         gone = engine.ledger.gone
         put = gone.put(spec, spec.targets_of(region))
         source = engine.open_source(run, spec, region)
         return cls(engine, run, spec, region, source, gone.generation(run), gone.first_seen(spec.name), put)
 
     def go(self) -> None:
-        now, pins = self.engine.ledger.now(), _pins(self.engine, self.spec, self.first_seen)
+        now, pins = self.engine.ledger.now(), pins_of(self.engine, self.spec, self.first_seen)
         for target in self.spec.targets_of(self.region):
             put, judge = self.put[target.repository], self._judge_of(target)
             found = deletions_of(self.spec, target, put, self.first_seen, pins, self.run, now, judge)
             for one in found:
                 if one.state != "deleting":
-                    self._record(one)
+                    self.record(one)
             self._delete_all(target, [one for one in found if one.state == "deleting"])
 
     def _judge_of(self, target: Target) -> Judge:
@@ -181,12 +188,12 @@ class _Pruning:
             ended = self._delete(repository, one) if refusal is None else _as(one, refusal)
             if ended.kind == CannotDelete.__name__:
                 refusal = ended  # the registry says so of all: it is not asked again
-            self._record(ended)
+            self.record(ended)
 
     def _may_go_on(self) -> bool:
         return self.region in self.engine.ledger.gone.regions_to_do(self.run, [self.region])
 
-    def _record(self, one: Deletion) -> None:
+    def record(self, one: Deletion) -> None:
         self.engine.ledger.gone.record(self.run, one, self.spec)
 
     def _delete(self, target: Repository, one: Deletion) -> Deletion:
@@ -202,13 +209,13 @@ class _Pruning:
     def _unless_guarded(self, target: Repository, one: Deletion) -> Deletion:
         if (looked_at := self._looked_at(target, one)).state != "deleting":
             return looked_at
-        self._record(one)
+        self.record(one)
         delete_for_good(target, one.tag, self.engine.patience.attempt)
         return replace(one, state="deleted")
 
     def _looked_at(self, target: Repository, one: Deletion) -> Deletion:
         """Whether it would go, by what the registries and the ledger say now."""
-        held = self._held(target, one.tag)
+        held = self.held(target, one.tag)
         if held is None:
             known = self.engine.ledger.gone.deletion(self.run, one.tag, one.target)
             was_begun = known is not None and known.state == "deleting"
@@ -219,16 +226,20 @@ class _Pruning:
     def _guard(self, one: Deletion, held: str) -> str:
         """What speaks against it; empty where nothing does."""
         if held != one.digest and not is_tombstone(one.target, one.tag, held):
-            return f"{_THEIRS}, to {held}"
+            return f"{THEIRS}, to {held}"
         if pin := self.engine.ledger.pins.of(self.spec.name, [one.tag]).get(one.tag):
             return pin.reason
         if self.engine.ledger.turns.claimed(one.target, one.tag)[0] > self.generation:
             return "a newer run has claimed it"
-        if self._held(self.source, one.tag) is not None:
+        return self.still_wanted(one)
+
+    def still_wanted(self, one: Deletion) -> str:
+        """Why the tag is not gone after all; empty where it is."""
+        if self.held(self.source, one.tag) is not None:
             return "the source has it, although it does not list it"
         return ""
 
-    def _held(self, place: Source, tag: str) -> str | None:
+    def held(self, place: Source, tag: str) -> str | None:
         try:
             return self.engine.patience.attempt(lambda: place.resolve(tag)).digest
         except NotFound:

@@ -18,7 +18,7 @@ from mirror.report import Moved
 from mirror.stage import Stage
 from mirror.waits import failure, placing_failure
 from registry.descriptor import Descriptor
-from registry.errors import Refused, RegistryError
+from registry.errors import NotFound, Refused, RegistryError
 from registry.manifest import Manifest
 from registry.repository import Repository
 
@@ -94,13 +94,23 @@ class BlobMissing(Exception):
         self.placing = placing
 
 
+def _is_out_of_reach(error: RegistryError | GraphError | BlobMissing, target: Repository) -> bool:
+    is_unknown = isinstance(error, Refused) and error.code in CONTENT_UNKNOWN
+    if is_unknown or isinstance(error, GraphError | NotFound):
+        return True
+    return (error.placing.end if isinstance(error, BlobMissing) else error.end) != target.host
+
+
 @contextmanager
 def forgiving(stage: Stage, associate: Associate, target: Repository) -> Iterator[None]:
-    """A rollback moves an image also where a target lacks what belongs to it, and nobody can bring that."""
+    """A rollback moves an image also where a target lacks what belongs to it, and nobody can bring that.
+
+    A target that refuses it, or may take it later, is no such reason.
+    """
     try:
         yield
     except (RegistryError, GraphError, BlobMissing) as error:
-        if stage.spec.kind != "rollback":
+        if stage.spec.kind != "rollback" or not _is_out_of_reach(error, target):
             raise
         why = error.placing.reason if isinstance(error, BlobMissing) else error
         fields = {"batch": stage.batch, "target": target.name, "registry": target.host}

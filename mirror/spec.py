@@ -75,8 +75,11 @@ class MirrorSpec:
     """How long the ledger is believed about what a tag is in a target; 0: it is asked in every run."""
     refs: tuple[tuple[str, str], ...] = ()
     """Exact (target tag, source tag or digest) pairs; where given, nothing is listed or selected."""
-    keep: int = 0
-    """How many of the digests that a tag had stay safe from the targets' garbage collection."""
+    keep: int | None = None
+    """How many of the digests that a tag had stay safe from the targets' garbage collection.
+
+    None: no entry of a fleet file says; nothing more is kept, and what is kept stays.
+    """
     repositories: tuple[str, ...] = (ANY,)
     """Of a wildcard: globs about what it stands for, one of which must match."""
     not_repositories: tuple[str, ...] = ()

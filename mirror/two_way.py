@@ -111,6 +111,8 @@ class _Judge:
     def __init__(self, engine: Engine, run: str, spec: MirrorSpec, pins: Mapping[str, Pin]) -> None:
         self._engine, self._run, self._spec, self._pins = engine, run, spec, pins
         self._immutable = Selection(spec.immutable) if spec.immutable else None
+        is_of_all = spec.kind == "two_way" and not spec.refs
+        self._follows = spec.carries_deletions and (not is_of_all or engine.ledger.gone.is_wanted(run, spec))
         source = engine.open_source(run, spec)
         self._created = created_in(source, Manifests(engine, source).named)
 
@@ -133,7 +135,7 @@ class _Judge:
             return error
         if self._spec.take and (why := _since_listed(self._spec.take, sides, known)):
             return _left_alone(one, verdict, sides, known, why)
-        if verdict.kind == "deleted" and self._spec.carries_deletions and not is_immutable:
+        if verdict.kind == "deleted" and self._follows and not is_immutable:
             merged = _merged(verdict, sides, known)
             return replace(
                 one,
@@ -156,8 +158,9 @@ class _Judge:
         return replace(one, descriptor=at, merged=_merged(Verdict("take"), sides, known, "pinned"))
 
     def _verdict(self, sides: Sequence[Side], known: Known, *, is_immutable: bool) -> Verdict:
-        is_back = self._spec.carries_deletions and _is_back(sides, known)
-        verdict = merge(sides, None if is_back else known.base, is_immutable=is_immutable)
+        verdict = merge(sides, known.base, is_immutable=is_immutable)
+        if self._spec.carries_deletions and _is_back(sides, known):
+            verdict = _brought_back(sides, known)
         if self._spec.take:
             return chosen(verdict, sides, self._spec.take) if known.conflict else verdict
         if verdict.kind == "conflict" and not is_immutable:
@@ -169,9 +172,19 @@ class _Judge:
 
 
 def _is_back(sides: Sequence[Side], known: Known) -> bool:
-    """Whether a side that was seen to lack the tag has what all had: somebody wants it back everywhere."""
+    """Whether a side that was seen to lack the tag has what all had: that is a push, too."""
     lacking = known.missed.lacking if known.missed else ()
     return any(side.name in lacking and side.digest == known.base for side in sides if side.digest)
+
+
+def _brought_back(sides: Sequence[Side], known: Known) -> Verdict:
+    """What becomes of a tag that is back: all get it, unless somebody has moved or deleted it elsewhere."""
+    ours = known.missed.ours if known.missed else ()
+    have = tuple(dict.fromkeys(side.digest for side in sides if side.digest))
+    has_deleted = any(side.digest is None and side.has_met and side.name not in ours for side in sides)
+    if len(have) > 1 or has_deleted:
+        return Verdict("conflict", choices=have)
+    return Verdict("take", known.base)
 
 
 def _since_listed(take: str, sides: Sequence[Side], known: Known) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from celery import shared_task
 
+from mirror.follow import follow
 from mirror.prune import prune
 from tasks import canvas
 from tasks.runtime import Runtime, runtime
@@ -27,7 +28,8 @@ def prune_task(run: str, region: str) -> None:
     if lease is None:
         return
     try:
-        prune(rt.engine, run, region)
+        step = follow if rt.ledger.spec(run).two_way else prune
+        step(rt.engine, run, region)
     finally:
         rt.ledger.content.leases.release(lease)
 

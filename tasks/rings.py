@@ -15,6 +15,8 @@ from mirror.select import Selection
 from mirror.spec import TARGETS, MirrorSpec
 from tasks.clashes import Writer, meet
 
+MOST_LOOKED_AT = 10_000
+"""Steps from mirror to mirror, for each target: fleet files that need more hide no ring from a person."""
 Tags = frozenset[str] | None
 """None: any."""
 
@@ -57,12 +59,19 @@ class _Readers:
             self.by_source.setdefault(reader.target, []).append(reader)
 
     def way_back(self, start: Writer, home: Writer) -> list[Writer]:
-        """The readers from one to the next that bring what is written at ``start`` to ``home``; or none."""
+        """The readers from one to the next that bring what is written at ``start`` to ``home``; or none.
+
+        Each once at most.
+        """
         seen: set[tuple[int, str]] = set()
         left: list[tuple[Writer, Tags, list[Writer]]] = [(start, _tags(start.spec), [])]
         while left:
             at, tags, way = left.pop()
+            if len(seen) > MOST_LOOKED_AT:
+                return []
             for reader in self._of(at):
+                if any(one.place == reader.place for one in way):
+                    continue  # names that grow at each turn would have no end
                 both = _both(tags, _tags(reader.spec))
                 own = reader.spec if at.spec.is_wildcard else reader.spec.of(at.target)
                 for target in own.targets if both is None or both else ():

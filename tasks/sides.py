@@ -25,6 +25,7 @@ def two_way(spec: MirrorSpec, mirror: Mirror) -> MirrorSpec:
         rule="prefer" if mirror.prefer else mirror.conflicts,
         prefer=found[0] if found else "",
         immutable=mirror.immutable,
+        delete="mirror" if mirror.deletes == "propagate" else "never",
     )
 
 

@@ -178,8 +178,11 @@ def _spec(mirror: Mirror, fleet: Fleet, problems: list[Problem]) -> MirrorSpec |
         problems += side_problems(spec, mirror, fleet, at)
     problems += (*_repository_problems(spec, fleet, at), *_pattern_problems(spec, fleet, at))
     if len(problems) == before and spec.delete != "never" and Selection.of(spec).literals() is not None:
-        fault = "is of no use where tags are named one by one: the source is never listed; leave it out"
-        problems.append(fleet.problem((*at, "delete"), fault))
+        key, why = "delete", "the source is never listed"
+        if spec.two_way:
+            key, why = "deletes", "the sides are never listed"
+        fault = f"is of no use where tags are named one by one: {why}; leave it out"
+        problems.append(fleet.problem((*at, key), fault))
     return spec if len(problems) == before else None
 
 

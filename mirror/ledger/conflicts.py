@@ -105,13 +105,13 @@ class Conflicts:
 
     def agreed_tags(self, mirror: str) -> Iterator[str]:
         """Every tag that the sides ever agreed on and did not all delete since; in no order."""
-        for tag, _ in self._redis.hscan_iter(self._keys.agreed(mirror), count=PAGE):
-            if not tag.startswith(_SIDES.encode()):
-                yield tag.decode()
+        yield from (tag for tag, _ in self.agreed(mirror))
 
-    def agreed_count(self, mirror: str) -> int:
-        """How many those are; sides that there once were count, too."""
-        return int(self._redis.hlen(self._keys.agreed(mirror)))
+    def agreed(self, mirror: str) -> Iterator[tuple[str, str]]:
+        """The same, each with the digest."""
+        for tag, row in self._redis.hscan_iter(self._keys.agreed(mirror), count=PAGE):
+            if not tag.startswith(_SIDES.encode()):
+                yield tag.decode(), full(row.decode().partition(" ")[0])
 
     def close(self, mirror: str, tags: Collection[str], run: str, rule: str) -> list[str]:
         """Close what is open about those tags and has not changed since it was read here; those tags.
@@ -188,13 +188,13 @@ def agreements_of(
                 is_named = True
                 yield Lasting(keys.agreed(spec.name), _SIDES + _name(sides), json.dumps(sides))
             yield _base(keys, spec, one, agreement(spec, one.descriptor.digest))
-            yield from _closed(keys, run, one, one.merged, spec)
+            yield from _closed(keys, run, one, one.merged, spec, own)
         elif one.kind == GONE:
             yield _base(keys, spec, one, "")
-            yield from _closed(keys, run, one, one.merged, spec)
+            yield from _closed(keys, run, one, one.merged, spec, own)
         elif one.kind == DELETED:
             yield _base(keys, spec, one, one.merged.read.agreed)
-            yield from _closed(keys, run, one, one.merged, spec)
+            yield from _closed(keys, run, one, one.merged, spec, own)
             missed = Missed.of(run, one, one.merged, spec)
             yield _tied(keys.deleted(spec.name), one.tag, missed.row(), one.merged.read.deleted)
         elif (now := _open(one, one.merged, own)) is not None:
@@ -239,7 +239,9 @@ def _open(one: Resolved, merged: Merged, own: Sequence[Outcome | None]) -> Merge
     return Merged(seen, merged.base, "moved", since=since)
 
 
-def _closed(keys: Keys, run: str, one: Resolved, merged: Merged, spec: MirrorSpec) -> Iterator[Lasting]:
+def _closed(
+    keys: Keys, run: str, one: Resolved, merged: Merged, spec: MirrorSpec, own: Sequence[Outcome | None]
+) -> Iterator[Lasting]:
     if merged.read.deleted and one.kind != DELETED:
         yield _tied(keys.deleted(spec.name), one.tag, "", merged.read.deleted)
     if spec.kind == "rollback":
@@ -250,7 +252,10 @@ def _closed(keys: Keys, run: str, one: Resolved, merged: Merged, spec: MirrorSpe
         took = one.descriptor.digest if one.descriptor else None
         rule = merged.rule or ("propagate" if one.kind == DELETED else "equal")
         document = _document(run, one, merged, spec) | {"rule": rule, "took": took}
-        yield Lasting(keys.settled(spec.name), one.tag, json.dumps(document), SETTLED_KEPT, tied=True)
+        # What a decision has replaced goes on record, even if another run has seen all sides equal since.
+        has_moved = bool(merged.rule) and any(outcome and outcome.state == "updated" for outcome in own)
+        settled = keys.settled(spec.name)
+        yield Lasting(settled, one.tag, json.dumps(document), SETTLED_KEPT, tied=not has_moved)
         yield Lasting(keys.conflicted, spec.name, "1", tied=True)
 
 

@@ -17,7 +17,7 @@ from mirror.spec import MirrorSpec
 PAGE = 500
 
 LACKS = """
--- KEYS deleted; ARGV tag, side: it lacks the tag from now on, as the others on the row do
+-- KEYS deleted; ARGV tag, side: it lacks the tag from now on, because we have deleted it there
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 if not held then return 0 end
 local row = cjson.decode(held)
@@ -25,6 +25,7 @@ for _, side in ipairs(row[5]) do
   if side == ARGV[2] then return 0 end
 end
 table.insert(row[5], ARGV[2])
+row[6] = row[6] .. ARGV[2] .. ' '
 return redis.call('HSET', KEYS[1], ARGV[1], cjson.encode(row))
 """
 
@@ -43,6 +44,8 @@ class Missed:
     """The digest that all had."""
     lacking: tuple[str, ...]
     """Sides that do not have the tag: somebody or a run of ours has deleted it there."""
+    ours: tuple[str, ...] = ()
+    """Of those: where a run of ours has."""
 
     @classmethod
     def of(cls, run: str, one: Resolved, merged: Merged, spec: MirrorSpec) -> Missed:
@@ -52,15 +55,17 @@ class Missed:
         before = cls.parse(merged.read.deleted) if merged.read.deleted else None
         if before is None or before.base != merged.base:
             return cls(int(one.at), run, run, merged.base or "", lacking)
-        return cls(before.since_s, before.first, run, before.base, lacking)
+        ours = tuple(side for side in before.ours if side in lacking)
+        return cls(before.since_s, before.first, run, before.base, lacking, ours)
 
     @classmethod
     def parse(cls, text: str) -> Missed:
-        since_s, first, last, base, lacking = json.loads(text)
-        return cls(int(since_s), first, last, base, tuple(lacking))
+        since_s, first, last, base, lacking, ours = json.loads(text)
+        return cls(int(since_s), first, last, base, tuple(lacking), tuple(ours.split()))
 
     def row(self) -> str:
-        return json.dumps([self.since_s, self.first, self.last, self.base, self.lacking])
+        ours = "".join(f"{side} " for side in self.ours)  # in Lua an empty list is an object
+        return json.dumps([self.since_s, self.first, self.last, self.base, self.lacking, ours])
 
 
 class Deleted:
@@ -74,9 +79,6 @@ class Deleted:
         """In no order of tags."""
         for tag, row in self._redis.hscan_iter(self._keys.deleted(mirror), count=PAGE):
             yield tag.decode(), Missed.parse(row.decode())
-
-    def has_any(self, mirror: str) -> bool:
-        return bool(self._redis.exists(self._keys.deleted(mirror)))
 
     def lacks(self, mirror: str, tag: str, side: str) -> None:
         """Note that a side has it no more, because a run of ours has deleted it there."""

@@ -92,6 +92,10 @@ class Gone:
         self._note_list(run)
         self._arm([self._keys.run(run), self._keys.pruned(run)], [spec.listed_as, KEEP_S])
 
+    def is_wanted(self, run: str, spec: MirrorSpec) -> bool:
+        """Whether :meth:`want` was said of it."""
+        return bool(self._redis.sismember(self._keys.pruned(run), spec.listed_as))
+
     def is_at_work(self, run: str) -> bool:
         """Whether what the run lists may change anything: not for a plan, nor once it has ended."""
         return bool(self._redis.hget(self._keys.run(run), "state") == b"open")

@@ -19,7 +19,8 @@ local function add_place(key, field, run, before, place, most)
   local others, last = string.match(held, '^(.*\\n)(.-)$')
   if not last then others, last = '', held end
   local row = last ~= '' and cjson.decode(string.match(last, ' (.*)$'))
-  if row and row[1] == run and row[2] == '' then
+  local is_ours = row and row[1] == run and row[2] == ''
+  if is_ours and type(row[3]) == 'table' and type(row[4]) == 'table' then -- one place was once a line
     row[3][#row[3] + 1], row[4][#row[4] + 1] = before, place
     held = others .. string.format('%d ', now) .. cjson.encode(row)
   else
@@ -41,12 +42,12 @@ RECORD = (
 local held = redis.call('HGET', KEYS[2], ARGV[2])
 local before = held and cjson.decode(held)['state']
 if before == 'deleted' or before == 'absent' then return 0 end
+keep(ARGV[6])
+if ARGV[7] then add_place(ARGV[7], ARGV[8], ARGV[1], ARGV[9], ARGV[10], tonumber(ARGV[11])) end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[5])
 if before then redis.call('HINCRBY', KEYS[1], 'd:' .. before, -1) end
 redis.call('HINCRBY', KEYS[1], 'd:' .. ARGV[3], 1)
-keep(ARGV[6])
-if ARGV[7] then add_place(ARGV[7], ARGV[8], ARGV[1], ARGV[9], ARGV[10], tonumber(ARGV[11])) end
 redis.call('ZADD', KEYS[3], 'XX', now, ARGV[1])
 return 1
 """

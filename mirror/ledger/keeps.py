@@ -28,7 +28,7 @@ local left, others, slot, used, tagged = {}, {}, nil, {}, 0
 for _, row in ipairs(held and cjson.decode(held) or {}) do
   used[row[1]] = true
   if row[2] == ARGV[2] then
-    slot, tagged = row[1], row[4]
+    slot, tagged = row[1], row[4] or 0
   else
     left[#left + 1] = row
     if row[2] ~= ARGV[3] then others[#others + 1] = row end
@@ -36,7 +36,7 @@ for _, row in ipairs(held and cjson.decode(held) or {}) do
 end
 if not slot and #others >= tonumber(ARGV[4]) then
   local last = others[1]
-  slot, tagged = last[1], last[4]
+  slot, tagged = last[1], last[4] or 0
   for i, row in ipairs(left) do
     if row == last then table.remove(left, i) break end
   end
@@ -58,10 +58,11 @@ return slot
 FREE = """
 -- KEYS slots, who keeps the digest, its manifests
 -- ARGV tag, the row, the one that replaces it or none, member, seconds that manifests outlive who keeps them
--- A row that was changed meanwhile stays.
+-- A row that was changed meanwhile stays. Rows of before have a slot and a digest alone.
 local held = redis.call('HGET', KEYS[1], ARGV[1])
 local left, found = {}, false
 for _, row in ipairs(held and cjson.decode(held) or {}) do
+  row[3], row[4] = row[3] or 0, row[4] or 0
   if cjson.encode(row) ~= ARGV[2] then
     left[#left + 1] = row
   else
@@ -89,9 +90,9 @@ class Slot:
 
     number: int
     digest: str
-    below: int
+    below: int = 0
     """How many manifests it has below it, each with a keeper tag of its own."""
-    tagged: int
+    tagged: int = 0
     """How many of those tags there are: more, where the slot was another image's before."""
 
 

@@ -48,9 +48,10 @@ return began
 )
 
 # Whatever its size, the first content that a run comes to is read: a layer is hashed in one go or not at all.
-# What it took beyond the run's bytes the next runs have less.
+# What it took beyond the run's bytes the next runs have less, from when it was read: else whoever is killed
+# meanwhile would have them pay for what nobody has read.
 _RESERVE = """
--- KEYS run, pass; ARGV bytes, most of all, seconds to keep what is owed
+-- KEYS run, pass; ARGV bytes, most of all
 local size, most = tonumber(ARGV[1]), tonumber(ARGV[2])
 if most > 0 then
   local held = redis.call('HMGET', KEYS[1], 'read_bytes', 'read_paid')
@@ -65,22 +66,8 @@ if most > 0 then
     redis.call('HSET', KEYS[1], 'read_short', '1')
     return 0
   end
-  if size > most then
-    redis.call('HINCRBY', KEYS[2], 'owed', size - most)
-    redis.call('EXPIRE', KEYS[2], ARGV[3])
-  end
 end
 redis.call('HINCRBY', KEYS[1], 'read_bytes', size)
-return 1
-"""
-
-_GIVE_BACK = """
--- KEYS run, pass; ARGV bytes, most of all
-redis.call('HINCRBY', KEYS[1], 'read_bytes', -ARGV[1])
-local over = ARGV[1] - ARGV[2]
-if tonumber(ARGV[2]) > 0 and over > 0 and redis.call('HINCRBY', KEYS[2], 'owed', -over) < 0 then
-  redis.call('HSET', KEYS[2], 'owed', '0')
-end
 return 1
 """
 
@@ -137,7 +124,7 @@ class Passes:
         self._redis, self._keys = client, keys
         script = client.register_script
         self._begin, self._turn = script(_BEGIN), script(_TURN)
-        self._reserve, self._give_back = script(_RESERVE), script(_GIVE_BACK)
+        self._reserve = script(_RESERVE)
 
     def of(self, run: str, spec: MirrorSpec) -> Pass:
         """The pass that the run is of, which begins now if none is under way; the first answer stays.
@@ -161,13 +148,22 @@ class Passes:
         pairs = zip(read, wrong, strict=True)
         return ["wrong" if is_wrong else ("read" if is_read else "unread") for is_read, is_wrong in pairs]
 
-    def note(self, run: str, place: Place, size: int, *, is_wrong: bool) -> None:
-        """It was read just now, by that run. Beyond MOST_READ the oldest are forgotten."""
+    def note(
+        self, run: str, place: Place, size: int, *, is_wrong: bool, reserved: Pass | None = None
+    ) -> None:
+        """It was read just now, by that run. Beyond MOST_READ the oldest are forgotten.
+
+        ``reserved``: the pass in which its bytes were; what they are beyond a run's the next runs pay.
+        """
         member = _member(place)
         names = (member + _WRONG, member) if is_wrong else (member, member + _WRONG)
         pipe = self._redis.pipeline(transaction=False)
         pipe.eval(_NOTE_READ, 1, self._keys.read, *names, MOST_READ)
         pipe.hincrby(self._keys.run(run), "hashed_bytes", size)
+        if reserved and 0 < reserved.most_bytes < size:
+            key = self._keys.deep_pass(reserved.name)
+            pipe.hincrby(key, "owed", size - reserved.most_bytes)
+            pipe.expire(key, PASS_S)
         pipe.execute()
 
     def forget(self, places: Sequence[Place]) -> None:
@@ -179,11 +175,11 @@ class Passes:
     def reserve(self, one: Pass, size: int) -> bool:
         """Whether the run may read so many bytes more; else it stops short of the pass' end."""
         keys = [self._keys.run(one.run), self._keys.deep_pass(one.name)]
-        return bool(self._reserve(keys, [size, one.most_bytes, PASS_S]))
+        return bool(self._reserve(keys, [size, one.most_bytes]))
 
     def give_back(self, one: Pass, size: int) -> None:
-        """What could not be read must not keep others from being read, in this run and the next ones."""
-        self._give_back([self._keys.run(one.run), self._keys.deep_pass(one.name)], [size, one.most_bytes])
+        """What could not be read must not keep others from being read in this run."""
+        self._redis.hincrby(self._keys.run(one.run), "read_bytes", -size)
 
     def take_turn(self, run: str, size: int, bytes_per_s: int) -> float:
         """Count bytes that were read; how many seconds the run's workers together are ahead of the rate."""

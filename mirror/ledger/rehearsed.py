@@ -70,7 +70,7 @@ class RehearsalLedger(Ledger):
         self._prefix, self._known_ledger = prefix, known
         self._listing: Ledger = known
         self.fixed, self.probes = known.fixed, known.probes
-        self.gone = Gone(client, self.keys, known.history)
+        self.gone = _RehearsedGone(client, self.keys, known.history)
         self.content = RehearsedContent(client, self.keys, known.content, kept)
         self.batches = _RehearsedBatches(client, self.keys, known.batches)
         self.proofs = _RehearsedProofs(client, self.keys, known.proofs)
@@ -224,6 +224,13 @@ class _RehearsedKeeps(Keeps):
         manifests: Sequence[Manifest],  # noqa: ARG002
     ) -> int:
         return 0
+
+
+class _RehearsedGone(Gone):
+    """Deletions on a side are followed, as far as is known before all sides were listed."""
+
+    def is_wanted(self, run: str, spec: MirrorSpec) -> bool:  # noqa: ARG002 - as Gone has it
+        return True
 
 
 class _RehearsedConflicts(Conflicts):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeGuard
 from mirror.report import Moved, TagReport, TagState, TargetReport
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import Descriptor
-from registry.errors import Throttled
+from registry.errors import RegistryError, Throttled
 
 BatchState = Literal["queued", "resolving", "landing", "flipping", "returning", "concluded"]
 OutcomeState = Literal[
@@ -147,13 +147,16 @@ class Placing:
     reason: str = ""
     kind: str = ""
     retry_after_s: float | None = None
+    end: str = field(default="", compare=False)
+    """The registry or folder that failed."""
     is_shared: bool = field(default=False, compare=False)
     """It was copied from what was read for another target; not kept in the ledger."""
 
     @classmethod
     def failed(cls, error: Exception) -> Placing:
         asked = error.retry_after_s if isinstance(error, Throttled) else None
-        return cls("failed", str(error), type(error).__name__, asked)
+        end = error.end if isinstance(error, RegistryError) else ""
+        return cls("failed", str(error), type(error).__name__, asked, end)
 
 
 Placed = dict[tuple[str, str], Placing]

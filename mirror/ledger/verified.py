@@ -112,9 +112,9 @@ def founds_of(
         FoundReport(
             target,
             **{name: count[name] for name in _RESULTS},
-            extra=count[EXTRA],
             extras=(own := tuple(one for one in extras if _is_of(one.repository, target))),
-            extras_left=count[EXTRAS] - len(own),
+            extra=max(count[EXTRA], sum(one.count for one in own)),  # runs of before counted none beside them
+            extras_left=max(0, count[EXTRAS] - len(own)),
         )
         for target, count in counts.items()
     )

@@ -22,8 +22,14 @@ end
 # Whoever is killed now owes nothing: the run stays with those that the sweeper looks at until the script that
 # creates its repair takes it out.
 OWE_REPAIR = """
+local function wants_repair(run_key)
+  local r = redis.call('HMGET', run_key, 'repairs', 'spec', 'kind')
+  if r[1] or not r[2] or r[3] ~= 'verify' then return r[1] == 'wanted' end
+  local how = cjson.decode(r[2])['verification'] -- a run that was begun before the field was
+  return type(how) == 'table' and how['repairs'] == true
+end
 local function owe_repair(run_key, open_key, run_id, state)
-  if state ~= 'failed' or redis.call('HGET', run_key, 'repairs') ~= 'wanted' then return end
+  if state ~= 'failed' or not wants_repair(run_key) then return end
   redis.call('HSET', run_key, 'repairs', 'due')
   redis.call('ZADD', open_key, now, run_id)
 end

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.nodes import Fields, span_of
-from mirror.rewrite.spots import Span, Split, Spot, Whole
+from mirror.rewrite.spots import BY_VARIABLES, Span, Split, Spot, Whole
 from mirror.rewrite.words import line_of
 from registry.descriptor import is_digest
 from registry.reference import MalformedReference, Reference, check_tag
@@ -22,6 +22,7 @@ VERSIONS = frozenset({*_TAG, *_DIGEST})
 """Keys whose values are a part of an image's name, or say which one of it."""
 _SHA_ONLY = ("sha",)
 _SHA = re.compile(r"[0-9a-f]{64}")
+_VARIABLE = re.compile(r"\{\{|\$")
 _KUSTOMIZE = frozenset({"newName", "newTag", "digest"})
 
 
@@ -39,10 +40,21 @@ def split(text: str, fields: Fields, key: str, moves: Moves, app_version: str | 
         return  # whole by itself
     writing = Split(repository, registry, tag, digest)
     digest = digest or _span(text, fields, _SHA_ONLY)
+    if registry and _VARIABLE.search(registry.text):
+        yield from _by_variables(text, registry, repository, moves)
+        return
     name = f"{registry.text}/{repository.text}" if registry and registry.text else repository.text
     old = _reference(name, tag.text if tag and tag.text else app_version, digest)
     if old and (new := moves.of(old)):
         yield Spot(repository.start, line_of(text, repository.start), str(old), old, new, writing)
+
+
+def _by_variables(text: str, registry: Span, repository: Span, moves: Moves) -> Iterator[Spot]:
+    """Where a chart puts the registry together it is taken for Docker Hub, so that ``--check`` tells."""
+    old = _reference(repository.text, None, None)
+    if old and (new := moves.of(old)):
+        shown, line = f"{registry.text}/{repository.text}", line_of(text, repository.start)
+        yield Spot(repository.start, line, shown, old, new, None, BY_VARIABLES)
 
 
 def kustomized(text: str, fields: Fields, key: str, moves: Moves) -> Iterator[Spot]:

@@ -41,17 +41,32 @@ class Named:
     role: Role
 
 
-def images_in_commands(text: str, start: int, end: int, *, lone_names: bool = True) -> Iterator[Named]:
-    """Every word between ``start`` and ``end`` that is an image to a command there.
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What was read of one command: the words between ``start`` and ``end``, and the images among them."""
 
-    ``lone_names``: whether a name of one word may be one, as it may not in prose.
+    start: int
+    end: int
+    images: tuple[Named, ...]
+
+
+def commands_in(
+    text: str, start: int, end: int, *, lone_names: bool = True, is_folded: bool = False
+) -> Iterator[Command]:
+    """Every command between ``start`` and ``end``, those within others included.
+
+    ``lone_names``: whether a name of one word may be an image, as it may not in prose. ``is_folded``: as of
+    :func:`mirror.rewrite.shell.words_of`.
     """
     at = start
     while tool := _TOOLS.search(text, at, end):
-        command = _Command(text, tool["name"], words_of(text, start, tool.end(), end), lone_names)
-        yield from command.images()
+        words = words_of(text, start, tool.end(), end, is_folded=is_folded)
+        command = _Command(text, tool["name"], words, lone_names)
+        images = tuple(command.images())
         inner = _SUBSTITUTION.search(text, tool.end(), command.at)
         at = inner.end() if inner else max(command.at, tool.end())
+        if command.is_known:
+            yield Command(tool.end(), command.last(), images)
 
 
 def untagged(found: Found) -> str | None:
@@ -69,11 +84,18 @@ class _Command:
         self._table = COMMANDS[tool]
         self._words = self._read(words)
         self._held: Span | None = None
+        self.is_known = False
+        """Whether it is known where it takes images."""
+
+    def last(self) -> int:
+        """Where the last of its words ends."""
+        return max((self.at, *(word.end for word in self._words)))
 
     def images(self) -> Iterator[Named]:
         """Each image with what the command does to it."""
         path = self._subcommand()
         where = self._table.get(path)
+        self.is_known = where is not None
         if where == "mirrored":
             yield from self._mirrored()
         elif where == "first":

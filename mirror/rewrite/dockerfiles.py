@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from mirror.rewrite.moves import Moves
-from mirror.rewrite.spots import Span, Spot
+from mirror.rewrite.spots import BY_VARIABLES, Span, Spot
 from mirror.rewrite.texts import Manner, spots_within
 from mirror.rewrite.words import LATEST, line_of, reference_at, spot_of
-from mirror.rewrite.yamls import BY_VARIABLES
 
 _DIRECTIVE = re.compile(r"#[ \t]*(?P<name>\w+)[ \t]*=[ \t]*(?P<value>\S+)[ \t]*\r?\n")
 _INSTRUCTION = re.compile(r"[ \t]*(?:ONBUILD[ \t]+)?(?P<word>[A-Za-z]+)[ \t]+", re.IGNORECASE)
@@ -135,8 +134,9 @@ class Dockerfile:
         if found.has_variable:
             found = replace(found, tag=self._tag(word))
         spot = spot_of(self.text, found, self.moves, untagged=LATEST)
-        if spot:
-            self._spots.setdefault(spot.start, spot)
+        known = self._spots.get(found.name.start)
+        if spot and (known is None or known.is_unsure):
+            self._spots[spot.start] = spot
 
     def _note_parts(self, word: Span) -> None:
         for variable in _VARIABLE.finditer(word.text):

@@ -102,6 +102,10 @@ def app_version_beside(path: Path) -> str | None:
 def _manner(name: str, suffix: str) -> Manner:
     if suffix in _LISTS:
         return Manner("#", is_list=True, names_alone="image" in name)
+    if suffix in _WITH_SLASHES and "bake" in name:
+        return Manner("//", is_bake=True)
     if suffix in _WITH_SLASHES or name.startswith("jenkinsfile"):
         return Manner("//")
+    if suffix == ".hcl" or "bake" in name:
+        return Manner("#", is_bake=True)
     return Manner("#", lone_names=suffix in _TEMPLATES)

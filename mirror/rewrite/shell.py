@@ -18,14 +18,18 @@ _INNER = {
 """A word within a string of the other language, as in ``sh 'docker run …'``: its quote ends the command,
 and so does a line's end that is written ``\\n``."""
 _GAP = re.compile(r"(?:[ \t]|[\\`^][ \t]*\r?\n)*")
+_FOLD = re.compile(r"[ \t]*\r?\n[ \t]*(?=[^\s#])")
+"""A line's end that YAML makes a space."""
 _REDIRECTION = re.compile(r"[0-9]*[<>]+&?[ \t]*")
 _ITEM = re.compile(r"""["']?\s*,\s*(["'])((?:(?!\1)[^\\\n]|\\.)*)\1""")
 """A command's next word where each is a string of its own, as in ``["docker", "run"]``."""
 _QUOTES = re.compile(r"""\\.|["']""")
 
 
-def words_of(text: str, start: int, at: int, end: int) -> Iterator[Span]:
+def words_of(text: str, start: int, at: int, end: int, *, is_folded: bool = False) -> Iterator[Span]:
     """Those behind ``at`` up to what ends the command; the text that matters begins at ``start``.
+
+    ``is_folded``: a line's end is none of the command's.
 
     Of a word in quotes, what is in them. What is put in by the shell is part of its word.
     """
@@ -36,6 +40,8 @@ def words_of(text: str, start: int, at: int, end: int) -> Iterator[Span]:
     pattern = _INNER[quote] if quote else _WORD
     while at < end:
         at = _GAP.match(text, at, end).end()  # type: ignore[union-attr] # it matches nothing, too
+        if is_folded and (fold := _FOLD.match(text, at, end)):
+            at = fold.end()
         redirection = _REDIRECTION.match(text, at, end)
         word = pattern.match(text, redirection.end() if redirection else at, end)
         if word is None:

@@ -16,6 +16,8 @@ STAYS: dict[Role, str] = {
     "mirrored": "says where a mirror reads or writes; change it by hand if the mirror is to end",
 }
 """What is never changed, which is no failure, and why."""
+BY_VARIABLES = "its name is put together of variables; change it by hand"
+UNSURE = "nothing here says that it is an image; change it by hand if it is one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,11 @@ class Spot:
     why_not: str = ""
     role: Role = "used"
     must_prove: bool = True
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether whoever knows more about its place knows better."""
+        return self.why_not == UNSURE
 
     @property
     def places(self) -> set[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mirror.rewrite.commands import images_in_commands, untagged
+from mirror.rewrite.commands import commands_in, untagged
 from mirror.rewrite.moves import Moves
-from mirror.rewrite.spots import Spot
+from mirror.rewrite.spots import UNSURE, Spot
 from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, role_of, spot_of
 
 _KEY = re.compile(
@@ -19,6 +19,9 @@ _KEY = re.compile(
 """What a value that is an image stands behind: ``image:``, ``initImage =``, ``FOO_IMAGE=``, ``image('``."""
 _SHORT = re.compile(r"(?<![\w+.-])(?:docker|docker-image)://(?=[a-z0-9\[])")
 """Behind such a scheme short names are images, too."""
+_BAKED = re.compile(r"""(?<![\w-])["']?(?:tags|cache-to)["']?\s*[=:]\s*\[(?P<tags>[^\]]*)\]""")
+_VALUE = re.compile(r"""(?<=["'=])(?=[a-z0-9])""")
+_VALUE_ENDS = re.compile(r"""["',;)\s]|\Z""")
 _MEANS_LATEST = frozenset({"image", "container"})
 _FENCE = re.compile(r"^[ \t]*(```|~~~)[^\n]*\n(.*?)^[ \t]*\1", re.MULTILINE | re.DOTALL)
 
@@ -37,6 +40,10 @@ class Manner:
     """Whether a line is a reference."""
     names_alone: bool = False
     """Whether such a line may be a name without host, tag and digest."""
+    is_folded: bool = False
+    """Whether a line's end is a space, as in some of YAML's values."""
+    is_bake: bool = False
+    """Whether it is a file of ``docker buildx bake``: that builds and pushes its ``tags``."""
 
 
 def spots_in_text(text: str, moves: Moves, manner: Manner) -> Iterator[Spot]:
@@ -62,7 +69,11 @@ def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) 
     if manner.is_list:
         for found in _lines(text, start, end, manner):
             spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None))
-    for named in images_in_commands(text, start, end, lone_names=manner.is_script):
+    for built in _BAKED.finditer(text, start, end) if manner.is_bake else ():
+        for found in _quoted(text, built.start("tags"), built.end("tags")):
+            spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None, role="published"))
+    commands = list(commands_in(text, start, end, lone_names=manner.is_script, is_folded=manner.is_folded))
+    for named in (named for command in commands for named in command.images):
         spot = spot_of(text, named.found, moves, untagged=untagged(named.found), role=named.role)
         spots.setdefault(named.found.name.start, spot)
     for found, tag in _keyed(text, start, end, manner):
@@ -70,6 +81,11 @@ def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) 
     for found in full_references(text, start, end):
         role = role_of(text, found)
         spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None, role=role))
+    for found in _valued(text, start, end):
+        at = found.name.start
+        is_word = any(command.start <= at < command.end for command in commands)
+        if not is_word and (spot := spot_of(text, found, moves, untagged=None)):
+            spots.setdefault(at, replace(spot, writing=None, why_not=UNSURE))
     return [spot for at in sorted(spots) if (spot := spots[at])]
 
 
@@ -81,6 +97,21 @@ def _keyed(text: str, start: int, end: int, manner: Manner) -> Iterator[tuple[Fo
     for match in _SHORT.finditer(text, start, end):
         if found := reference_at(text, match.end()):
             yield found, LATEST
+
+
+def _quoted(text: str, start: int, end: int) -> Iterator[Found]:
+    for match in _VALUE.finditer(text, start, end):
+        if found := reference_at(text, match.end()):
+            yield found
+
+
+def _valued(text: str, start: int, end: int) -> Iterator[Found]:
+    """Whole values, be they of strings or behind ``=``, that look like an image with its tag."""
+    for at in (start, *(match.end() for match in _VALUE.finditer(text, start, end))):
+        found = reference_at(text, at)
+        is_whole = found and (found.end == end or _VALUE_ENDS.match(text, found.end))
+        if found and is_whole and "/" in found.name.text and (found.tag or found.digest):
+            yield found
 
 
 def _lines(text: str, start: int, end: int, manner: Manner) -> Iterator[Found]:

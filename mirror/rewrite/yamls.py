@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 import yaml
 
 from mirror.rewrite import charts
+from mirror.rewrite.dockerfiles import Dockerfile
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.nodes import Fields, fields_of, span_of
-from mirror.rewrite.spots import STAYS, Span, Split, Spot
+from mirror.rewrite.spots import BY_VARIABLES, STAYS, Span, Split, Spot
 from mirror.rewrite.texts import Manner, spots_without_comments
 from mirror.rewrite.words import DEFAULTED, LATEST, SCHEME, Found, reference_at, spot_of, with_defaults
 
@@ -38,9 +39,8 @@ _SCRIPTS = frozenset(
 )
 _PUBLISHING = re.compile(r"docker/(?:metadata|build-push)-action\b")
 _SCHEME = re.compile(SCHEME)
-_BLOCK = Manner("#", lone_names=True)
+_BLOCKS = {"|": Manner("#", lone_names=True), ">": Manner("#", lone_names=True, is_folded=True)}
 BY_ANCHOR = "its parts stand in an anchor that others use, too; change it by hand"
-BY_VARIABLES = "its name is put together of variables; change it by hand"
 
 
 class NotYaml(ValueError):
@@ -56,6 +56,7 @@ class Yaml:
     app_version: str | None = None
     """What a chart's empty tag stands for."""
     _spots: dict[int, Spot] = field(default_factory=dict)
+    _root: yaml.Node | None = None
     _is_mirrors: bool = False
     """Whether the document is a fleet file of ours or its like: what it names stays."""
     _others: list[Spot] = field(default_factory=list)
@@ -75,6 +76,7 @@ class Yaml:
             raise NotYaml(str(error)) from error
         for document in documents:
             self._is_mirrors = _is_about_mirroring(document)
+            self._root = document
             self._walk(document, "", "")
         spots = [*self._spots.values(), *self._others]
         return sorted((self._shared(spot) for spot in spots), key=lambda spot: spot.start)
@@ -107,7 +109,8 @@ class Yaml:
         fields = fields_of(node)
         self._split(fields, key)
         self._keep(charts.kustomized(self.text, fields, key, self.moves))
-        self._publishing(fields)
+        if node is not self._root:  # there ``build`` is the name of a pipeline's job
+            self._publishing(fields)
         name = fields.get("name")
         for child_key, child in node.value:
             name_of_child = str(child_key.value) if isinstance(child_key, yaml.ScalarNode) else ""
@@ -125,13 +128,16 @@ class Yaml:
                 self._taken.add(spot.writing.registry.start)
 
     def _scalar(self, node: yaml.ScalarNode, key: str, above: str) -> None:
-        if node.style in {"|", ">"}:
+        if node.style == "|" and key == "dockerfile_inline":
+            self._keep(list(self._dockerfile(node)))
+            return
+        if node.style in _BLOCKS:
             self._keep(self._within(node, key))
             return
         span, expected = span_of(self.text, node), _position(key, above)
         if expected is None or (found := self._whole(node, span)) is None:
             self._keep(self._within(node, key))
-        elif found.name.start not in self._spots:
+        elif (known := self._spots.get(found.name.start)) is None or known.is_unsure:
             tag = LATEST if expected == LATEST else None
             self._keep([spot_of(self.text, found, self.moves, untagged=tag)])
 
@@ -162,8 +168,15 @@ class Yaml:
 
     def _within(self, node: yaml.ScalarNode, key: str) -> Iterator[Spot]:
         start, end = node.start_mark.index, node.end_mark.index
-        manner = _BLOCK if node.style in {"|", ">"} else Manner(is_script=key in _SCRIPTS)
+        manner = _BLOCKS.get(node.style) or Manner(is_script=key in _SCRIPTS, is_folded=True)
         yield from spots_without_comments(self.text, start, end, self.moves, manner)
+
+    def _dockerfile(self, node: yaml.ScalarNode) -> list[Spot]:
+        """Of Compose: read by itself, in its place."""
+        start, end = node.start_mark.index, node.end_mark.index
+        first = self.text.index("\n", start)
+        before = re.sub(r"[^\n]", " ", self.text[:first])
+        return Dockerfile(before + self.text[first:end], self.moves).spots()
 
     def _publishing(self, fields: Fields) -> None:
         """What Compose builds and docker's own actions push is not used, but published."""
@@ -192,7 +205,7 @@ class Yaml:
             if spot is not None and spot.start not in self._taken:
                 own = replace(spot, role="mirrored") if self._is_mirrors else spot
                 before = self._spots.setdefault(spot.start, own)
-                if own.role in STAYS:
+                if own.role in STAYS or before.is_unsure:
                     self._spots[spot.start] = own
                 elif isinstance(own.writing, Split) and own.old != before.old:
                     self._others.append(own)

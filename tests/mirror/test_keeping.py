@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -138,6 +140,17 @@ def test_a_smaller_keep_frees_what_is_too_much_with_the_next_move(world: World, 
         world.move(ONE, replace(world.spec, keep=0))
         assert world.kept() == world.kept(world.eu) == {}
         assert world.client.keys("test:ledger:kept:*") == []
+
+
+def test_a_run_of_no_fleet_file_takes_no_former_image_away(world: World) -> None:
+    for content in (ONE, TWO, THREE):
+        world.move(content)
+    kept = world.kept()
+
+    world.move(FOUR, replace(world.spec, keep=None))
+
+    assert kept
+    assert world.kept() == kept
 
 
 def test_the_keepers_below_an_index_go_when_its_slot_is_anothers(world: World) -> None:
@@ -299,6 +312,22 @@ def test_the_keeper_of_a_long_tag_is_no_longer_than_a_tag_may_be() -> None:
     assert len(names) == 2
     assert all(len(name) <= 128 and is_keeper_tag(name) for name in names)
     assert not any(map(is_keeper_tag, ("sealift-keep", "sealift-keep.v1", "a-sealift-keep.0.v1")))
+
+
+@pytest.mark.parametrize("keep", [2, 1, 0])
+def test_slots_that_are_on_record_without_what_is_below_them_are_taken_and_freed(
+    world: World, keep: int
+) -> None:
+    for content in (ONE, TWO, THREE):
+        world.move(content)
+    for registry in (world.us, world.eu):  # as rows were before keepers had tags for children
+        key = world.engine.ledger.keys.kept(f"{registry.host}/app")
+        rows = json.loads(cast("bytes", world.client.hget(key, "v1")))
+        world.client.hset(key, "v1", json.dumps([row[:2] for row in rows], separators=(",", ":")))
+    run = world.move(FOUR, replace(world.spec, keep=keep))
+
+    assert set(run.states("v1")) == {"updated"}
+    assert len(world.kept()) == keep
 
 
 def test_manifests_stay_for_as_long_as_any_tag_keeps_them(world: World) -> None:

@@ -19,6 +19,7 @@ from mirror.prune import foreseen, prune
 from mirror.report import Deletion
 from mirror.rollback import rollback_of
 from mirror.spec import MirrorSpec, Target
+from registry import deletion
 from registry.deletion import _CONFIG, tombstone
 from registry.images import Image, build_image
 from registry.memory import ErrorReply, MemoryRegistry
@@ -127,6 +128,26 @@ def test_the_deletion_is_in_the_tags_history(world: World) -> None:
     assert [(one.run, one.to) for one in flips] == [(run.run, ""), (flips[-1].run, DIGEST)]
     assert flips[0].previous == dict.fromkeys(targets, DIGEST), "one line, however many places it went from"
     assert flips[0].source == world.spec.source
+
+
+def test_a_deletion_beside_a_line_of_one_place_has_a_line_of_its_own(
+    world: World, valkey: ValkeyServer
+) -> None:
+    world.hold("1")
+    run, ledger = world.sync().run, world.engine.ledger
+    targets = [target.repository for target in world.spec.targets]
+    with valkey.client() as client:
+        key = ledger.keys.history("app")
+        for target in targets:
+            ledger.gone.record(run, Deletion("2", target, "us", DIGEST, "deleted", 1.0, 1.0), world.spec)
+            if target == targets[0]:
+                at, _, row = (client.hget(key, "2") or b"").decode().partition(" ")  # type: ignore[union-attr]
+                name, to, (digest,), (place,) = json.loads(row)
+                client.hset(key, "2", f"{at} {json.dumps([name, to, digest, place])}")
+
+    flips = ledger.history.of("app", ["2"])["2"]
+    assert [(one.run, one.previous) for one in flips] == [(run, {name: DIGEST}) for name in reversed(targets)]
+    assert len(ledger.gone.deletions(run)) == 2
 
 
 def test_deletions_push_no_move_out_of_the_history(world: World, valkey: ValkeyServer) -> None:
@@ -372,15 +393,15 @@ def test_a_tag_that_a_newer_run_has_claimed_is_left_alone(
 ) -> None:
     world.gone_since("2")
     target, ledger = world.spec.targets[0].repository, world.engine.ledger
-    took = pruning._Pruning.of
+    took = pruning.Pruning.of
 
-    def claim_first(*args: object) -> pruning._Pruning:
+    def claim_first(*args: object) -> pruning.Pruning:
         generation = ledger.begin_question([], [])[0]
         newer = Resolved("2", "2", image("2").manifest.descriptor, generation=generation, at=ledger.now())
         assert ledger.turns.claim(target, newer) == "ours"
         return took(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pruning._Pruning, "of", claim_first)
+    monkeypatch.setattr(pruning.Pruning, "of", claim_first)
     run = world.sync()
 
     assert world.states(run) == {"2": ["kept", "deleted"]}
@@ -403,7 +424,7 @@ def test_a_deletion_that_was_cut_short_is_finished_and_counted_once(
 
     run = Drive(world.engine, world.spec).all()
     with monkeypatch.context() as patched:
-        patched.setattr(pruning, "delete_tag", killed)
+        patched.setattr(deletion, "delete_tag", killed)
         with pytest.raises(LedgerError):
             prune(world.engine, run.run, "eu")
     for region in ("eu", "us", "eu"):

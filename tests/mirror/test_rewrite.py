@@ -10,7 +10,7 @@ from mirror.rewrite.files import Changed, decide, survey
 from mirror.rewrite.kinds import MAX_BYTES, spots_in
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.proof import Claim, Verdict
-from mirror.rewrite.spots import Edit, edited
+from mirror.rewrite.spots import STAYS, UNSURE, Edit, Spot, edited
 from mirror.rewrite.words import reference_at
 from mirror.rewrite.yamls import BY_ANCHOR
 from registry.reference import MalformedReference, Reference
@@ -259,7 +259,7 @@ COMMANDS = [
     ("docker compose run app cat org/c:2", []),
     ("docker exec app cat org/c:2", []),
     ("docker image tag org/app:1 org/b:2", ["org/app:1", "published org/b:2"]),
-    ("sh 'docker run -e \"A=1\" org/app:1' + 'org/c:2'", ["org/app:1"]),
+    ("sh 'docker run -e \"A=1\" org/app:1' + 'org/c:2'", ["org/app:1", "unsure org/c:2"]),
     ('["docker", "run", "--rm", "org/app:1", "org/c:2"]', ["org/app:1"]),
     ("x=$(docker inspect -f '{{.Id}}' org/app:1) org/c:2", ["org/app:1"]),
     ("kubectl set image deploy/org/x app=org/app:1", ["org/app:1"]),
@@ -274,7 +274,87 @@ COMMANDS = [
 def test_only_where_a_command_takes_an_image_is_one(line: str, images: list[str]) -> None:
     found = spots_in(Path("x.sh"), f"{line}\n", MOVES)
 
-    assert [f"{'' if one.role == 'used' else f'{one.role} '}{one.shown}" for one in found] == images
+    assert [f"{said(one)}{one.shown}" for one in found] == images
+
+
+def said(spot: Spot) -> str:
+    return "unsure " if spot.is_unsure else "" if spot.role == "used" else f"{spot.role} "
+
+
+VALUES = [
+    ("docker_image.tf", 'name = "org/app:1"', [UNSURE]),
+    ("settings.toml", "base = 'org/app:1'", [UNSURE]),
+    ("run.sh", "IMG=org/app:1", [UNSURE]),
+    ("run.sh", "docker ps --filter ancestor=org/app:1", [UNSURE]),
+    ("play.yml", "docker_image: {name: org/app:1}", [UNSURE]),
+    ("chart.tpl", 'image: {{ .Values.image | default "org/app:1" }}', [UNSURE]),
+    ("compose.yaml", "services: {a: {build: {cache_from: ['org/app:cache']}}}", [UNSURE]),
+    ("run.sh", "git clone https://github.com/org/app", []),
+    ("settings.toml", 'path = "org/app"  # "org/app:1"', []),
+    ("settings.toml", 'text = "see org/app:1 there"', []),
+    ("settings.toml", 'mount = "org/app:/data"', []),
+]
+
+
+@pytest.mark.parametrize(("file", "text", "reasons"), VALUES)
+def test_a_value_that_looks_like_an_old_image_is_named_and_stays(
+    file: str, text: str, reasons: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / file).write_text(f"{text}\n")
+
+    changed, left = outcome(tmp_path)
+
+    assert changed == {}
+    assert [one.partition(": ")[2] for one in left] == reasons
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:\n  script:\n    - >-\n      docker run --rm\n      org/app:1\n      ls\n",
+        "a:\n  script:\n    - docker run --rm\n      org/app:1\n      ls\n",
+    ],
+)
+def test_a_command_goes_on_where_yaml_makes_a_space_of_a_line_end(text: str, tmp_path: Path) -> None:
+    (tmp_path / "ci.yml").write_text(text)
+
+    changed, _ = outcome(tmp_path)
+
+    assert changed == {"ci.yml": text.replace("org/app", "ghcr.io/org/app")}
+
+
+def test_lines_of_a_block_that_keeps_them_are_commands_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "ci.yml").write_text("script: |\n  docker run --rm $X\n  org/app:1\n")
+
+    assert outcome(tmp_path) == ({}, [])
+
+
+def test_a_dockerfile_within_compose_is_read_as_one(tmp_path: Path) -> None:
+    text = (
+        "services:\n  a:\n    build:\n      dockerfile_inline: |\n        FROM org/app AS b\n        FROM b\n"
+    )
+    (tmp_path / "compose.yaml").write_text(text)
+
+    changed, left = outcome(tmp_path)
+
+    assert (changed, left) == ({"compose.yaml": text.replace("org/app", "ghcr.io/org/app")}, [])
+
+
+def test_a_pipeline_whose_job_is_called_build_publishes_nothing(tmp_path: Path) -> None:
+    text = "image: org/app:1\nbuild:\n  script: [make]\n"
+    (tmp_path / "ci.yml").write_text(text)
+
+    assert outcome(tmp_path)[0] == {"ci.yml": text.replace("org/app", "ghcr.io/org/app")}
+
+
+def test_tags_that_bake_pushes_stay(tmp_path: Path) -> None:
+    text = 'tags = ["org/app:1", "docker.io/org/app:${T}"]\ncache-to = ["type=registry,ref=org/app:c"]\n'
+    (tmp_path / "docker-bake.hcl").write_text(text)
+
+    changed, left = outcome(tmp_path)
+
+    assert changed == {}
+    assert [one.partition(": ")[2] for one in left] == [STAYS["published"]] * 3
 
 
 @pytest.mark.parametrize(

@@ -213,6 +213,25 @@ def test_regions_that_reach_only_their_own_registry_go_back_together(world: Worl
     assert world.tags(name) == [signature.digest, None]
 
 
+def test_a_target_that_takes_a_signature_later_gets_it_before_its_image(world: World) -> None:
+    signature = build_artifact({"sig": b"x"}, artifact_type="application/vnd.dev.cosign")
+    name = f"{ONE.digest.replace(':', '-')}.sig"
+    world.source.hold("app", signature, name)
+    world.sync(ONE)
+    world.sync(TWO)
+    world.engine.open_repository(f"{world.eu.host}/app").delete_manifest(name)
+
+    def busy(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith(".sig"):
+            raise ErrorReply(503, "UNAVAILABLE", "try later")
+
+    world.eu.on_request = busy
+    drive = world.rollback(("v1", ONE))
+
+    assert drive.report.state == "failed"
+    assert world.tags() == [TWO.digest, TWO.digest], "an image without its signature is not what it was"
+
+
 def test_a_region_that_has_lost_the_image_and_reaches_no_other_fails_it_for_all(world: World) -> None:
     world.sync(ONE)
     world.sync(TWO)

@@ -848,6 +848,22 @@ def test_a_conflict_is_closed_once_by_runs_that_saw_its_end_together(world: Worl
     assert [one.rule for one in world.settled()] == ["equal"]
 
 
+def test_what_has_lost_is_on_record_although_another_run_concluded_first(world: World) -> None:
+    world.push(0, ONE)
+    world.run()
+    world.push(0, TWO)
+    world.push(1, THREE)
+    spec = replace(world.spec, rule="prefer", prefer=world.names[0])
+    drive = Drive(world.engine, spec)
+    for step in (drive.resolve, drive.land, drive.finalize, drive.flip):
+        step()
+    Drive(world.engine, spec).all()
+    drive.conclude()
+
+    assert world.agreed() == TWO.digest
+    assert [(one.rule, one.sides[world.names[1]]) for one in world.settled()] == [("prefer", THREE.digest)]
+
+
 def test_a_rollback_that_was_parked_writes_no_older_agreement(world: World) -> None:
     for image in (ONE, TWO):
         world.push(0, image)

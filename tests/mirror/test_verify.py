@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mirror import deep as deep_reading
 from mirror import land as landing
 from mirror.engine import Cancelled, Engine, Limits
 from mirror.ledger import Ledger, verified
+from mirror.ledger.passes import Pass, Passes
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
 from mirror.report import DeepReport, ExtraReport, FoundReport
 from mirror.spec import MirrorSpec, Target, Verification
@@ -386,6 +388,18 @@ def test_of_many_repositories_with_extra_tags_all_are_counted_and_some_are_named
     assert len(run.report.document()["found"][0]["extras"]) == 3
 
 
+def test_extra_tags_of_a_run_that_did_not_count_them_are_those_that_are_named(world: World) -> None:
+    world.eu.hold("app", TWO, "old")
+    run = world.verify()
+    with world.valkey.client() as client:
+        name = f"{verified.FOUND}{world.eu.host}/app\n"
+        counts = [f"{name}{verified.EXTRA}", f"{name}{verified.EXTRAS}"]
+        assert client.hdel(world.engine.ledger.keys.run(run.run), *counts) == 2
+
+    found = world.found(run)
+    assert (found.extra, found.extras_left, found.extras[0].tags) == (1, 0, ("old",))
+
+
 def test_extra_tags_that_are_told_twice_are_counted_once_as_they_were_told_last(world: World) -> None:
     spec = replace(world.spec, kind="verify", verification=Verification())
     drive = Drive(world.engine, spec)
@@ -622,6 +636,36 @@ def test_what_the_last_layer_of_a_pass_took_too_much_the_next_pass_pays(world: W
     deep_runs(world, how, spec, most=10_000)
 
     assert deep(world.verify(spec, how)).bytes == 0
+
+
+def begun(world: World) -> tuple[Passes, Pass]:
+    """A run of v1 that may read one byte."""
+    spec = replace(only(world.spec, "v1"), kind="verify", verification=Verification(deep=True, most_bytes=1))
+    passes = world.engine.ledger.verified.passes
+    return passes, passes.of(world.engine.ledger.create_run(spec, "release"), spec)
+
+
+def test_no_run_pays_for_a_large_layer_whose_reader_was_killed(world: World) -> None:
+    passes, first = begun(world)
+    assert passes.reserve(first, 5000), "and its worker is no more"
+    _, second = begun(world)
+
+    assert not passes.reserve(first, 5000)
+    assert passes.reserve(second, 5000)
+
+
+def test_a_run_that_is_cancelled_while_it_reads_gives_back_what_it_did_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cancel(*_: object) -> None:
+        raise Cancelled("run")
+
+    monkeypatch.setattr(deep_reading, "_hashed", cancel)
+    run = world.verify(only(world.spec, "v1"), Verification(deep=True, most_bytes=10**9))
+
+    assert set(run.states("v1")) == {"cancelled"}
+    with world.valkey.client() as client:
+        assert client.hget(world.engine.ledger.keys.run(run.run), "read_bytes") == b"0"
 
 
 def test_what_is_damaged_or_cannot_be_read_keeps_nothing_else_from_being_read(world: World) -> None:

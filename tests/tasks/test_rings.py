@@ -76,3 +76,13 @@ def test_tags_that_one_of_them_leaves_out_do_not_go_round() -> None:
 
     assert not check(*ring, entry("three", C, A, ", tags: [v2]"))
     assert "back to" in check(*ring, entry("three", C, A, ", tags: [v1]"))
+
+
+def test_names_that_grow_at_each_turn_are_not_followed_for_ever() -> None:
+    found = check(
+        entry("one", "b.example/*", "c.example/x/*"),
+        entry("two", "c.example/*", "b.example/y/*"),
+        entry("three", "a.example/app", "b.example/app"),
+    )
+
+    assert "mirror 'one'" in "".join(map(str, found))

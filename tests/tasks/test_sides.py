@@ -122,3 +122,23 @@ def test_the_same_pair_is_not_to_be_written_twice() -> None:
 
     assert "mirrors[1].targets[0]" in text
     assert "mirror 'app' (sealift.yaml:2) writes docker.io/library/alpine too" in text
+
+
+def test_deletions_are_carried_over_only_where_that_is_asked_for() -> None:
+    held = spec()
+    carried = spec("    deletes: propagate\n    delete_share: 5\n    delete_after: 2d\n")
+
+    assert (held.delete, held.carries_deletions) == ("never", False)
+    assert (carried.delete_share, carried.delete_after_s, carried.carries_deletions) == (5, 2 * 86400, True)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("delete: mirror", "delete: a two-way mirror has no source; with `deletes: propagate`"),
+        ("delete_after: 2d", "delete_after: belongs to `deletes: propagate`"),
+        ("tags: [v1]\n    deletes: propagate", "deletes: is of no use where tags are named one by one"),
+    ],
+)
+def test_what_does_not_go_with_deletes_is_one_line(keys: str, said: str) -> None:
+    assert said in refused(f"{TEXT}    {keys}\n")

@@ -121,11 +121,16 @@ def test_deletions_that_never_come_to_an_end_are_left_to_the_next_run(sweeper: S
     assert sweeper.ledger.run_report(run).state == "done"
 
 
-def _found_wrong(sweeper: Sweeper, *kinds: str) -> str:
-    """A verifying run that repairs, whose worker was killed as soon as its last batch was concluded."""
-    spec = replace(ALONE, kind="verify", verification=Verification(repairs=True))
+def _found_wrong(sweeper: Sweeper, *kinds: str, repairs: bool = True, is_old: bool = False) -> str:
+    """A verifying run that repairs, whose worker was killed as soon as its last batch was concluded.
+
+    ``is_old``: it was begun when only the spec said so.
+    """
+    spec = replace(ALONE, kind="verify", verification=Verification(repairs=repairs))
     tags, ledger = [f"v{number}" for number in range(len(kinds))], sweeper.ledger
     run = ledger.create_run(spec, "backfill")
+    if is_old:
+        ledger.content._redis.hdel(ledger.keys.run(run), "repairs")
     ledger.add_batches(run, "", "", [[(tag, tag) for tag in tags]], listed=True)
     (batch,) = ledger.open_window(run, 1)
     ledger.batches.set_resolved(batch, [Resolved(tag, tag, AT) for tag in tags])
@@ -148,6 +153,13 @@ def test_a_repair_that_nobody_lived_to_begin_is_begun_once(sweeper: Sweeper) -> 
     assert not sweeper.ledger.beginnings.owes_repair(run)
     sweeper.ledger.cancel_run(repair.run)
     assert sweeper.ledger.take_due(-1) == [], "nobody looks at the verifying run any more"
+
+
+@pytest.mark.parametrize("repairs", [True, False])
+def test_a_run_of_before_owes_the_repair_that_its_spec_asks_for(sweeper: Sweeper, *, repairs: bool) -> None:
+    run = _found_wrong(sweeper, DAMAGED, repairs=repairs, is_old=True)
+
+    assert sweeper.ledger.beginnings.owes_repair(run) == repairs
 
 
 @pytest.mark.parametrize("kinds", [("", ""), ("", "Unreachable")])

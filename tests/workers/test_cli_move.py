@@ -136,6 +136,8 @@ def test_nothing_that_came_is_not_ready() -> None:
         (["--from", "docker.io/org"], "Missing option '--to'"),
         (["--from", "docker.io/Org", "--to", "ghcr.io/org"], "lower case"),
         (["app:1", "--from", "docker.io/org", "--to", "ghcr.io/org"], "a repository is meant"),
+        (["--from", "docker.io/org:1", "--to", "ghcr.io/org"], "--from docker.io/org:1: a place is meant"),
+        (["--from", "docker.io/org", "--to", "eu=ghcr.io/org:1"], "--to ghcr.io/org:1: a place is meant"),
         (["--from", "docker.io/org", "--to", "E U=ghcr.io/org"], "is not a region's name"),
         (["--from", "docker.io/org", "--to", "docker.io/org"], "docker.io/org"),
     ],

@@ -182,6 +182,19 @@ def test_check_names_what_is_old_asks_nobody_and_ends_with_1(
     assert main(["rewrite", "files", "--map", world.map, "--check"]) == Exit.DONE
 
 
+def test_what_may_be_an_old_image_is_told_from_what_is(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.write("settings.toml", "base = 'org/app:1'\n")
+    there = ["rewrite", "files", "--map", "docker.io/org=ghcr.io/org"]
+
+    assert main([*there, "--check"]) == Exit.FAILED
+    out = capsys.readouterr().out
+    assert out == "files/settings.toml:1: org/app:1 may be an old image; its new place is ghcr.io/org/app\n"
+    assert main(there) == Exit.FAILED
+    assert "No reference can change, 1 reference stays" in capsys.readouterr().err
+
+
 def test_json_is_one_object_with_what_changes_and_what_stays(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,9 @@ class Move:
 
 def _spec(source: str, to: str, terms: Terms) -> MirrorSpec:
     old, new = (text.removesuffix("/*").rstrip("/") for text in (source, to))
+    for option, text in (("--from", old), ("--to", new.rpartition("=")[2])):
+        if ":" in text.rpartition("/")[2] and "/" in text:
+            raise Stop(f"{option} {text}: a place is meant, without tag or digest; see --tags", Exit.USAGE)
     return spec_from(f"{old}/*", [f"{new}/*"], terms)[0]
 
 
@@ -218,7 +221,8 @@ def _table(session: Session, houses: Sequence[House]) -> None:
 def _reasons(houses: Sequence[House]) -> Iterator[str]:
     all_of_them = [(house, *pair) for house in houses for pair in house.not_ready]
     for house, tag, reason in all_of_them[:MOST_SHOWN]:
-        yield f"{house.repository}{f':{tag}' if tag else ''}: {reason}"
+        name = f"{house.repository}{f':{tag}' if tag else ''}"
+        yield reason if reason.startswith(f"{name}: ") else f"{name}: {reason}"
     if more := len(all_of_them) - MOST_SHOWN:
         yield from [f"... and {counted(more, 'further tag')} (--json has them all)"] if more > 0 else []
 

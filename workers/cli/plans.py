@@ -58,7 +58,8 @@ def _show(console: Console, forecast: Forecast, *, everything: bool) -> None:
         return
     _show_tags(console, forecast, everything=everything)
     _show_conflicts(console, forecast, everything=everything)
-    for line in removal_lines(forecast.deletions, now_s=time(), planned=True):
+    gone = removal_lines(forecast.deletions, now_s=time(), planned=True, two_way=forecast.two_way)
+    for line in gone:
         console.result(line)
     console.result(_closing(forecast))
     rows = list(_costs(forecast))

@@ -138,8 +138,9 @@ def _check(session: Session, found: Survey) -> Exit:
         session.console.document({"exit_code": int(code), "looked_at": found.looked_at, "old": rows})
         return code
     for source, spot in old:
+        verb = "may be an old image" if spot.is_unsure else "is old"
         session.console.result(
-            f"{source.path}:{spot.line}: {spot.shown} is old; its new place is {spot.new.name}"
+            f"{source.path}:{spot.line}: {spot.shown} {verb}; its new place is {spot.new.name}"
         )
     remain = counted(len(old), "old reference") if old else "No old reference"
     session.console.say(f"{remain} in {counted(found.looked_at, 'file')}")
@@ -175,8 +176,10 @@ def _summary(found: Survey, changed: Sequence[Rewritten], left: Sequence[Left], 
     if not changed and not left:
         return f"No old reference in {counted(found.looked_at, 'file')}"
     count = sum(len(one.spots) for one in changed)
-    verb = "changed" if written else "would change; --write does it" if changed else "can change"
+    verb = "changed" if written else "would change; --write does it"
     stay = f", {counted(len(left), 'reference')} stay{'' if len(left) > 1 else 's'}" if left else ""
+    if not changed:
+        return f"No reference can change{stay}"
     return f"{counted(count, 'reference')} in {counted(len(changed), 'file')} {verb}{stay}"
 
 

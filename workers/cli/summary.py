@@ -214,7 +214,8 @@ def _show_run(console: Console, ledger: Ledger, report: RunReport, named: str, *
         ahead = (*budget_lines(budgets_of(ledger, report)), pace_line(report), pass_line(report))
         for line in filter(None, (*ahead, absent_line(absent(ledger, report)))):
             console.result(line)
-    for line in removal_lines(_deletions(ledger, report), now_s=time()):
+    is_two_way = report.kind == "two_way"
+    for line in removal_lines(_deletions(ledger, report), now_s=time(), two_way=is_two_way):
         console.result(line)
     console.result(f"{named}{closing_line(report)}")
     if report.state == "failed":
