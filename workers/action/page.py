@@ -17,7 +17,11 @@ def page(result: Result, what: str) -> str:
     counts = ", ".join(f"{count} {state}" for state, count in result.counts.items() if count)
     head = f"### Sealift: {plain(what)}\n\n**{plain(result.state)}**{f': {plain(counts)}' if counts else ''}"
     runs = f" (run {plain(', '.join(result.runs))})" if result.runs else ""
-    parts = [f"{head}{runs}", _table(result.rows), *(_told(fault.reason, fault.hint) for fault in result.faults[:10])]
+    parts = [
+        f"{head}{runs}",
+        _table(result.rows),
+        *(_told(fault.reason, fault.hint) for fault in result.faults[:10]),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n\n"
 
 

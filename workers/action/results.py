@@ -11,9 +11,9 @@ from workers.cli.exits import Exit
 
 FINE = frozenset({"current", "updated"})
 _RIGHTS = (
-    "GITHUB_TOKEN writes to ghcr.io only with `permissions: {packages: write}` in the job, and only packages of "
-    "this repository's owner that are linked to this repository (or give it the role Write); for other owners "
-    "log in with a personal access token that has write:packages"
+    "GITHUB_TOKEN writes to ghcr.io only with `permissions: {packages: write}` in the job, and only packages "
+    "of this repository's owner that are linked to this repository or give it the role Write; for other "
+    "owners log in with a personal access token that has write:packages"
 )
 _LOGIN = "log in to {host} by docker/login-action in a step before this one"
 
@@ -133,5 +133,8 @@ def _faults(run: dict[str, Any]) -> list[Fault]:
     whole = [Fault(run["error"], (run["error_kind"],))] if run["error"] else []
     return [
         *whole,
-        *(Fault(one["reason"], tuple(one["kinds"]), one["count"], tuple(one["examples"])) for one in run["failures"]),
+        *(
+            Fault(one["reason"], tuple(one["kinds"]), one["count"], tuple(one["examples"]))
+            for one in run["failures"]
+        ),
     ]

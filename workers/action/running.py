@@ -59,7 +59,9 @@ def _prepare(inputs: Inputs, folder: Path) -> None:
     if inputs.mode == "local" and session.is_external:
         raise Stop(f"mode local, but {inputs.config} names a redis_url: use mode submit", Exit.CONFIGURATION)
     if inputs.mode == "submit" and not session.is_external:
-        raise Stop(f"mode submit needs the fleet's address: give the step {_REDIS} from a secret", Exit.CONFIGURATION)
+        raise Stop(
+            f"mode submit needs the fleet's address: give the step {_REDIS} from a secret", Exit.CONFIGURATION
+        )
 
 
 class _Commands:
@@ -94,7 +96,8 @@ class _Commands:
         return code, json.loads(text) if text else {"error": f"sealift ended with {code} and said nothing"}
 
     def _call(self, words: Sequence[str], sink: IO[bytes]) -> int:
-        with subprocess.Popen([*SEALIFT, *words], stdin=subprocess.DEVNULL, stdout=sink) as process:
+        command = [*SEALIFT, *words]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink) as process:  # noqa: S603 -- our own
             self._running = process
             code = process.wait()
             self._running = None
@@ -110,7 +113,12 @@ def _joined(documents: list[dict[str, Any]], code: int) -> dict[str, Any]:
     """One document of several: of each run what was said of it last."""
     runs = {run["run"]: run for document in documents for run in document.get("runs", ())}
     errors = [document["error"] for document in documents if "error" in document]
-    return {"schema": 1, "exit_code": code, "runs": list(runs.values()), **({"error": errors[0]} if errors else {})}
+    return {
+        "schema": 1,
+        "exit_code": code,
+        "runs": list(runs.values()),
+        **({"error": errors[0]} if errors else {}),
+    }
 
 
 def _annotate(result: Result) -> None:
@@ -118,10 +126,15 @@ def _annotate(result: Result) -> None:
     faults = list(result.faults)
     if len(faults) > told.MOST_ANNOTATIONS:
         left = len(faults) - told.MOST_ANNOTATIONS + 1
-        faults = [*faults[: told.MOST_ANNOTATIONS - 1], Fault(f"{counted(left, 'reason')} more: see the summary")]
+        faults = [
+            *faults[: told.MOST_ANNOTATIONS - 1],
+            Fault(f"{counted(left, 'reason')} more: see the summary"),
+        ]
     for fault in faults:
         tags = f" ({counted(fault.count, 'tag')}, such as {some(fault.examples)})" if fault.examples else ""
-        told.annotate("error", "Sealift", f"{fault.reason}{tags}{f'. To do: {fault.hint}' if fault.hint else ''}")
+        told.annotate(
+            "error", "Sealift", f"{fault.reason}{tags}{f'. To do: {fault.hint}' if fault.hint else ''}"
+        )
     if result.code and not faults:
         told.annotate("error", "Sealift", f"ended with {result.code}, {result.state}: see the summary")
     for state, count in result.counts.items():
