@@ -1,4 +1,4 @@
-"""The action, its example and our own workflow, by the judgement of others; and the page that tells of them."""
+"""The action, its example and our own workflow, as others judge them; and the page that tells of them."""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ from tests.support.runner import use
 
 pytestmark = [pytest.mark.fleet, pytest.mark.timeout(240)]
 
-HOSTILE = "1.0\n::add-path::/evil\r::set-env name=A::b ##[set-output name=state]done | `x` <script>alert(1)</script>%0A"
+HOSTILE = (
+    "1.0\n::add-path::/evil\r::set-env name=A::b ##[set-output name=state]done | `x` "
+    "<script>alert(1)</script>%0A"
+)
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def registries(three_registries: tuple[DockerRegistry, ...]) -> tuple[DockerRegi
 
 @contextmanager
 def registry_of_a_stranger() -> Iterator[str]:
-    """A registry whose list of tags is hostile, and whose every refusal is too: distribution allows no such names."""
+    """Its list of tags is hostile, and so are its refusals: distribution allows no such names."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -189,11 +192,13 @@ def test_one_that_takes_too_long_fails_and_is_named(
 def test_mirrors_of_a_fleet_file_are_run(registries: tuple[DockerRegistry, ...], tmp_path: Path) -> None:
     source, one, other = registries
     file = tmp_path / "fleet.yaml"
-    file.write_text(
-        "mirrors:\n"
-        f"  - {{name: one, source: {source.host}/app, targets: [{one.host}/app], tags: {{include: ['1.0']}}}}\n"
-        f"  - {{name: other, source: {source.host}/app, targets: [{other.host}/app], tags: {{include: ['2.0']}}}}\n"
-    )
+    names = {"one": (one, "1.0"), "other": (other, "2.0")}
+    lines = [
+        f"  - {{name: {name}, source: {source.host}/app, targets: [{target.host}/app], "
+        f"tags: {{include: ['{tag}']}}}}"
+        for name, (target, tag) in names.items()
+    ]
+    file.write_text("\n".join(("mirrors:", *lines)))
 
     step = use(tmp_path / "step", {"mirrors": "one other", "config": str(file)})
 
