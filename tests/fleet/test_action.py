@@ -83,13 +83,13 @@ def test_what_was_just_pushed_is_in_every_target(
 
     step = use(
         tmp_path / "step",
-        {"image": f"{source.host}/app:1.0", "targets": f"{one.host}/app\n\n eu={other.host}/copy:new\n"},
+        {"image": f"{source.host}/app:1.0", "targets": f"{one.host}/app\n\n eu={other.host}/copy\n"},
         {"SEALIFT_REDIS_URL": "redis://127.0.0.1:1/0"},  # of the job; mode local does without
     )
 
     assert step.code == 0, step.log
     digest = skopeo.digest(f"{source.host}/app:1.0")
-    assert skopeo.digest(f"{one.host}/app:1.0") == skopeo.digest(f"{other.host}/copy:new") == digest
+    assert skopeo.digest(f"{one.host}/app:1.0") == skopeo.digest(f"{other.host}/copy:1.0") == digest
     assert step.outputs["digest"] == digest
     assert json.loads(step.outputs["digests"]) == {"1.0": digest}
     assert json.loads(step.outputs["counts"])["updated"] == 1
@@ -97,7 +97,6 @@ def test_what_was_just_pushed_is_in_every_target(
     report = json.loads(Path(step.outputs["report"]).read_text())
     assert report["runs"][0]["run"] == step.outputs["run"]
     assert not step.obeyed
-    assert step.summary.count("updated &#124;") == 0
     assert step.summary.count("| updated |") == 2
 
 

@@ -92,8 +92,11 @@ class _Commands:
         report = self.folder / "report.json"
         with report.open("wb") as sink, told.commands_stopped():
             code = self._call(words, sink)
-        text = report.read_text()
-        return code, json.loads(text) if text else {"error": f"sealift ended with {code} and said nothing"}
+        try:
+            return code, json.loads(report.read_text())
+        except ValueError:  # it was killed before its end
+            report.unlink()
+            return code or Exit.FAILED, {"error": f"sealift ended with {code} before it had said how"}
 
     def _call(self, words: Sequence[str], sink: IO[bytes]) -> int:
         command = [*SEALIFT, *words]
