@@ -1,0 +1,157 @@
+"""What the action is asked and how it says what it has to: no registry, no fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.runner import ACTION, commands, use, written
+from workers.action import told
+from workers.action.inputs import Inputs
+from workers.action.page import MOST_ROWS, page, plain
+from workers.action.results import Fault, Result, Row, result_of
+
+HOSTILE = "1.0\n::add-path::/evil\r\n##[error]x | [a](b) `c` <script>alert(1)</script>%0A::error::y \u202e"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "line", "code"),
+    [
+        ({}, "input image is empty", 2),
+        ({"image": "a.example/app"}, "input targets is empty", 2),
+        ({"image": "a.example/app", "mirrors": "app"}, "inputs image and mirrors", 2),
+        ({"mirrors": "app", "tags": "*"}, "inputs targets and tags go with image", 2),
+        ({"image": "a.example/app", "targets": "b.example/app", "mode": "remote"}, "input mode: 'remote'", 2),
+        ({"image": "a.example/app", "targets": "b.example/app", "wait": "no"}, "input wait: 'no'", 2),
+        ({"image": "a.example/app", "targets": "b.example/app", "wait": "false"}, "mode local cannot", 2),
+        ({"image": "a.example/app", "targets": "b.example/app", "timeout": "1m"}, "input timeout: '1m'", 2),
+        ({"image": "a.example/app", "targets": "b.example/app", "mode": "submit"}, "SEALIFT_REDIS_URL", 3),
+        ({"mirrors": "app", "config": "nowhere.yaml"}, "nowhere.yaml", 3),
+        ({"image": "--help", "targets": "b.example/app"}, "--help", 2),
+        ({"image": "a.example/app\n::add-path::/evil", "targets": "b.example/app"}, "add-path", 2),
+    ],
+)
+def test_a_wrong_input_is_one_annotation_that_names_it(
+    inputs: dict[str, str], line: str, code: int, tmp_path: Path
+) -> None:
+    step = use(tmp_path / "step", inputs)
+
+    assert step.code == code, step.log
+    (error,) = step.annotations("error")
+    assert line in error
+    assert not step.others
+    assert step.outputs["state"] == "error"
+    assert "Traceback" not in step.log
+
+
+def test_a_fleet_file_with_a_server_is_none_for_mode_local(tmp_path: Path) -> None:
+    file = tmp_path / "fleet.yaml"
+    file.write_text("redis_url: redis://127.0.0.1:1/0\n")
+
+    step = use(tmp_path / "step", {"image": "a.example/app", "targets": "b.example/app", "config": str(file)})
+
+    assert step.code == 3, step.log
+    assert "use mode submit" in step.annotations("error")[0]
+
+
+def test_a_fleet_that_does_not_answer_is_exit_code_6(tmp_path: Path) -> None:
+    asked = {"image": "a.example/app:1", "targets": "b.example/app", "mode": "submit"}
+
+    step = use(tmp_path / "step", asked, {"SEALIFT_REDIS_URL": "redis://:hidden@127.0.0.1:1/0"})
+
+    assert step.code == 6, step.log
+    assert "hidden" not in step.log + step.summary
+    assert len(step.annotations("error")) == 1
+
+
+def test_every_input_is_handed_to_a_step_and_only_by_the_environment() -> None:
+    handed = {value for step in ACTION["runs"]["steps"] for value in step["env"].values()}
+    assert {f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"]} <= handed
+    assert not [step for step in ACTION["runs"]["steps"] if "${{" in step["run"]]
+
+
+def test_every_output_is_one_that_the_step_sets() -> None:
+    declared = {one["value"] for one in ACTION["outputs"].values()}
+    assert {f"${{{{ steps.mirror.outputs.{name} }}}}" for name in Result(0, "done").outputs("")} == declared
+
+
+def test_words_that_look_like_options_are_none() -> None:
+    words = Inputs(image="--state-dir=/", targets=("--help",), tags=("--all",)).command()
+    assert words == ["mirror", "--json", "--to=--help", "--tags=--all", "--", "--state-dir=/"]
+
+
+def test_an_annotation_is_one_command_whatever_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    told.annotate("error", f"a,b::{HOSTILE}", HOSTILE)
+
+    (one,) = commands(capsys.readouterr().out)
+    assert (one.name, one.data) == ("error", HOSTILE)
+    assert one.properties == f"title=a,b::{HOSTILE}"
+
+
+def test_what_is_printed_in_between_is_obeyed_by_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    with told.commands_stopped():
+        print(HOSTILE, end="")  # noqa: T201 -- as a command does, with no end of its last line
+    told.annotate("notice", "after", "heard")
+
+    assert [one.name for one in commands(capsys.readouterr().out)] == ["notice"]
+
+
+def test_an_outputs_value_cannot_begin_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "output"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(file))
+
+    told.set_outputs({"state": "failed\nEOF\nstate=done\nend-\nstate<<x\ndone\nx", "run": "r"})
+
+    assert [name for name, _ in written(file.read_text())] == ["state", "run"]
+
+
+def test_a_page_says_names_and_does_nothing_they_say() -> None:
+    rows = (Row(HOSTILE, "sha256:ab", "b.example/app", "failed", HOSTILE),)
+
+    text = page(Result(1, "failed", ("r1",), rows, (Fault(HOSTILE),), {"failed": 1}), HOSTILE)
+
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(table) == 3
+    assert table[2].count("|") == 5
+    assert not [sign for sign in ("<script", "`", "](", "##[", "\u202e") if sign in text]
+
+
+def test_of_many_rows_what_went_wrong_comes_first() -> None:
+    rows = tuple(Row(f"t{number}", "", "b", "updated") for number in range(5000))
+
+    text = page(Result(1, "failed", (), (*rows, Row("bad", "", "b", "failed"))), "app")
+
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[2].startswith("| bad |")
+    assert len(lines) == MOST_ROWS + 2
+    assert f"{5001 - MOST_ROWS:,} rows more" in text
+    assert len(text) < 1_000_000
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(plain("#" * 100_000)) < 5_000
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind", "hint"),
+    [
+        ("ghcr.io/other/app: denied", "Denied", "packages: write"),
+        ("ghcr.io/other/app: login needed", "Unauthorized", "docker/login-action"),
+        ("eu.example/app: denied", "Denied", ""),
+        ("ghcr.io/other/app: not found", "NotFound", ""),
+    ],
+)
+def test_what_lacks_in_a_workflow_is_said(reason: str, kind: str, hint: str) -> None:
+    found = Fault(reason, (kind,)).hint
+    assert hint in found
+    assert bool(hint) == bool(found)
+
+
+def test_the_worst_of_several_runs_is_the_state() -> None:
+    def run(name: str, state: str) -> dict[str, object]:
+        return {"run": name, "state": state, "states": {}, "tag_reports": [], "failures": [], "error": ""}
+
+    result = result_of([{"runs": [run("a", "done"), run("b", "failed")]}], 1)
+
+    assert (result.state, result.runs) == ("failed", ("a", "b"))
