@@ -36,6 +36,7 @@ from config.entries import Entry, Span
 from config.lines import Lines, YamlProblem, read_yaml
 from config.modes import mode_problems
 from config.notification import Receiver
+from config.page import PageRules
 from config.probing import ProbeRules
 from config.problems import FleetError, Problem, explain
 from config.registries import RegistryConfig
@@ -236,6 +237,7 @@ class Fleet(Entry):
     probe: ProbeRules = Field(
         default_factory=ProbeRules, description="How registries are probed from each region, and how often."
     )
+    page: PageRules = Field(default_factory=PageRules, description="What the status page shows.")
     _path: Path = PrivateAttr(Path("sealift.yaml"))
     _lines: Lines = PrivateAttr(default_factory=Lines)
 

@@ -50,6 +50,19 @@ class Browser:
     def open(self, url: str) -> None:
         self._ask(f"{self._session}/url", {"url": url})
 
+    def prefer(self, scheme: str) -> None:
+        """``light`` or ``dark``."""
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self._command("Emulation.setEmulatedMedia", {"features": [feature]})
+
+    def resize(self, width: int, height: int) -> None:
+        """Of what the page is laid out in."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self._command("Emulation.setDeviceMetricsOverride", size)
+
+    def _command(self, name: str, parameters: dict[str, Any]) -> None:
+        self._ask(f"{self._session}/goog/cdp/execute", {"cmd": name, "params": parameters})
+
     def run(self, script: str) -> Any:
         """What the script returns in the page."""
         return self._ask(f"{self._session}/execute/sync", {"script": script, "args": []})

@@ -114,6 +114,25 @@ def test_a_push_is_answered_with_its_run_and_a_second_one_with_the_same(served: 
     until(lambda: served.counted("hub", "begins") and served.counted("hub", "waits"), 10, served.process.tail)
 
 
+def test_the_page_is_served_with_a_strict_policy_and_so_are_its_other_files(served: Served) -> None:
+    status, headers, text = served.ask("/", method="GET")
+    assert (status, text) == (200, "<!doctype html>")
+    assert headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert headers["content-security-policy"].endswith("frame-ancestors 'none'")
+    assert headers["cache-control"] == "public, max-age=5"
+    assert headers["x-content-type-options"] == "nosniff"
+    status, headers, text = served.ask("/status.json", method="GET")
+    assert [one["name"] for one in json.loads(text)["mirrors"]] == ["app", "own"]
+    assert headers["content-type"] == "application/json"
+    assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    status, headers, text = served.ask("/badges/app.svg", method="GET")
+    assert (status, headers["content-type"]) == (200, "image/svg+xml")
+    for path in ("/badges/none.svg", "/badges/..%2F..%2Fstatus.json.svg", "/badges/../status.json"):
+        assert served.ask(path, method="GET")[0] == 404, path
+    assert served.ask("/feed.atom", method="GET")[1]["content-type"] == "application/atom+xml; charset=utf-8"
+    assert SECRET not in text
+
+
 def test_a_copy_of_a_delivery_that_names_itself_begins_nothing(served: Served) -> None:
     body = (PAYLOADS / "distribution.json").read_bytes()
     assert served.ask("/hooks/dist", body, BEARER)[0] == 202
@@ -136,7 +155,7 @@ def test_a_copy_of_a_delivery_that_names_itself_begins_nothing(served: Served) -
             404,
             "no webhook is named so under webhooks: in the fleet file",
         ),
-        ("/", JSON, 404, "there is nothing here; webhooks are at /hooks/NAME"),
+        ("/x", JSON, 404, "there is nothing here; the page is at /, webhooks are at /hooks/NAME"),
     ],
 )
 def test_who_cannot_prove_who_he_is_gets_one_line_and_no_work(

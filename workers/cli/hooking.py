@@ -1,4 +1,4 @@
-"""``serve``: webhooks, by HTTP."""
+"""``serve``: webhooks and the status page, by HTTP."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from workers.cli.session import Session
 
 if TYPE_CHECKING:
     from tasks.runtime import Runtime
+    from workers.serve.hooks import Hooks
+    from workers.serve.pages import Pages
 
 PATIENCE_S = 3.0
 """How long Redis may take to answer: senders give up after five or ten seconds."""
@@ -28,15 +30,17 @@ def serve(
         str, typer.Option("--bind", "-b", metavar="ADDRESS:PORT", help="Where to listen; port 0: a free one.")
     ] = "127.0.0.1:8080",
 ) -> Exit:
-    """Take webhooks until it is stopped: a tag that is pushed is mirrored at once.
+    """Take webhooks and show the status page until it is stopped.
 
-    They are at /hooks/NAME, as the fleet file has them under webhooks (docs/webhooks.md). TLS is for what
-    stands before it. /healthz says that it runs, /readyz that it can take deliveries.
+    A tag that is pushed is mirrored at once: webhooks are at /hooks/NAME, as the fleet file has them under
+    webhooks (docs/webhooks.md). The page is at / (docs/page.md). TLS is for what stands before it. /healthz
+    says that it runs, /readyz that it can take deliveries.
     """
     from tasks.schedules import FleetFile
     from workers.logs import set_up_logging
     from workers.serve.application import application
     from workers.serve.hooks import Hooks
+    from workers.serve.pages import routes
     from workers.serve.server import bound
     from workers.serve.server import serve as answer
 
@@ -52,15 +56,32 @@ def serve(
         raise Stop(f"cannot listen on {bind}: {error.strerror}", Exit.CONFIGURATION) from error
     set_up_logging(session.settings.log_level, session.settings.log_format)
     hooks = Hooks(FleetFile(session.settings), lambda: _composed(session))
-    at = listener.getsockname()[1]
-    session.console.say(f"Webhooks at http://{bind.rpartition(':')[0]}:{at}/hooks/NAME. Stop it with Ctrl-C.")
+    at = f"http://{bind.rpartition(':')[0]}:{listener.getsockname()[1]}"
+    session.console.say(f"The page at {at}/, webhooks at {at}/hooks/NAME. Stop it with Ctrl-C.")
     if not session.fleet.webhooks:
         session.console.say(f"{session.fleet.path} has no webhooks: yet; they are looked for as it changes")
     try:
-        answer(application(hooks), listener)
+        answer(application(hooks, [*routes(_pages(session, hooks))]), listener)
     except KeyboardInterrupt:
         session.console.say("stopped")
     return Exit.DONE
+
+
+def _pages(session: Session, hooks: Hooks) -> Pages:
+    """By a fleet file of their own: reading one is not thread-safe, and one page is made at a time."""
+    from tasks.schedules import FleetFile
+    from workers.page.made import made
+    from workers.page.render import files
+    from workers.serve.hooks import AWAY
+    from workers.serve.pages import Pages
+
+    file = FleetFile(session.settings)
+
+    def make() -> dict[str, bytes]:
+        fleet = file.latest()
+        return dict(files(made(fleet, hooks.runtime().ledger), fleet.page.url))
+
+    return Pages(make, AWAY)
 
 
 def _composed(session: Session) -> Runtime:

@@ -1,1 +1,1 @@
-"""What the fleet serves by HTTP: webhooks, and whether it is well."""
+"""What the fleet serves by HTTP: webhooks, the status page, and whether it is well."""

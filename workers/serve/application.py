@@ -170,4 +170,4 @@ def _response(answer: Answer) -> Response:
 
 
 async def _not_found(_: Request, __: Exception) -> Response:
-    return PlainTextResponse("there is nothing here; webhooks are at /hooks/NAME\n", 404)
+    return PlainTextResponse("there is nothing here; the page is at /, webhooks are at /hooks/NAME\n", 404)

@@ -1,0 +1,257 @@
+"""The status of a fleet as a value: what is read off a ledger that real runs and probes have written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from mirror.engine import Engine
+from mirror.ledger.probes import Measurement
+from mirror.spec import MirrorSpec, Target, Verification
+from mirror.status.compose import NOT_SHOWN, Shown, compose
+from mirror.status.texts import place_name, plain
+from mirror.status.values import MirrorStatus, Status
+from registry.images import Image, build_image
+from registry.memory import ErrorReply, MemoryRegistry
+from tests.support.asked import asked_of_redis
+from tests.support.engine import Drive, engine_on
+from tests.support.valkey import ValkeyServer
+
+ONE, TWO = (build_image({"app": text}) for text in (b"one", b"two"))
+
+
+@dataclass
+class Rig:
+    engine: Engine
+    source: MemoryRegistry
+    us: MemoryRegistry
+    eu: MemoryRegistry
+    probes: int = 0
+    shown: Shown = field(default_factory=Shown)
+
+    @property
+    def spec(self) -> MirrorSpec:
+        targets = (Target(f"{self.us.host}/app", "us"), Target(f"{self.eu.host}/app", "eu"))
+        return MirrorSpec("app", f"{self.source.host}/app", targets, finalize="each")
+
+    @property
+    def hosts(self) -> list[str]:
+        return [self.source.host, self.us.host, self.eu.host]
+
+    def run(self, **terms: object) -> str:
+        return Drive(self.engine, replace(self.spec, **terms)).all().run  # type: ignore[arg-type]  # a spec's fields
+
+    def probe(self, host: str, *, up: bool, region: str = "eu", ago_s: float = 0.0) -> None:
+        self.probes += 1
+        at = self.engine.ledger.now() - ago_s
+        error = "" if up else f"{host}: no route, token=hidden-from-all"
+        one = Measurement(
+            region, host, at, up, hello_s=0.02, bytes_per_second=5e7 if up else None, error=error
+        )
+        self.engine.ledger.probes.record(one, f"probe {self.probes}")
+
+    @property
+    def status(self) -> Status:
+        probed = [(region, host) for region in ("eu", "us") for host in self.hosts]
+        return compose(self.engine.ledger, [self.spec], self.shown, probed)
+
+    @property
+    def mirror(self) -> MirrorStatus:
+        return self.status.mirrors[0]
+
+
+@pytest.fixture
+def rig(valkey: ValkeyServer) -> Iterator[Rig]:
+    with (
+        MemoryRegistry() as source,
+        MemoryRegistry() as us,
+        MemoryRegistry() as eu,
+        engine_on(valkey) as engine,
+    ):
+        yield Rig(engine, source, us, eu)
+
+
+def hold(registry: MemoryRegistry, image: Image, *tags: str) -> None:
+    for tag in tags:
+        registry.hold("app", image, tag)
+
+
+def refuse(method: str, path: str) -> None:
+    if method == "PUT" and "/manifests/" in path:
+        raise ErrorReply(403, "DENIED", "password=swordfish")
+
+
+def test_a_mirror_that_never_ran_is_unknown_and_says_how_to_pull(rig: Rig) -> None:
+    mirror = rig.mirror
+    assert (mirror.state, mirror.tags, mirror.last, mirror.verified) == ("unknown", (), None, None)
+    assert [place.role for place in mirror.places] == ["source", "target", "target"]
+    assert mirror.places[1].pull == f"docker pull {rig.us.host}/app:TAG"
+
+
+def test_after_a_run_it_is_in_step_and_the_newest_tags_come_first(rig: Rig) -> None:
+    hold(rig.source, ONE, "1.9", "1.10", "latest", "nightly", "1.10-rc1")
+    rig.run()
+    rig.shown = Shown(tags=4)
+
+    mirror = rig.mirror
+
+    assert mirror.state == "in step"
+    assert [one.tag for one in mirror.tags] == ["latest", "1.10", "1.10-rc1", "1.9"]
+    assert mirror.tags_left == 1
+    assert all(one.is_same and one.digest == ONE.digest for one in mirror.tags)
+    assert mirror.places[2].pull.endswith("/app:latest")
+
+
+def test_a_target_that_refuses_is_behind_with_what_it_has_since_when_and_why(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.run()
+    hold(rig.source, TWO, "v1")
+    rig.eu.on_request = refuse
+    rig.run()
+
+    mirror = rig.mirror
+
+    assert mirror.state == "behind"
+    (tag,) = mirror.tags
+    assert [one.state for one in tag.held] == ["same", "same", "different"]
+    assert (tag.digest, tag.held[2].digest) == (TWO.digest, ONE.digest)
+    assert tag.behind_since is not None
+    assert mirror.lag_s is not None
+    assert mirror.lag_s < 60
+    assert "swordfish" not in repr(rig.status)
+    rig.eu.on_request = None
+    rig.run()
+    assert (rig.mirror.state, rig.mirror.lag_s) == ("in step", None)
+
+
+def test_what_verifying_finds_differs_until_it_is_mended(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1", "v2")
+    rig.run()
+    rig.eu.untag("app", "v2")
+    hold(rig.us, TWO, "v1")
+    rig.run(kind="verify", verification=Verification())
+
+    mirror = rig.mirror
+
+    assert mirror.state == "differs"
+    assert mirror.verified is not None
+    by_tag = {one.tag: [held.state for held in one.held] for one in mirror.tags}
+    assert by_tag == {"v2": ["same", "same", "missing"], "v1": ["same", "different", "same"]}
+    checked = {place.host: place.checked for place in mirror.places if place.checked}
+    assert (checked[rig.eu.host].missing, checked[rig.us.host].different) == (1, 1)
+    rig.run()
+    assert rig.mirror.state == "in step"
+
+
+def test_a_registry_that_is_down_everywhere_makes_the_mirror_down_and_is_an_incident(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.run()
+    for region in ("eu", "us"):
+        rig.probe(rig.eu.host, up=True, region=region, ago_s=300)
+        rig.probe(rig.eu.host, up=False, region=region, ago_s=200)
+    assert rig.mirror.state == "in step", "one failure may be an accident"
+    rig.probe(rig.eu.host, up=False, region="eu", ago_s=100)
+    rig.probe(rig.eu.host, up=True, region="us", ago_s=95)
+    assert rig.mirror.state == "in step", "it is reached from us"
+    for ago_s in (80, 70):
+        rig.probe(rig.eu.host, up=False, region="us", ago_s=ago_s)
+
+    status = rig.status
+
+    assert status.mirrors[0].state == "down"
+    registry = next(one for one in status.registries if one.host == rig.eu.host)
+    assert registry.standing == "down"
+    assert {view.region: view.day_share for view in registry.views} == pytest.approx(
+        {"eu": 1 / 3, "us": 2 / 5}
+    )
+    assert all(len(view.days) == 30 for view in registry.views)
+    assert [one.kind for one in status.incidents] == ["registry_down"] * 2
+    assert "hidden-from-all" not in repr(status)
+    before = {one.id for one in status.incidents}
+    rig.probe(rig.eu.host, up=True, region="eu")
+    after = rig.status
+    assert before < {one.id for one in after.incidents}, "what was told keeps its id"
+    assert after.mirrors[0].state == "in step"
+
+
+def test_what_is_hidden_is_nowhere_on_the_page(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.eu.on_request = refuse
+    rig.run()
+    rig.probe(rig.eu.host, up=False)
+    assert rig.eu.host in repr(rig.status)
+    rig.shown = Shown(hidden=(rig.eu.host,))
+
+    status = rig.status
+
+    assert rig.eu.host not in repr(status)
+    assert len(status.mirrors[0].places) == 2
+    assert [len(one.held) for one in status.mirrors[0].tags] == [2]
+    rig.shown = Shown(mirrors=("other-*",))
+    status = rig.status
+    assert (status.mirrors, status.registries, status.incidents) == ((), (), ())
+
+
+def test_a_reason_that_names_what_is_hidden_is_not_told(rig: Rig) -> None:
+    said = Shown(hidden=(rig.eu.host,)).said([rig.spec])
+    assert said(f"GET https://{rig.eu.host}/v2/: 500") == NOT_SHOWN
+    assert said(f"GET https://{rig.us.host}/v2/: 500").endswith("500")
+
+
+def test_an_open_run_shows_how_far_it_is(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1", "v2")
+    drive = Drive(rig.engine, rig.spec, 1)
+    drive.resolve()
+    (run,) = rig.mirror.open
+    assert (run.run, run.tags, run.done, run.listed) == (drive.run, 2, 0, True)
+
+
+def test_of_a_wildcard_each_tag_says_of_which_repository_it_is(rig: Rig) -> None:
+    for name in ("one", "two"):
+        rig.source.hold(f"team/{name}", ONE, "v1")
+    spec = MirrorSpec("many", f"{rig.source.host}/team/*", (Target(f"{rig.us.host}/copy/*"),))
+    Drive(rig.engine, spec).all()
+
+    (mirror,) = compose(rig.engine.ledger, [spec], Shown(), []).mirrors
+
+    assert mirror.state == "in step"
+    assert sorted(one.tag for one in mirror.tags) == ["one:v1", "two:v1"]
+    assert mirror.places[1].pull in {f"docker pull {rig.us.host}/copy/{one}:v1" for one in ("one", "two")}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("two\nlines", "two lines"),
+        ("Authorization: Bearer abcdef", "Authorization: ***"),
+        ("a\u202eb\u200fc\x1bd", "a\ufffdb\ufffdc\ufffdd"),
+        ("x" * 400, "x" * 299 + "…"),
+    ],
+)
+def test_texts_are_shown_in_one_line_without_secrets_or_marks_that_are_not_seen(
+    text: str, shown: str
+) -> None:
+    assert plain(text) == shown
+
+
+def test_a_folder_is_shown_without_where_it_is() -> None:
+    assert place_name("oci:/srv/secret/images/app") == "oci:app"
+    spec = MirrorSpec("app", "r.example/app", (Target("oci:/srv/secret/app"),))
+    assert Shown().said([spec])("oci:/srv/secret/app: /srv/secret/app is full") == "oci:app: oci:app is full"
+
+
+def test_more_mirrors_cost_no_more_exchanges(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(rig.source, ONE, "v1")
+    specs = [replace(rig.spec, name=f"app{number}") for number in range(100)]
+    for spec in specs[:4]:
+        Drive(rig.engine, spec).all()
+    rig.probe(rig.eu.host, up=True)
+    rig.engine.ledger.ping()
+    probed = [("eu", host) for host in rig.hosts]
+    with asked_of_redis(monkeypatch) as few:
+        compose(rig.engine.ledger, specs[:4], Shown(), probed)
+    with asked_of_redis(monkeypatch) as many:
+        compose(rig.engine.ledger, specs, Shown(), probed)
+    assert few.number == many.number <= 16
