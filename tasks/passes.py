@@ -61,7 +61,9 @@ class Probing:
         """Send what is due; the seconds until there is more to do. LedgerError where Redis is away."""
         if fleet is not self._fleet:
             self._rt.ledger.probes.keep_only(places_of(fleet))
-            self._rt.ledger.probes.samples.keep_only({mirror.name for mirror in fleet.mirrors})
+            names = {mirror.name for mirror in fleet.mirrors}
+            self._rt.ledger.probes.samples.keep_only(names)
+            self._rt.ledger.standings.keep_only(names)
             self._fleet = fleet
         if not fleet.probe.every:
             return math.inf

@@ -4,10 +4,10 @@ This package is the only place that knows the keys. Its parts: runs (here) and h
 (:mod:`.beginnings`), what they list (:mod:`.sources`), batches and what became of their tags
 (:mod:`.batches`), content that is known to be somewhere (:mod:`.content`, :mod:`.proofs`), whose turn it is
 (:mod:`.leases`, :mod:`.turns`), what registries still allow (:mod:`.budgets`) and how well they are reached
-(:mod:`.probes`), schedules (:mod:`.schedules`), what tags were (:mod:`.history`), what is told to whom
-(:mod:`.events`, :mod:`.receivers`), pushes (:mod:`.pushes`), who is there to work (:mod:`.workforce`) and
-what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step that advances a state is one Lua
-script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
+(:mod:`.probes`), schedules (:mod:`.schedules`), what tags were (:mod:`.history`), how mirrors stand
+(:mod:`.standing`), what is told to whom (:mod:`.events`, :mod:`.receivers`), pushes (:mod:`.pushes`), who is
+there to work (:mod:`.workforce`) and what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A step
+that advances a state is one Lua script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from mirror.ledger.remembered import Remembered
 from mirror.ledger.reports import report_of
 from mirror.ledger.schedules import Schedules
 from mirror.ledger.sources import Sources, Staged
+from mirror.ledger.standing import Standings
 from mirror.ledger.terms import KNOWN_RUNS, Terms
 from mirror.ledger.totals import Totals
 from mirror.ledger.traffic import Traffic
@@ -104,6 +105,7 @@ class Ledger:
         self.events, self.receivers = Events(client, self.keys), Receivers(client, self.keys)
         self.turns = Turns(client, self.keys, self.content.leases)
         self.workers, self.probes = Workforce(client, self.keys), Probes(client, self.keys)
+        self.standings = Standings(client, self.keys, self._terms)
         script = client.register_script
         self._add = script(scripts.ADD_BATCHES)
         self._fail, self._pause = script(scripts.FAIL_RUN), script(scripts.PAUSE)

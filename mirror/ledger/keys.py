@@ -36,6 +36,7 @@ class Keys:
         self.probed = f"{self.root}probed"
         self.probe_slots = f"{self.root}probe-slots"
         self.samples = f"{self.root}samples"
+        self.standing = f"{self.root}standing"
         self.outages = f"{self.root}outages"
 
     @property
@@ -204,6 +205,9 @@ class Keys:
 
     def misses(self, mirror: str) -> str:
         return f"{self.root}misses:{mirror}"
+
+    def lagging(self, mirror: str) -> str:
+        return f"{self.root}lagging:{mirror}"
 
     def told(self, event: str, subject: str) -> str:
         return f"{self.root}told:{event}:{subject}"

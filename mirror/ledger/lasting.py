@@ -22,6 +22,12 @@ class Lasting:
     """Where given, and ``most`` is 0: what must be there (empty: nothing), or the field stays as it is."""
     tied: bool = False
     """Only where what comes before it, back to one that is not tied, has found what must be there."""
+    is_since: bool = False
+    """Whether the server's time is put in front (whole seconds, and a space), and the field stays as it is
+    where it has that value already. The hash lapses when nothing was put there for SINCE_S."""
+
+
+SINCE_S = 30 * 86400
 
 
 def rows(kept: Iterable[Lasting]) -> str:
@@ -38,10 +44,16 @@ end
 local function keep(rows)
   local fits = true
   for _, row in ipairs(cjson.decode(rows)) do
-    local key, field, value, most, over, tied = row[1], row[2], row[3], row[4], row[5], row[6]
+    local key, field, value, most, over, tied, is_since = row[1], row[2], row[3], row[4], row[5], row[6], row[7]
     fits = (fits or not tied) and (over == cjson.null or (redis.call('HGET', key, field) or '') == over)
     if not fits then
       -- somebody has changed it since it was read
+    elseif is_since then
+      local held = redis.call('HGET', key, field)
+      if not held or string.match(held, '^%d+ (.*)$') ~= value then
+        redis.call('HSET', key, field, string.format('%d ', now) .. value)
+      end
+      redis.call('EXPIRE', key, SINCE_S)
     elseif most > 0 then
       local line = string.format('%d ', now) .. value
       local held = redis.call('HGET', key, field)
@@ -53,5 +65,5 @@ local function keep(rows)
     end
   end
 end
-"""
+""".replace("SINCE_S", str(SINCE_S))
 """For scripts that know ``now``: a function."""

@@ -11,6 +11,7 @@ from mirror.ledger.keys import Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.pins import Pins
 from mirror.ledger.samples import sample_of
+from mirror.ledger.standing import standing_of
 from mirror.ledger.values import Outcomes, Resolved
 from mirror.spec import MirrorSpec
 
@@ -32,4 +33,5 @@ class Remembered:
             *self.pins.settled(run, resolved, outcomes, spec),
             *agreements_of(self.keys, run, resolved, outcomes, spec),
             *sample_of(self.keys, resolved, outcomes, spec),
+            *standing_of(self.keys, run, resolved, outcomes, spec),
         ]

@@ -1,0 +1,209 @@
+"""How mirrors stand: which runs last dealt with their tags, and since when which of these are behind.
+
+Written as batches conclude, and read for many mirrors at once: what a reading costs depends on mirrors and
+on MOST_BATCHES, never on how many tags or runs there are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mirror.ledger.digests import full, short
+from mirror.ledger.keys import Client, Keys
+from mirror.ledger.lasting import Lasting
+from mirror.ledger.reports import report_of
+from mirror.ledger.terms import Terms
+from mirror.ledger.values import Outcomes, Resolved, outcomes_of, resolved_of, tag_reports, unpacked
+from mirror.report import RunReport, TagReport
+from mirror.spec import MirrorSpec
+
+PARTIAL_KEPT = 8
+"""Of runs about some tags only, how many are known."""
+PARTIAL_READ = 3
+"""... and how many of them, the newest, are read."""
+MOST_BATCHES = 4
+"""Batches of a run that are read: its first and its last ones. A batch has up to 32 tags."""
+ALL, SOME, VERIFY = "all", "some", "verify"
+_WHATS = (ALL, SOME, VERIFY)
+_THERE = frozenset({"current", "updated"})
+_LEFT = frozenset({"held", "superseded", "cancelled"})
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is known of one mirror."""
+
+    runs: list[RunReport] = field(default_factory=list)
+    """That last dealt with its tags, the oldest first; the last that verified among them."""
+    tags: dict[str, list[TagReport]] = field(default_factory=dict)
+    """By run: those of the batches that are read, as far as they are remembered (seven days)."""
+    behind: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By label: the digest that is not everywhere, and since when that is known in Unix time."""
+    conflicts: int = 0
+
+    @property
+    def verified(self) -> RunReport | None:
+        """The last run that verified all."""
+        return next((run for run in reversed(self.runs) if run.kind == "verify"), None)
+
+    @property
+    def mirrored(self) -> RunReport | None:
+        """The last run about all tags, or else about some."""
+        return next((run for run in reversed(self.runs) if run.kind != "verify"), None)
+
+
+class _Run(NamedTuple):
+    report: RunReport
+    spec: MirrorSpec
+    batches: int
+
+
+class Standings:
+    """One fleet's."""
+
+    def __init__(self, client: Client, keys: Keys, terms: Terms) -> None:
+        self._redis, self._keys, self._terms = client, keys, terms
+
+    def keep_only(self, mirrors: Collection[str]) -> None:
+        """Forget all others."""
+        fields = [name.decode() for name in self._redis.hkeys(self._keys.standing)]
+        if others := [name for name in fields if name.partition("\n")[0] not in mirrors]:
+            self._redis.hdel(self._keys.standing, *others)
+
+    def of(self, mirrors: Sequence[MirrorSpec]) -> dict[str, Standing]:
+        """By name, in four exchanges; raises LedgerError."""
+        if not mirrors:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(self._keys.standing, [f"{one.name}\n{what}" for one in mirrors for what in _WHATS])
+        for one in mirrors:
+            pipe.hlen(self._keys.conflicts(one.name))
+        rows, *conflicts = pipe.execute()
+        found = {one.name: Standing(conflicts=count) for one, count in zip(mirrors, conflicts, strict=True)}
+        of_each = {
+            one.name: rows[at : at + 3] for one, at in zip(mirrors, range(0, len(rows), 3), strict=True)
+        }
+        self._read_tags(found, self._read_runs(found, of_each))
+        self._read_behind(found)
+        return found
+
+    def open_runs(self, limit: int = 200) -> list[RunReport]:
+        """Runs that are under way, the oldest first; two exchanges."""
+        runs = [run.decode() for run in self._redis.zrange(self._keys.underway, 0, limit - 1)]
+        return [one.report for one in self._reports(runs).values()]
+
+    def _read_runs(
+        self, found: Mapping[str, Standing], rows: Mapping[str, Sequence[bytes | None]]
+    ) -> dict[str, _Run]:
+        wanted = {name: _runs_of(own) for name, own in rows.items()}
+        known = self._reports([run for runs in wanted.values() for run in runs])
+        for name, runs in wanted.items():
+            reports = [known[run].report for run in runs if run in known]
+            found[name].runs = _in_order(reports, (rows[name][0] or b"").decode())
+        return known
+
+    def _reports(self, runs: Sequence[str]) -> dict[str, _Run]:
+        keys, pipe = self._keys, self._redis.pipeline(transaction=False)
+        for run in runs:
+            for key in (keys.run, keys.progress, keys.failures, keys.extra_tags):
+                pipe.hgetall(key(run))
+        answers = pipe.execute() if runs else []
+        found: dict[str, _Run] = {}
+        for at, run in enumerate(runs):
+            fields, progress, failures, extra = answers[4 * at : 4 * at + 4]
+            row = {key.decode(): value.decode() for key, value in fields.items()}
+            if "spec" in row:  # else it is forgotten
+                spec = self._terms.keep(run, row["spec"], row["lane"])[0]
+                report = report_of(run, row, spec, progress, failures, extra)
+                found[run] = _Run(report, spec, int(row["batches"]))
+        return found
+
+    def _read_tags(self, found: Mapping[str, Standing], known: Mapping[str, _Run]) -> None:
+        keys, pipe = self._keys, self._redis.pipeline(transaction=False)
+        asked = [
+            (standing, run.run, f"{run.run}.{index}")
+            for standing in found.values()
+            for run in standing.runs
+            for index in _some_of(known[run.run].batches)
+        ]
+        for _, _, batch in asked:
+            pipe.hmget(keys.batch(batch), "tags", "repository").hgetall(keys.tags(batch))
+            pipe.hgetall(keys.outcomes(batch)).get(keys.ended(batch))
+        answers = pipe.execute() if asked else []
+        for at, (standing, run, _) in enumerate(asked):
+            (tags, repository), *rest = answers[4 * at : 4 * at + 4]
+            spec = known[run].spec.of((repository or b"").decode())
+            standing.tags.setdefault(run, []).extend(tag_reports(*_results(tags, *rest), spec))
+
+    def _read_behind(self, found: Mapping[str, Standing]) -> None:
+        """Only of tags that were not everywhere when a run last dealt with them."""
+        pipe = self._redis.pipeline(transaction=False)
+        asked = []
+        for name, standing in found.items():
+            reports = [one for tags in standing.tags.values() for one in tags]
+            labels = sorted({one.label for one in reports if one.state not in _THERE})
+            if labels:
+                asked.append((standing, labels))
+                pipe.hmget(self._keys.lagging(name), labels)
+        answers = pipe.execute() if asked else []
+        for (standing, labels), rows in zip(asked, answers, strict=True):
+            for label, row in zip(labels, rows, strict=True):
+                if row:
+                    at, _, digest = row.decode().partition(" ")
+                    standing.behind[label] = full(digest), float(at)
+
+
+def standing_of(
+    keys: Keys, run: str, resolved: Sequence[Resolved], outcomes: Outcomes, spec: MirrorSpec
+) -> Iterator[Lasting]:
+    """What a batch that is being concluded leaves: which run dealt with the mirror, and what is behind."""
+    is_partial = bool(spec.refs or spec.given or spec.kind in {"rollback", "repair"})
+    if spec.verifies:
+        if not is_partial:
+            yield Lasting(keys.standing, f"{spec.mirror}\n{VERIFY}", run)
+        return
+    what, most = (SOME, PARTIAL_KEPT) if is_partial else (ALL, 0)
+    yield Lasting(keys.standing, f"{spec.mirror}\n{what}", run, most)
+    for one in resolved:
+        if one.descriptor is None:
+            continue
+        label = f"{spec.rest}:{one.tag}" if spec.rest else one.tag
+        own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]
+        states = {outcome.state for outcome in own if outcome}
+        if states & _LEFT or None in own:
+            continue
+        if states - _THERE:
+            yield Lasting(keys.lagging(spec.mirror), label, short(one.descriptor.digest), is_since=True)
+        elif "updated" in states:
+            yield Lasting(keys.lagging(spec.mirror), label, "")
+
+
+def _runs_of(rows: Sequence[bytes | None]) -> list[str]:
+    """The last run about all tags, the last that verified, and the last ones about some."""
+    whole, some, verify = (row.decode() if row else "" for row in rows)
+    lines = [line.partition(" ")[2] for line in some.split("\n") if line]
+    newest = list(dict.fromkeys(reversed(lines)))[:PARTIAL_READ]
+    return list(dict.fromkeys(run for run in (whole, verify, *newest) if run))
+
+
+def _in_order(runs: Sequence[RunReport], whole: str) -> list[RunReport]:
+    """As they began, without those about some tags that a later one about all has dealt with again."""
+    since = next((run.started_s for run in runs if run.run == whole), 0.0)
+    newer = [run for run in runs if run.started_s >= since or run.kind == "verify"]
+    return sorted(newer, key=lambda run: run.started_s)
+
+
+def _some_of(batches: int) -> list[int]:
+    first, last = min(1, batches), max(1, batches - MOST_BATCHES + 1)
+    return [*range(first), *range(last, batches)]
+
+
+def _results(
+    tags: bytes | None, rows: Mapping[bytes, bytes], outcomes: Mapping[bytes, bytes], ended: bytes | None
+) -> Any:
+    if ended:
+        return unpacked(ended)
+    return resolved_of(tags or json.dumps([]).encode(), rows), outcomes_of(outcomes)
