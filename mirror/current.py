@@ -55,10 +55,11 @@ def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
             for name in covered:
                 found[name].wrong = ""
         if run.state != "done" or not is_whole:
-            reports = islice(ledger.tag_reports(run.run), MOST_TAGS)
-            seen = _take_tags(found, (one for one in reports if not spec.rest or one.rest == spec.rest))
-            for name in covered if is_whole and run.ended and seen < min(run.tags, MOST_TAGS + 1) else ():
-                found[name].is_unsure = not spec.rest or run.tags > MOST_TAGS
+            reports = list(islice(ledger.tag_reports(run.run), MOST_TAGS))
+            _take_tags(found, (one for one in reports if not spec.rest or one.rest == spec.rest))
+            if is_whole and run.ended and len(reports) < run.tags:
+                for name in covered:
+                    found[name].is_unsure = True
     return found
 
 
@@ -69,11 +70,8 @@ def _take_whole(known: Currency, run: RunReport) -> None:
     known.is_known = known.is_known or bool(run.tags)
 
 
-def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> int:
-    """What became of tags; how many of them are known to have been dealt with."""
-    seen = 0
+def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> None:
     for one in reports:
-        seen += 1
         for target in one.targets:
             known = found.get(target.repository) or found.get(_wildcard(target.repository, one.rest))
             if known is None or one.digest is None:  # the source did not say what it is
@@ -85,7 +83,6 @@ def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> i
                 known.behind[one.label] = target.reason
             elif target.state in _APART:
                 known.apart.add(one.label)
-    return seen
 
 
 def _take_verified(
