@@ -104,9 +104,7 @@ class Choice:
 
     def without(self, reasons: Mapping[str, str]) -> Choice:
         """The same with some more left out: by place the reason."""
-        found = [
-            replace(one, left_out=one.left_out or reasons.get(one.place, "")) for one in self.candidates
-        ]
+        found = [replace(one, left_out=one.left_out or reasons.get(one.place, "")) for one in self.candidates]
         return replace(self, candidates=tuple(sorted(found, key=lambda one: bool(one.left_out))))
 
 

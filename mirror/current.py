@@ -85,9 +85,7 @@ def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> N
                 known.apart.add(one.label)
 
 
-def _take_verified(
-    found: Mapping[str, Currency], run: RunReport, one: FoundReport, spec: MirrorSpec
-) -> None:
+def _take_verified(found: Mapping[str, Currency], run: RunReport, one: FoundReport, spec: MirrorSpec) -> None:
     for name, known in found.items():
         if _as_written(name, spec) != one.repository:
             continue

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from workers.cli import (
+    clients,
     configuring,
     deciding,
     demo,
@@ -67,6 +68,7 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
         scheduling.schedules,
         notifying.events,
         probing.probe,
+        clients.clients,
         watching.exporter,
         hooking.serve,
         serving.flower,

@@ -28,8 +28,8 @@ def make(making: Making) -> Made:
     if not fits:
         wanted = upstreams[0].path
         raise Misfit(
-            f"containerd asks every registry for the same repository, and no registry of {making.choice.mirror} "
-            f"has one that ends with {wanted}: use --format containers, which can rename, or mirror to "
+            f"containerd asks every registry for the same repository, and no registry of "
+            f"{making.choice.mirror} has one that ends with {wanted}: use --format containers, which can rename, or mirror to "
             f"HOST/{wanted}"
         )
     reasons = {
@@ -69,7 +69,7 @@ def _prefix(one: Candidate, upstream: Candidate) -> str | None:
 def _file(making: Making, choice: Choice, upstream: Candidate) -> tomlkit.TOMLDocument:
     trust = making.trust_of(upstream)
     more = [
-        f"It is about every image of {upstream.host}; what a registry below has not, the next one is asked for.",
+        f"It is about every image of {upstream.host}; for what one below has not, the next one is asked.",
         f"Belongs to /etc/containerd/certs.d/{_folder(upstream.host)}/hosts.toml; nothing need be restarted.",
         "Accounts: imagePullSecrets of the pods, or containerd's own configuration; none belongs in here.",
     ]
@@ -94,7 +94,7 @@ def _host(making: Making, one: Candidate, upstream: Candidate, prefix: str) -> T
     doubts = list(_doubts(one, upstream))
     table.add(tomlkit.comment(about(one)))
     for doubt in doubts:
-        table.add(tomlkit.comment(f"No \"resolve\": {doubt}."))
+        table.add(tomlkit.comment(f'No "resolve": {doubt}.'))
     values: Iterator[tuple[str, Any]] = chain(
         [("capabilities", ["pull"] if doubts else ["pull", "resolve"])],
         [("override_path", True)] if prefix else [],

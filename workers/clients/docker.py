@@ -12,7 +12,9 @@ from mirror.clients import Candidate
 from registry.reference import DOCKER_HUB
 from workers.clients.made import Made, Making, Misfit, comments, on_trust, url_of
 
-_INSTEAD = "--format github or kubernetes name the registry itself, containers (podman) and containerd do this"
+_INSTEAD = (
+    "--format github or kubernetes name the registry itself, containers (podman) and containerd do this"
+)
 
 
 def make(making: Making) -> Made:
@@ -22,7 +24,8 @@ def make(making: Making) -> Made:
     if upstream is None:
         hosts = ", ".join(one.host for one in whole.upstreams)
         raise Misfit(
-            f"docker reads registry-mirrors for images of docker.io only, and {whole.mirror} is of {hosts}: {_INSTEAD}"
+            f"docker reads registry-mirrors for images of docker.io only, and {whole.mirror} is of {hosts}: "
+            f"{_INSTEAD}"
         )
     unfit = {one.place: why for one in whole.candidates if (why := _unfit(one, upstream))}
     if all(one.place in unfit or one.place == upstream.place for one in whole.candidates):
@@ -31,9 +34,7 @@ def make(making: Making) -> Made:
     doubtful = {one.place: one.unresolved for one in whole.candidates if one.unresolved}
     choice = whole.without(doubtful | unfit)
     found = [one for one in choice.chosen if one.place != upstream.place]
-    values: dict[str, Any] = {
-        "registry-mirrors": [url_of(one.host, making.trust_of(one)) for one in found]
-    }
+    values: dict[str, Any] = {"registry-mirrors": [url_of(one.host, making.trust_of(one)) for one in found]}
     if insecure := [one.host for one in found if making.trust_of(one).is_plain]:
         values["insecure-registries"] = insecure
     more = [
@@ -52,5 +53,5 @@ def _unfit(one: Candidate, upstream: Candidate) -> str:
     if one.path != upstream.path:
         return f"docker cannot rename: it asks {one.host} for {upstream.path}"
     if one.is_shared:
-        return f"docker would believe {one.host} about every image of docker.io, and names there may be anybody's"
+        return f"docker would believe it about every image of docker.io, and names there may be anybody's"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from workers.clients.made import Made, Making, Misfit, about, comments, label_of, on_trust, yaml_with
@@ -24,12 +25,13 @@ def make(making: Making) -> Made:
     choice = making.choice
     if choice.is_wildcard:
         raise Misfit(
-            f"a step pulls one image, and {choice.mirror} is many repositories: name one, as {choice.mirror}/REPOSITORY"
+            f"a step pulls one image, and {choice.mirror} is many repositories: "
+            f"name one, as {choice.mirror}/REPOSITORY"
         )
     chosen = choice.chosen or choice.upstreams
     label = label_of(choice.mirror)
     script = _SCRIPT.format(
-        repositories=" ".join(one.place for one in chosen), seconds=PULL_S, mirror=choice.mirror
+        repositories=shlex.join(one.place for one in chosen), seconds=PULL_S, mirror=choice.mirror
     )
     step: dict[str, Any] = {
         "name": f"Pull {choice.mirror} from the first registry that has it",
@@ -44,7 +46,10 @@ def make(making: Making) -> Made:
         "Accounts: docker/login-action before this step, with a secret; none belongs in here.",
     ]
     plain_hosts = [one.host for one in chosen if making.trust_of(one).is_plain]
-    more += [f"{host} speaks plain HTTP: the runner's docker has to allow it (insecure-registries)" for host in plain_hosts]
+    more += [
+        f"{host} speaks plain HTTP: the runner's docker has to allow it (insecure-registries)"
+        for host in plain_hosts
+    ]
     certificates = on_trust(making, choice, "put it into /etc/docker/certs.d/HOST/ca.crt")
     text = yaml_with(comments(making, choice, *more, *certificates), [step])
     return Made({f"{label}-step.yaml": text}, [step], choice)

@@ -13,7 +13,8 @@ def make(making: Making) -> Made:
     choice = making.choice
     if choice.is_wildcard:
         raise Misfit(
-            f"a pod names one image, and {choice.mirror} is many repositories: name one, as {choice.mirror}/REPOSITORY"
+            f"a pod names one image, and {choice.mirror} is many repositories: "
+            f"name one, as {choice.mirror}/REPOSITORY"
         )
     best, *others = choice.chosen or choice.upstreams
     label, trust = label_of(choice.mirror), making.trust_of(best)

@@ -10,7 +10,7 @@ from typing import Any
 import tomlkit
 import yaml
 
-from mirror.clients import Candidate, Choice, plain
+from mirror.clients import Candidate, Choice
 from registry.reference import DOCKER_HUB
 
 
@@ -67,7 +67,9 @@ def comments(making: Making, choice: Choice, *more: str) -> list[str]:
     left_out += [
         f"Asked last all the same: {one.place}: {one.left_out}" for one in choice.left_out if one.is_upstream
     ]
-    return [plain(line) if len(line) < 100 else line for line in (*making.header, *more, *left_out)]
+    return [
+        "".join(c if c.isprintable() else " " for c in line) for line in (*making.header, *more, *left_out)
+    ]
 
 
 def on_trust(making: Making, choice: Choice, ca_place: str) -> Iterator[str]:
