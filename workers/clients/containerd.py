@@ -29,8 +29,8 @@ def make(making: Making) -> Made:
         wanted = upstreams[0].path
         raise Misfit(
             f"containerd asks every registry for the same repository, and no registry of "
-            f"{making.choice.mirror} has one that ends with {wanted}: use --format containers, which can rename, or mirror to "
-            f"HOST/{wanted}"
+            f"{making.choice.mirror} has one that ends with {wanted}: "
+            f"use --format containers, which can rename, or mirror to HOST/{wanted}"
         )
     reasons = {
         one.place: f"containerd cannot rename: the repository would have to end with {upstreams[0].path}"

@@ -53,5 +53,5 @@ def _unfit(one: Candidate, upstream: Candidate) -> str:
     if one.path != upstream.path:
         return f"docker cannot rename: it asks {one.host} for {upstream.path}"
     if one.is_shared:
-        return f"docker would believe it about every image of docker.io, and names there may be anybody's"
+        return "docker would believe it about every image of docker.io, and names there may be anybody's"
     return ""

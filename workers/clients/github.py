@@ -41,7 +41,7 @@ def make(making: Making) -> Made:
         "run": script,
     }
     more = [
-        f"A step of a job; later ones use ${{{{ steps.{label}.outputs.image }}}}. In the order of what was measured:",
+        f"A step of a job; later ones use ${{{{ steps.{label}.outputs.image }}}}. In this order:",
         *(f"  {about(one)}" for one in chosen),
         "Accounts: docker/login-action before this step, with a secret; none belongs in here.",
     ]

@@ -31,8 +31,8 @@ def make(making: Making) -> Made:
         server = "https://index.docker.io/v1/" if best.host == DOCKER_HUB else best.host
         more += [
             "The account stands in a secret of the pod's namespace, made by",
-            f"  kubectl create secret docker-registry {label}-pull --docker-server={server} --docker-username=NAME",
-            "  --docker-password=…",
+            f"  kubectl create secret docker-registry {label}-pull --docker-server={server}",
+            "  --docker-username=NAME --docker-password=…",
         ]
     else:
         more.append("An account, where it wants one, stands in a secret that imagePullSecrets names.")
