@@ -87,7 +87,8 @@ def test_a_registry_that_does_not_hold_all_tags_is_left_out_and_said_why(known: 
     [
         (
             (),
-            "partial: it holds only linux/amd64, linux/arm/v7; give --platform if that is what the clients run",
+            "partial: it holds only linux/amd64, linux/arm/v7; "
+            "give --platform if that is what the clients run",
         ),
         (("linux/s390x",), "partial: it holds linux/amd64, linux/arm/v7, and not linux/s390x"),
         (("linux/amd64", "linux/arm"), "partial: it holds linux/amd64, linux/arm/v7, and not linux/arm"),

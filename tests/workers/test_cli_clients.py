@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from workers.cli import main
 from workers.clients import containers
 from workers.clients.made import Making, Trust
 
+ROOT = Path(__file__).parents[2]
 IMAGE = build_image({"bin/app": b"one"})
 
 
@@ -36,6 +39,21 @@ def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEALIFT_WORKER_PROCESSES", "1")
     monkeypatch.delenv("SEALIFT_REDIS_URL", raising=False)
     monkeypatch.delenv("SEALIFT_FLEET_FILE", raising=False)
+
+
+def sealift(*words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """The command as a process: its embedded fleet is that of this test's state folder."""
+    command = [sys.executable, "-m", "workers.cli", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=100)
+    assert code in {None, done.returncode}, done.stderr + done.stdout
+    return done
+
+
+def rows_of() -> dict[str, dict[str, Any]]:
+    """By place what is said of each registry."""
+    document = json.loads(sealift("clients", "app", "-f", "containers", "--json").stdout)
+    return {row["place"]: row for row in document["candidates"]}
 
 
 class Three:
@@ -51,7 +69,7 @@ class Three:
         self.targets = [f"{self.same.host}/org/app", f"{self.renamed.host}/elsewhere"]
         push(f"{self.source.host}/org/app", IMAGE, "1")
         self.write()
-        assert main(["sync", "app"]) == 0
+        sealift("sync", "app")
 
     @property
     def image(self) -> str:
@@ -70,36 +88,24 @@ def three() -> Iterator[Three]:
 
 
 def pulled(conf: Path, image: str) -> str:
-    """The digest that skopeo gets by that ``registries.conf``, and nothing of this machine's."""
-    folder = conf.parent / "empty.d"
-    folder.mkdir(exist_ok=True)
-    done = subprocess.run(
-        [
-            shutil.which("skopeo") or "skopeo",
-            "--insecure-policy",
-            "inspect",
-            "--format={{.Digest}}",
-            f"docker://{image}",
-        ],
-        env={**os.environ, "CONTAINERS_REGISTRIES_CONF": str(conf), "XDG_RUNTIME_DIR": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    """The digest of what skopeo pulls in full by that ``registries.conf``, and by nothing of this machine's."""
+    words = [shutil.which("skopeo") or "skopeo", "--insecure-policy", f"--registries-conf={conf}"]
+    with scratch_folder() as folder:
+        words += ["copy", "--quiet", "--preserve-digests", f"docker://{image}", f"dir:{folder}/image"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return f"sha256:{sha256((folder / 'image' / 'manifest.json').read_bytes()).hexdigest()}"
 
 
 @skopeo.needs_skopeo
 def test_skopeo_gets_the_right_digest_from_the_next_registry_while_others_are_stopped(
-    three: Three, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    three: Three, tmp_path: Path
 ) -> None:
     conf = tmp_path / "app.conf"
-    assert main(["clients", "app", "--format", "containers", "--out", str(conf)]) == 0
+    done = sealift("clients", "app", "--format", "containers", "--out", str(conf))
     (registry,) = tomllib.loads(conf.read_text())["registry"]
     assert [one["location"] for one in registry["mirror"]] == three.targets
-    assert "sealift probe" in capsys.readouterr().err, "nothing was measured yet"
+    assert "sealift probe" in done.stderr, "nothing was measured yet"
 
     three.same.forget_requests()
     assert pulled(conf, three.image) == IMAGE.digest
@@ -109,9 +115,9 @@ def test_skopeo_gets_the_right_digest_from_the_next_registry_while_others_are_st
     three.source.stop()
     assert pulled(conf, three.image) == IMAGE.digest, "nobody but the last, by another name"
 
-    assert main(["probe"]) == 1
-    assert main(["probe"]) == 1, "twice is down"
-    assert main(["clients", "app", "--format", "containers", "--out", str(conf)]) == 0
+    sealift("probe", code=1)
+    sealift("probe", code=1)  # twice is down
+    sealift("clients", "app", "--format", "containers", "--out", str(conf))
     (registry,) = tomllib.loads(conf.read_text())["registry"]
     assert [one["location"] for one in registry["mirror"]] == [three.targets[1]]
     assert f"# Left out: {three.targets[0]}: down as seen from there: " in conf.read_text()
@@ -172,13 +178,13 @@ def test_containerd_pulls_by_hosts_toml_with_the_upstream_stopped_and_renames_on
 ) -> None:
     three.targets = [f"{three.same.host}/org/app", f"{three.renamed.host}/hub/org/app"]
     three.write()
-    assert main(["sync", "app"]) == 0
+    sealift("sync", "app")
     with scratch_folder() as folder:
         process = containerd_of(folder)
         try:
             until(lambda: ctr(folder, "version").returncode == 0, 30.0, process.tail)
             certs = tmp_path / "certs.d"
-            assert main(["clients", "app", "--format", "containerd", "--out", str(certs)]) == 0
+            sealift("clients", "app", "--format", "containerd", "--out", str(certs))
             three.source.stop()
             for stopped, asked in ((None, three.same), (three.same, three.renamed)):
                 if stopped:
@@ -195,7 +201,7 @@ def test_containerd_pulls_by_hosts_toml_with_the_upstream_stopped_and_renames_on
 
 @pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed (make test-deps)")
 def test_the_step_of_a_workflow_pulls_from_the_next_registry(three: Three, tmp_path: Path) -> None:
-    assert main(["clients", "app", "--format", "github", "--out", f"{tmp_path}/"]) == 0
+    sealift("clients", "app", "--format", "github", "--out", f"{tmp_path}/")
     (step,) = yaml.safe_load((tmp_path / "app-step.yaml").read_text())
     conf, bin_dir, output = tmp_path / "plain.conf", tmp_path / "bin", tmp_path / "output"
     conf.write_text(
@@ -225,59 +231,46 @@ def test_the_step_of_a_workflow_pulls_from_the_next_registry(three: Three, tmp_p
     assert output.read_text() == f"image={three.targets[1]}:1\n"
 
 
-def test_a_run_that_left_tags_behind_leaves_the_target_out_until_one_brings_them(
-    three: Three, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_that_left_tags_behind_leaves_the_target_out_until_one_brings_them(three: Three) -> None:
     newer: Image = build_image({"bin/app": b"two"})
     push(f"{three.source.host}/org/app", newer, "2")
     three.write(finalize="each")
     three.renamed.stop()
-    assert main(["sync", "app", "--timeout", "20"]) != 0
-    capsys.readouterr()
-    assert main(["clients", "app", "-f", "containers", "--json"]) == 0
-    rows = {row["place"]: row for row in json.loads(capsys.readouterr().out)["candidates"]}
+    sealift("sync", "app", "--timeout", "20", code=None)
+    rows = rows_of()
     assert rows[three.targets[1]]["left_out"] == "behind: 1, 2 not current there"
     assert rows[three.targets[0]]["left_out"] is None
     assert rows[three.targets[0]]["resolves"] is False
 
     three.renamed.restart()
-    assert main(["sync", "app"]) == 0
-    capsys.readouterr()
-    assert main(["clients", "app", "-f", "containers", "--json"]) == 0
-    rows = {row["place"]: row for row in json.loads(capsys.readouterr().out)["candidates"]}
+    sealift("sync", "app")
+    rows = rows_of()
     assert {row["left_out"] for row in rows.values()} == {None}
 
 
-def test_what_verifying_found_missing_leaves_the_target_out_until_it_is_mended(
-    three: Three, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_verifying_found_missing_leaves_the_target_out_until_it_is_mended(three: Three) -> None:
     manifest = three.renamed.storage / "docker/registry/v2/repositories/elsewhere/_manifests/tags/1"
     shutil.rmtree(manifest)
-    assert main(["verify", "app"]) == 1
-    capsys.readouterr()
-    assert main(["clients", "app", "-f", "kubernetes"]) == 0
-    out, err = capsys.readouterr()
-    assert f"left out: {three.targets[1]}: not whole: tags found 1 missing when it was verified" in err
-    assert yaml.safe_load(out)["spec"]["containers"][0]["image"] == f"{three.targets[0]}:1"
+    sealift("verify", "app", code=1)
+    done = sealift("clients", "app", "-f", "kubernetes")
+    assert (
+        f"left out: {three.targets[1]}: not whole: tags found 1 missing when it was verified" in done.stderr
+    )
+    assert yaml.safe_load(done.stdout)["spec"]["containers"][0]["image"] == f"{three.targets[0]}:1"
 
-    assert main(["verify", "app", "--repair"]) == 0
-    capsys.readouterr()
-    assert main(["clients", "app", "-f", "kubernetes"]) == 0
-    assert "left out" not in capsys.readouterr().err
+    sealift("verify", "app", "--repair")
+    assert "left out" not in sealift("clients", "app", "-f", "kubernetes").stderr
 
 
-def test_a_file_of_somebody_elses_stays_and_our_own_is_replaced(
-    three: Three, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_somebody_elses_stays_and_our_own_is_replaced(three: Three, tmp_path: Path) -> None:
     del three
     foreign = tmp_path / "registries.conf"
     foreign.write_text("[[registry]]\n")
     words = ["clients", "app", "-f", "containers", "--out"]
-    assert main([*words, str(foreign)]) == 2
+    assert "was not made for app" in sealift(*words, str(foreign), code=2).stderr
     assert foreign.read_text() == "[[registry]]\n"
-    assert "was not made for app" in capsys.readouterr().err
-    assert main([*words, str(tmp_path / "own.conf")]) == 0
-    assert main([*words, str(tmp_path / "own.conf")]) == 0
+    for _ in range(2):
+        sealift(*words, str(tmp_path / "own.conf"))
 
 
 def write(*targets: dict[str, str], source: str = "one.example/app") -> None:

@@ -1,4 +1,4 @@
-"""Each client's format by its own rules: what is in it, what it cannot say, and nothing that should not be."""
+"""Each client's format by its own rules: what is in it, and what it cannot say."""
 
 from __future__ import annotations
 
