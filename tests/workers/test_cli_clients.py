@@ -88,7 +88,7 @@ def three() -> Iterator[Three]:
 
 
 def pulled(conf: Path, image: str) -> str:
-    """The digest of what skopeo pulls in full by that ``registries.conf``, and by nothing of this machine's."""
+    """The digest of what skopeo pulls in full by that ``registries.conf``, and no other."""
     words = [shutil.which("skopeo") or "skopeo", "--insecure-policy", f"--registries-conf={conf}"]
     with scratch_folder() as folder:
         words += ["copy", "--quiet", "--preserve-digests", f"docker://{image}", f"dir:{folder}/image"]
