@@ -163,7 +163,8 @@ def _against(
         more = len(known.behind) - MOST_NAMED
         yield f"behind: {some}{f' and {more} more' if more > 0 else ''} not current there"
     if known.wrong:
-        yield f"not whole: tags found {known.wrong} when it was verified"
+        wrong = ", ".join(f"{count} {word}" for word, count in known.wrong.items())
+        yield f"not whole: tags found {wrong} when it was verified"
     if lacking := _lacking(spec, platforms):
         yield lacking
 
@@ -179,7 +180,7 @@ def _lacking(spec: MirrorSpec, platforms: Sequence[str]) -> str:
     only = ", ".join(spec.platforms)
     if short:
         return f"partial: it holds {only}, and not {', '.join(short)}"
-    return f"partial: it holds only {only}; give --platform if that is what the clients run"
+    return f"partial: it holds only {only}; give --platform if that is what clients run"
 
 
 def _doubts(spec: MirrorSpec, known: Currency) -> Iterator[str]:
@@ -187,7 +188,7 @@ def _doubts(spec: MirrorSpec, known: Currency) -> Iterator[str]:
     if spec.finalize != "all":
         yield "its tags move on their own (finalize: each)"
     if known.is_unsure:
-        yield "the last run did not end well, and where is not known any more"
+        yield "the last run was not through with all tags"
     if known.apart:
         yield f"tags moved apart, and nobody has decided: {', '.join(sorted(known.apart)[:MOST_NAMED])}"
 

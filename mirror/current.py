@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -15,6 +15,7 @@ MOST_TAGS = 3200
 _THERE = frozenset({"current", "updated"})
 _LACKING = frozenset({"failed", "waiting"})
 _APART = frozenset({"held"})
+_OPEN = frozenset({"pending", "cancelled"})
 
 
 @dataclass(slots=True)
@@ -22,72 +23,95 @@ class Currency:
     """What is known of one target."""
 
     is_known: bool = False
-    """A run has brought all of the mirror's tags there, or found them there."""
+    """A run has brought the mirror's tags there, or found them there."""
     behind: dict[str, str] = field(default_factory=dict)
     """By tag that is not what it is to be: the reason."""
     apart: set[str] = field(default_factory=set)
     """Of a two-way mirror: tags of which nobody has decided what they are to be."""
-    wrong: str = ""
-    """What a verification found that nothing has mended since."""
+    wrong: dict[str, int] = field(default_factory=dict)
+    """What a verification found that nothing has mended since: how many tags are missing, damaged, …"""
     is_unsure: bool = False
-    """The last run did not end well, and of some tags it is forgotten where."""
+    """The last run is not through with all tags, or of some it is forgotten what became of them."""
 
 
 def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
     """By target, from the last runs about the mirror; what was pushed since then is not known here.
 
     ``spec``: a mirror, or one of a wildcard's repositories. Costs a bounded number of exchanges, whatever
-    the number of runs; more only where the last one did not end well.
+    the number of runs; more only where the last one did not end well. A source that does not answer takes
+    nothing from what targets are known to hold.
     """
     found = {target.repository: Currency() for target in spec.targets}
     standing = ledger.standings.of([replace(spec, name=spec.mirror)])[spec.mirror]
+    was_everywhere = bool(ledger.probes.samples.of([spec.mirror]))
     for run in standing.runs:
+        terms = ledger.spec(run.run)
+        names = {target.repository for target in terms.targets}
+        covered = [known for name, known in found.items() if _wildcard(name, spec.rest) in names]
         if run.kind == "verify":
             for one in run.found:
                 _take_verified(found, run, one, spec)
-            continue
-        terms = ledger.spec(run.run)
-        is_whole = not (terms.refs or terms.given or terms.kind in {"rollback", "repair"})
-        covered = [one for one in found if _as_written(one, spec) in {t.repository for t in terms.targets}]
-        for name in covered if is_whole else ():
-            _take_whole(found[name], run)
-        if run.kind == "repair" and run.state == "done":
-            for name in covered:
-                found[name].wrong = ""
-        if run.state != "done" or not is_whole:
-            reports = list(islice(ledger.tag_reports(run.run), MOST_TAGS))
-            _take_tags(found, (one for one in reports if not spec.rest or one.rest == spec.rest))
-            if is_whole and run.ended and len(reports) < run.tags:
-                for name in covered:
-                    found[name].is_unsure = True
+        else:
+            _take_run(ledger, found, covered, run, spec)
+        for known in covered if was_everywhere else ():  # an image was, and what is not any more is known
+            known.is_known = True
     return found
 
 
-def _take_whole(known: Currency, run: RunReport) -> None:
-    """A run about all tags: those that it did not see are the mirror's no more."""
-    if run.ended:
-        known.behind, known.apart, known.is_unsure = {}, set(), False
-    known.is_known = known.is_known or bool(run.tags)
+def _take_run(
+    ledger: Ledger,
+    found: Mapping[str, Currency],
+    covered: Sequence[Currency],
+    run: RunReport,
+    spec: MirrorSpec,
+) -> None:
+    terms = ledger.spec(run.run)
+    is_whole = not (terms.refs or terms.given or terms.kind in {"rollback", "repair"})
+    if run.state == "done":
+        for known in covered:
+            _take_done(known, is_whole=is_whole, is_repair=run.kind == "repair", asks=not terms.trust_s)
+    if run.state == "done" and is_whole:
+        return
+    reports = list(islice(ledger.tag_reports(run.run), MOST_TAGS))
+    _take_tags(found, (one for one in reports if not spec.rest or one.rest == spec.rest))
+    for known in covered if is_whole and (len(reports) < run.tags or not run.listed) else ():
+        known.is_unsure = True
+
+
+def _take_done(known: Currency, *, is_whole: bool, is_repair: bool, asks: bool) -> None:
+    """A run brought all of its tags to where they are to be; one about all has seen what is there."""
+    if is_repair:
+        known.wrong = {}
+    if is_whole:
+        known.is_known, known.is_unsure = True, False
+        known.behind, known.apart = {}, set()
+        if asks:
+            known.wrong = {word: count for word, count in known.wrong.items() if word == "damaged"}
 
 
 def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> None:
     for one in reports:
         for target in one.targets:
             known = found.get(target.repository) or found.get(_wildcard(target.repository, one.rest))
-            if known is None or one.digest is None:  # the source did not say what it is
+            if known is None:
                 continue
-            if target.state in _THERE | _LACKING | _APART:
-                known.behind.pop(one.label, None)
-                known.apart.discard(one.label)
-            if target.state in _LACKING:
+            if target.state in _OPEN:
+                known.is_unsure = True
+            if one.digest is None or target.state not in _THERE | _LACKING | _APART:
+                continue  # the source did not say what it is, or it was not looked at
+            known.behind.pop(one.label, None)
+            known.apart.discard(one.label)
+            if target.state in _THERE:
+                known.is_known = True
+            elif target.state in _LACKING:
                 known.behind[one.label] = target.reason
-            elif target.state in _APART:
+            else:
                 known.apart.add(one.label)
 
 
 def _take_verified(found: Mapping[str, Currency], run: RunReport, one: FoundReport, spec: MirrorSpec) -> None:
     for name, known in found.items():
-        if _as_written(name, spec) != one.repository:
+        if _wildcard(name, spec.rest) != one.repository:
             continue
         counts = {
             "missing": one.missing,
@@ -95,18 +119,13 @@ def _take_verified(found: Mapping[str, Currency], run: RunReport, one: FoundRepo
             "damaged": one.damaged,
             "behind": one.behind,
         }
-        if wrong := [f"{count} {word}" for word, count in counts.items() if count]:
-            known.wrong = ", ".join(wrong)
-        elif run.ended and one.verified and not one.unchecked:
-            known.wrong, known.is_known = "", True
-            if not one.held:
-                known.behind, known.apart, known.is_unsure = {}, set(), False
-
-
-def _as_written(repository: str, spec: MirrorSpec) -> str:
-    """A target as the fleet file has it."""
-    return _wildcard(repository, spec.rest)
+        known.wrong = {word: count for word, count in counts.items() if count}
+        is_clean = not (known.wrong or one.unchecked or one.held)
+        if run.ended and one.verified and is_clean:
+            known.is_known, known.is_unsure = True, False
+            known.behind, known.apart = {}, set()
 
 
 def _wildcard(repository: str, rest: str) -> str:
+    """One of a wildcard's repositories as the fleet file has it."""
     return f"{repository.removesuffix(rest)}{ANY}" if rest else repository

@@ -72,7 +72,7 @@ def test_a_registry_that_is_down_is_left_out_with_the_reason_in_one_safe_line() 
             "behind: a, b, c and 2 more not current there",
         ),
         (
-            Currency(is_known=True, wrong="2 missing"),
+            Currency(is_known=True, wrong={"missing": 2}),
             "not whole: tags found 2 missing when it was verified",
         ),
     ],
@@ -87,8 +87,7 @@ def test_a_registry_that_does_not_hold_all_tags_is_left_out_and_said_why(known: 
     [
         (
             (),
-            "partial: it holds only linux/amd64, linux/arm/v7; "
-            "give --platform if that is what the clients run",
+            "partial: it holds only linux/amd64, linux/arm/v7; give --platform if that is what clients run",
         ),
         (("linux/s390x",), "partial: it holds linux/amd64, linux/arm/v7, and not linux/s390x"),
         (("linux/amd64", "linux/arm"), "partial: it holds linux/amd64, linux/arm/v7, and not linux/arm"),
@@ -113,7 +112,7 @@ def test_a_subset_of_platforms_is_enough_for_clients_that_run_one_of_it(
         (
             {},
             Currency(is_known=True, is_unsure=True),
-            "the last run did not end well, and where is not known any more",
+            "the last run was not through with all tags",
         ),
         ({}, Currency(is_known=True, apart={"1"}), "tags moved apart, and nobody has decided: 1"),
     ],
