@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -31,7 +31,8 @@ class Currency:
     wrong: dict[str, int] = field(default_factory=dict)
     """What a verification found that nothing has mended since: how many tags are missing, damaged, …"""
     is_unsure: bool = False
-    """The last run is not through with all tags, or of some it is forgotten what became of them."""
+    """The last run is not through with all tags, or of some it is forgotten what became of them, and
+    no run before it is known that was."""
 
 
 def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
@@ -44,7 +45,7 @@ def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
     found = {target.repository: Currency() for target in spec.targets}
     standing = ledger.standings.of([replace(spec, name=spec.mirror)])[spec.mirror]
     was_everywhere = bool(ledger.probes.samples.of([spec.mirror]))
-    for run in standing.runs:
+    for run in (*standing.runs, *_under_way(ledger, spec, {run.run for run in standing.runs})):
         terms = ledger.spec(run.run)
         names = {target.repository for target in terms.targets}
         covered = [known for name, known in found.items() if _wildcard(name, spec.rest) in names]
@@ -56,6 +57,12 @@ def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
         for known in covered if was_everywhere else ():  # an image was, and what is not any more is known
             known.is_known = True
     return found
+
+
+def _under_way(ledger: Ledger, spec: MirrorSpec, but: Collection[str]) -> list[RunReport]:
+    """Open runs about the mirror: what they wait for has moved at the source."""
+    found = [run for run in ledger.standings.open_runs() if run.run not in but and run.kind != "verify"]
+    return [run for run in found if ledger.spec(run.run).mirror == spec.mirror]
 
 
 def _take_run(
@@ -73,9 +80,11 @@ def _take_run(
     if run.state == "done" and is_whole:
         return
     reports = list(islice(ledger.tag_reports(run.run), MOST_TAGS))
-    _take_tags(found, (one for one in reports if not spec.rest or one.rest == spec.rest))
-    for known in covered if is_whole and (len(reports) < run.tags or not run.listed) else ():
-        known.is_unsure = True
+    own = [one for one in reports if not spec.rest or one.rest == spec.rest]
+    is_through = run.listed and len(reports) == run.tags and not any(one.state in _OPEN for one in own)
+    for known in covered if is_whole and not is_through else ():
+        known.is_unsure = known.is_unsure or not known.is_known  # else a run before was through with all
+    _take_tags(found, own)
 
 
 def _take_done(known: Currency, *, is_whole: bool, is_repair: bool, asks: bool) -> None:
@@ -95,8 +104,6 @@ def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> N
             known = found.get(target.repository) or found.get(_wildcard(target.repository, one.rest))
             if known is None:
                 continue
-            if target.state in _OPEN:
-                known.is_unsure = True
             if one.digest is None or target.state not in _THERE | _LACKING | _APART:
                 continue  # the source did not say what it is, or it was not looked at
             known.behind.pop(one.label, None)

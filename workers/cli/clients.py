@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import import_module
@@ -43,6 +44,35 @@ class Format(StrEnum):
     KUBERNETES = "kubernetes"
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the command was told, its region and platforms checked."""
+
+    mirror: str
+    form: Format
+    region: str
+    platforms: tuple[str, ...]
+    tag: str | None
+    out: Path | None
+
+    @property
+    def again(self) -> str:
+        """The command that asks for the same."""
+        words = ["sealift", "clients", self.mirror, "--format", str(self.form), "--region", self.region]
+        words += [word for one in self.platforms for word in ("--platform", one)]
+        words += ["--tag", self.tag] if self.tag else []
+        words += ["--out", str(self.out)] if self.out else []
+        return shlex.join(words)
+
+    def header(self, made_s: float) -> tuple[str, ...]:
+        at = datetime.fromtimestamp(made_s, UTC)
+        return (
+            f"{_mark(self.mirror)}, for {self.form} in region {self.region}.",
+            f"{at:%Y-%m-%d %H:%M:%S} UTC, from what probes measured there and what runs left. Make it again:",
+            f"  {self.again}",
+        )
+
+
 def clients(
     context: typer.Context,
     *,
@@ -79,31 +109,23 @@ def clients(
     session = Session.of(context)
     session.console.json = json
     spec = _spec(session, mirror)
-    where, wanted = _region(spec, region), _platforms(platform or [])
+    asked = _Asked(mirror, form, _region(spec, region), _platforms(platform or []), tag, out)
     _check_tag(tag)
     if session.is_fresh:
         raise Stop(_unrun(spec), Exit.USAGE)
     with engine(session, workers=False) as fleet:
         ledger = fleet.rt.ledger
-        choice = _choice(ledger, spec, where, wanted)
+        choice = _choice(ledger, spec, asked)
         named, made_s = tag or _known_tag(ledger, spec), ledger.now()
-    again = _again(mirror, form, where, wanted, tag, out)
-    made = _made(session, choice, form, named, _header(mirror, form, where, made_s, again))
+    made = _made(session, choice, asked, named, made_s)
     if json:
-        values = {
-            "mirror": mirror,
-            "region": where,
-            "format": str(form),
-            "made_s": made_s,
-            "values": made.values,
-        }
-        session.console.document({**values, "candidates": [one.document() for one in made.choice.candidates]})
+        session.console.document(_values(made, asked, made_s))
         return Exit.DONE
-    _say(session, made, where)
+    _say(session, made, asked.region)
     if out is None:
         _print(session, made)
     else:
-        _write(session, made, out)
+        _write(session, made, out, mirror)
     return Exit.DONE
 
 
@@ -134,11 +156,11 @@ def _region(spec: MirrorSpec, region: str | None) -> str:
     return region
 
 
-def _platforms(texts: Sequence[str]) -> list[str]:
+def _platforms(texts: Sequence[str]) -> tuple[str, ...]:
     from registry.descriptor import Platform
 
     try:
-        return [str(Platform.parse(text)) for text in texts]
+        return tuple(str(Platform.parse(text)) for text in texts)
     except ValueError as error:
         raise Stop(f"--platform: {error}", Exit.USAGE) from None
 
@@ -157,7 +179,7 @@ def _unrun(spec: MirrorSpec) -> str:
     )
 
 
-def _choice(ledger: Ledger, spec: MirrorSpec, region: str, platforms: Sequence[str]) -> Choice:
+def _choice(ledger: Ledger, spec: MirrorSpec, asked: _Asked) -> Choice:
     from mirror.clients import choose
     from mirror.current import currencies
     from registry.reference import LAYOUT
@@ -166,8 +188,10 @@ def _choice(ledger: Ledger, spec: MirrorSpec, region: str, platforms: Sequence[s
     if not any(one.is_known for one in known.values()):
         raise Stop(_unrun(spec), Exit.USAGE)
     hosts = {place.partition("/")[0] for place in spec.places if not place.startswith(LAYOUT)}
-    reaches = {one.host: one for one in ledger.probes.latest([(region, host) for host in sorted(hosts)])}
-    return choose(spec, region, reaches, known, platforms)
+    reaches = {
+        one.host: one for one in ledger.probes.latest([(asked.region, host) for host in sorted(hosts)])
+    }
+    return choose(spec, asked.region, reaches, known, asked.platforms)
 
 
 def _known_tag(ledger: Ledger, spec: MirrorSpec) -> str:
@@ -176,37 +200,18 @@ def _known_tag(ledger: Ledger, spec: MirrorSpec) -> str:
     return sample.tag if sample is not None and sample.rest == spec.rest else USUAL_TAG
 
 
-def _again(
-    mirror: str, form: Format, region: str, platforms: Sequence[str], tag: str | None, out: Path | None
-) -> str:
-    words = ["sealift", "clients", mirror, "--format", str(form), "--region", region]
-    words += [word for one in platforms for word in ("--platform", one)]
-    words += ["--tag", tag] if tag else []
-    words += ["--out", str(out)] if out else []
-    return shlex.join(words)
-
-
-def _header(mirror: str, form: Format, region: str, made_s: float, again: str) -> tuple[str, ...]:
-    at = datetime.fromtimestamp(made_s, UTC)
-    return (
-        f"{_mark(mirror)}, for {form} in region {region}.",
-        f"{at:%Y-%m-%d %H:%M:%S} UTC, from what probes measured there and what runs left. Make it again:",
-        f"  {again}",
-    )
-
-
 def _mark(mirror: str) -> str:
     """By which a file is known to be ours, and of that mirror."""
     return f"Made by `sealift clients {mirror}`"
 
 
-def _made(session: Session, choice: Choice, form: Format, tag: str, header: tuple[str, ...]) -> Made:
+def _made(session: Session, choice: Choice, asked: _Asked, tag: str, made_s: float) -> Made:
     from workers.clients.made import Making, Misfit
 
     trust = {one.host: _trust(session, one.host) for one in choice.candidates}
-    module: Any = import_module(f"workers.clients.{form}")
+    module: Any = import_module(f"workers.clients.{asked.form}")
     try:
-        made: Made = module.make(Making(choice, trust, tag, header))
+        made: Made = module.make(Making(choice, trust, tag, asked.header(made_s)))
     except Misfit as error:
         raise Stop(str(error), Exit.USAGE) from None
     return made
@@ -226,11 +231,22 @@ def _trust(session: Session, host: str) -> Trust:
     )
 
 
+def _values(made: Made, asked: _Asked, made_s: float) -> dict[str, Any]:
+    return {
+        "mirror": asked.mirror,
+        "region": asked.region,
+        "format": str(asked.form),
+        "made_s": made_s,
+        "values": made.values,
+        "candidates": [one.document() for one in made.choice.candidates],
+    }
+
+
 def _say(session: Session, made: Made, region: str) -> None:
     console, choice = session.console, made.choice
     for one in choice.left_out:
         console.say(f"left out: {one.place}: {one.left_out}")
-    for note in made.notes if not console.json else ():
+    for note in made.notes:
         console.say(note)
     if not any(one.reach.standing == "up" for one in choice.candidates):
         console.say(
@@ -245,7 +261,7 @@ def _print(session: Session, made: Made) -> None:
         session.console.result(text.rstrip("\n"))
 
 
-def _write(session: Session, made: Made, out: Path) -> None:
+def _write(session: Session, made: Made, out: Path, mirror: str) -> None:
     """Below the folder, or the only file as it is named; what is there and not ours stays."""
     is_folder = out.is_dir() or str(out).endswith("/") or "/" in next(iter(made.texts))
     files = {out / name if is_folder else out: text for name, text in made.texts.items()}
@@ -255,7 +271,7 @@ def _write(session: Session, made: Made, out: Path) -> None:
         files |= {place.with_name(f"{place.name}{NOTES}"): notes}
     try:
         for place in files:
-            _refuse_foreign(place, made.choice.mirror)
+            _refuse_foreign(place, mirror)
         for place, text in files.items():
             _replace(place, text)
             session.console.result(str(place))
