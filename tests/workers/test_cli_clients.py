@@ -1,4 +1,4 @@
-"""``sealift clients``: what is refused, in one line. What clients make of its files: tests/fleet/test_pulling.py."""
+"""``sealift clients``: what is refused, in one line. Real clients: tests/fleet/test_pulling.py."""
 
 from __future__ import annotations
 
