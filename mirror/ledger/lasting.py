@@ -44,11 +44,11 @@ end
 local function keep(rows)
   local fits = true
   for _, row in ipairs(cjson.decode(rows)) do
-    local key, field, value, most, over, tied, is_since = row[1], row[2], row[3], row[4], row[5], row[6], row[7]
+    local key, field, value, most, over, tied = row[1], row[2], row[3], row[4], row[5], row[6]
     fits = (fits or not tied) and (over == cjson.null or (redis.call('HGET', key, field) or '') == over)
     if not fits then
       -- somebody has changed it since it was read
-    elseif is_since then
+    elseif row[7] then
       local held = redis.call('HGET', key, field)
       if not held or string.match(held, '^%d+ (.*)$') ~= value then
         redis.call('HSET', key, field, string.format('%d ', now) .. value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
@@ -136,7 +136,8 @@ class Standings:
         for at, (standing, run, _) in enumerate(asked):
             (tags, repository), *rest = answers[4 * at : 4 * at + 4]
             spec = known[run].spec.of((repository or b"").decode())
-            standing.tags.setdefault(run, []).extend(tag_reports(*_results(tags, *rest), spec))
+            results: tuple[list[Resolved], Outcomes] = _results(tags, *rest)
+            standing.tags.setdefault(run, []).extend(tag_reports(*results, spec))
 
     def _read_behind(self, found: Mapping[str, Standing]) -> None:
         """Only of tags that were not everywhere when a run last dealt with them."""
@@ -203,7 +204,7 @@ def _some_of(batches: int) -> list[int]:
 
 def _results(
     tags: bytes | None, rows: Mapping[bytes, bytes], outcomes: Mapping[bytes, bytes], ended: bytes | None
-) -> Any:
+) -> tuple[list[Resolved], Outcomes]:
     if ended:
         return unpacked(ended)
     return resolved_of(tags or json.dumps([]).encode(), rows), outcomes_of(outcomes)

@@ -144,13 +144,11 @@ def _spec(session: Session, mirror: str) -> MirrorSpec:
 def _region(spec: MirrorSpec, region: str | None) -> str:
     there = listed(list(spec.regions))
     if region is None:
-        if len(spec.regions) > 1:
-            raise Stop(
-                f"{spec.mirror} has targets in {there}: say where the clients are, as "
-                f"--region {spec.regions[0]}",
-                Exit.USAGE,
-            )
-        return spec.regions[0]
+        first, *others = spec.regions
+        if others:
+            hint = f"say where the clients are, as --region {first}"
+            raise Stop(f"{spec.mirror} has targets in {there}: {hint}", Exit.USAGE)
+        return first
     if check_region(region) not in spec.regions:
         raise Stop(f"{spec.mirror} has no target in region {region!r}; there is: {there}", Exit.USAGE)
     return region
