@@ -7,7 +7,8 @@ This package is the only place that knows the keys. Its parts: runs (here) and h
 (:mod:`.probes`), schedules (:mod:`.schedules`), what tags were (:mod:`.history`), how mirrors stand
 (:mod:`.standing`), what is told to whom (:mod:`.events`, :mod:`.receivers`), pushes (:mod:`.pushes`), who is
 there to work (:mod:`.workforce`) and what is counted (:mod:`.totals`, :mod:`.traffic`, :mod:`.gauges`). A
-step that advances a state is one Lua script (:mod:`.scripts` and its neighbours), so it may be asked for twice.
+step that advances a state is one Lua script (:mod:`.scripts` and its neighbours), so it may be asked for
+twice.
 """
 
 from __future__ import annotations
