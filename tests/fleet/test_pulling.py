@@ -238,7 +238,7 @@ def test_a_run_that_left_tags_behind_leaves_the_target_out_until_one_brings_them
     three.renamed.stop()
     sealift("sync", "app", "--timeout", "10", code=5)
     rows = rows_of()
-    assert rows[three.targets[1]]["left_out"] == "behind: 2 not current there"
+    assert rows[three.targets[1]]["left_out"] == "behind: 1, 2 not current there"
     assert rows[three.targets[0]]["left_out"] is None
     assert rows[three.targets[0]]["resolves"] is False
 
