@@ -118,14 +118,7 @@ def clients(
         choice = _choice(ledger, spec, asked)
         named, made_s = tag or _known_tag(ledger, spec), ledger.now()
     made = _made(session, choice, asked, named, made_s)
-    if json:
-        session.console.document(_values(made, asked, made_s))
-        return Exit.DONE
-    _say(session, made, asked.region)
-    if out is None:
-        _print(session, made)
-    else:
-        _write(session, made, out, mirror)
+    _hand_over(session, made, asked, made_s)
     return Exit.DONE
 
 
@@ -227,6 +220,17 @@ def _trust(session: Session, host: str) -> Trust:
         has_account=bool(entry.username or entry.accounts),
         wants_certificate=bool(entry.client_cert),
     )
+
+
+def _hand_over(session: Session, made: Made, asked: _Asked, made_s: float) -> None:
+    if session.console.json:
+        session.console.document(_values(made, asked, made_s))
+        return
+    _say(session, made, asked.region)
+    if asked.out is None:
+        _print(session, made)
+    else:
+        _write(session, made, asked.out, asked.mirror)
 
 
 def _values(made: Made, asked: _Asked, made_s: float) -> dict[str, Any]:
