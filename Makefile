@@ -31,7 +31,7 @@ up-like-compose: $(VENV)/.test ## Start the fleet of deploy/compose.yaml as plai
 test: $(VENV)/.test $(VENV)/.deploy ## Run every test, whole fleets included (what a machine lacks is skipped: see test-deps)
 	$(PYTEST)
 
-test-deps: ## Install what the biggest tests need from the system: docker-registry, skopeo, redis-server, htpasswd, promtool, Chromium
+test-deps: ## Install what the biggest tests need from the system: servers, registries, clients, Chromium
 	@.ci/test-deps
 
 deploy-check: $(VENV)/.test $(VENV)/.deploy ## Render and judge the chart, compose file, Dockerfile and scripts (no cluster needed)

@@ -119,6 +119,11 @@ def allowance_of(fleet: Fleet, host: str) -> Allowance:
     return Allowance(config.requests_per_minute, config.reserve_percent / 100)
 
 
+def entry_of(fleet: Fleet, host: str) -> RegistryConfig:
+    """What the file says about ``host``, spelled as in references; an empty entry where it says nothing."""
+    return _registry(fleet, host)[1]
+
+
 def probes_may_pull(fleet: Fleet, host: str) -> bool:
     """Whether a probe of ``host`` may cost a pull."""
     return _registry(fleet, host)[1].probe_pulls

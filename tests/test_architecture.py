@@ -35,6 +35,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "pydantic_settings": ("config/",),
     "typer": ("workers/cli/",),
     "rich": ("workers/cli/",),
+    "tomlkit": ("workers/clients/",),
     "starlette": ("workers/serve/",),
     "uvicorn": ("workers/serve/server.py",),
     "prometheus_client": ("workers/exporter.py", "workers/metrics.py"),

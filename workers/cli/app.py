@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from workers.cli import (
+    clients,
     configuring,
     deciding,
     demo,
@@ -68,6 +69,7 @@ _PANELS: dict[str, tuple[Callable[..., Exit], ...]] = {
         scheduling.schedules,
         notifying.events,
         probing.probe,
+        clients.clients,
         watching.exporter,
         hooking.serve,
         paging.page,
