@@ -139,9 +139,10 @@ def test_a_deletion_beside_a_line_of_one_place_has_a_line_of_its_own(
     with valkey.client() as client:
         key = ledger.keys.history("app")
         for target in targets:
-            ledger.gone.record(run, Deletion("2", target, "us", DIGEST, "deleted", 1.0, 1.0), world.spec)
+            ledger.gone.record(run, Deletion("2", target, "us", DIGEST, "deleted"), world.spec)
             if target == targets[0]:
-                at, _, row = (client.hget(key, "2") or b"").decode().partition(" ")  # type: ignore[union-attr]
+                held = cast("bytes", client.hget(key, "2"))
+                at, _, row = held.decode().partition(" ")
                 name, to, (digest,), (place,) = json.loads(row)
                 client.hset(key, "2", f"{at} {json.dumps([name, to, digest, place])}")
 
