@@ -72,6 +72,7 @@ mirrors:
         referrers=False,
         finalize="each",
         trust_s=5400,
+        keep=0,
     )
 
 
@@ -86,10 +87,12 @@ def test_how_a_mirror_is_verified_is_the_files_to_say() -> None:
     assert MirrorSpec.parse(json.loads(json.dumps(spec.document()))) == spec
 
 
-def test_the_defaults_of_file_and_engine_are_the_same() -> None:
+def test_the_defaults_of_file_and_engine_are_the_same_but_that_a_file_says_what_is_kept() -> None:
     found = parse_fleet("mirrors:\n  - {name: a, source: s.example/a, targets: [t.example/a]}\n")
 
-    assert spec_of(found.mirrors[0], found) == MirrorSpec("a", "s.example/a", (Target("t.example/a"),))
+    assert spec_of(found.mirrors[0], found) == MirrorSpec(
+        "a", "s.example/a", (Target("t.example/a"),), keep=0
+    )
 
 
 @pytest.mark.parametrize(
