@@ -167,6 +167,18 @@ def test_a_push_between_the_look_and_the_deletion_is_kept(world: World) -> None:
     assert world.at() == [None, TWO.digest, ONE.digest]
 
 
+def test_only_what_this_run_saw_deleted_goes(world: World) -> None:
+    world.delete(0)
+    world.run()
+    world.push(1, TWO)
+    drive = Drive(world.engine, world.spec).all()
+    world.push(1)
+    world.finish(drive)
+
+    assert world.about(drive) == {}
+    assert world.at() == [None, ONE.digest, ONE.digest]
+
+
 def test_the_same_digest_pushed_again_where_it_was_deleted_brings_the_tag_back(world: World) -> None:
     world.delete(0)
     world.run()
