@@ -1,4 +1,4 @@
-"""Deletions on one of two real registries that are carried over to the other by real workers; skopeo judges."""
+"""Deletions on one of two real registries, carried over to the other by real workers; skopeo judges."""
 
 from __future__ import annotations
 
