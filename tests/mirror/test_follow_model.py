@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -47,12 +47,12 @@ class Following(TwoWay):
         self.run()
         super().rest()
 
-    def _take(self, drive: Drive, first: int, last: int, *rest: object, **terms: object) -> None:
-        super()._take(drive, first, last, *rest, **terms)  # type: ignore[arg-type]
+    def _take(self, drive: Drive, first: int, last: int, free: Collection[str] = ()) -> None:
+        super()._take(drive, first, last, free)
         if last == len(STEPS):
             for region in self.engine.ledger.gone.regions_to_do(drive.run, drive.spec.regions):
                 follow(self.engine, drive.run, region)
-                self._check(drive)
+                self._check(drive, free)
 
     def _note(self, side: int, tag: str) -> None:
         """The digest that all had is a push, too, on a side that was seen without it."""
