@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -17,7 +15,7 @@ from config.fleet import parse_fleet
 from config.notification import EventName
 from tasks.terms import check_fleet
 from tests.support.listening import Listener
-from tests.support.process import surroundings
+from tests.support.typed import typed
 from workers.cli import main
 
 SECRET = "s3cr3t-t0ken-4711"
@@ -145,17 +143,6 @@ def test_where_nothing_has_run_there_are_no_events(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("words", [["events", "--limit", "0"], ["events", "--limit", "2001"]])
 def test_so_many_events_are_no_number(words: list[str]) -> None:
     assert main(words) == 2
-
-
-def typed(*words: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: a fleet of the command's own is this process's for good."""
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "workers.cli", *words],
-        env={**surroundings(), "SEALIFT_STATE_DIR": str(Path("state").absolute())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.mark.fleet

@@ -9,6 +9,7 @@ import pytest
 
 from registry.images import build_image
 from registry.memory import MemoryRegistry
+from tests.support.typed import typed
 from workers.cli import main
 
 
@@ -29,17 +30,17 @@ def write(
     Path("sealift.yaml").write_text(json.dumps({"page": page or {}, "mirrors": [mirror]}))
 
 
-def test_after_a_sync_the_page_says_that_all_is_in_step(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.fleet
+def test_after_a_sync_the_page_says_that_all_is_in_step() -> None:
     with MemoryRegistry() as source, MemoryRegistry() as target:
         image = build_image({"app": b"one"})
         source.hold("app", image, "v1")
         write(source.host, target.host, {"title": "Our images", "url": "https://status.example.org"})
-        assert main(["sync"]) == 0
-        capsys.readouterr()
+        synced = typed("sync")
+        assert synced.returncode == 0, synced.stderr
 
-        assert main(["page", "--out", "public", "--json"]) == 0
+        document = json.loads(typed("page", "--out", "public", "--json").stdout)
 
-        document = json.loads(capsys.readouterr().out)
         assert document["mirrors"] == {"app": "in step"}
         assert document["files"][-1] == "public/index.html"
         html = Path("public/index.html").read_text()
@@ -49,8 +50,7 @@ def test_after_a_sync_the_page_says_that_all_is_in_step(capsys: pytest.CaptureFi
         assert status["mirrors"][0]["tags"][0]["digest"] == image.digest
         assert 'href="https://status.example.org/"' in Path("public/feed.atom").read_text()
         assert ">in step<" in Path("public/badges/app.svg").read_text()
-        assert main(["page", "--out", "public"]) == 0
-        assert capsys.readouterr().out == "public/index.html: 1 mirror\n"
+        assert typed("page", "--out", "public").stdout == "public/index.html: 1 mirror\n"
 
 
 def test_a_place_that_is_no_folder_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from registry.memory import MemoryRegistry
 from tests.support.ports import free_port
+from tests.support.typed import typed
 from workers.cli import main
 
 
@@ -35,26 +36,26 @@ def write(source: str, *targets: str) -> None:
     Path("sealift.yaml").write_text(json.dumps({"mirrors": [mirror]}))
 
 
+@pytest.mark.fleet
 def test_a_probe_shows_what_was_measured_and_ends_with_1_where_a_registry_is_not_up(
-    registries: tuple[MemoryRegistry, MemoryRegistry], capsys: pytest.CaptureFixture[str]
+    registries: tuple[MemoryRegistry, MemoryRegistry],
 ) -> None:
     source, target = registries
     dead = f"127.0.0.1:{free_port()}"
     write(source.host, target.host, dead)
 
-    assert main(["probe"]) == 1
+    done = typed("probe")
 
-    out, err = capsys.readouterr()
-    head, *rows = out.splitlines()
+    assert done.returncode == 1, done.stderr
+    head, *rows = done.stdout.splitlines()
     assert head.split()[:4] == ["REGION", "REGISTRY", "STATE", "GREETING"]
     states = {row.split()[1]: row.split()[2] for row in rows}
     assert states == {source.host: "up", target.host: "up", dead: "failing"}
     assert rows[-1].split()[1] == dead, "the best comes first"
     assert "refused" in rows[-1].lower()
-    assert f"not up: {dead} from local" in err
+    assert f"not up: {dead} from local" in done.stderr
 
-    assert main(["probe", "--last", "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
+    document = json.loads(typed("probe", "--last", "--json").stdout)
     assert document["schema"] == 1
     assert [row["host"] for row in document["probes"]][-1] == dead
     assert source.count("ping") == 1, "nothing was measured"
