@@ -10,7 +10,7 @@ from tests.support.process import surroundings
 
 
 def typed(*words: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: a fleet of the command's own is its process's for good. State is in ``./state``."""
+    """In a process of its own, where its own fleet is for good; its state is in ``./state``."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "workers.cli", *words],
         env={**surroundings(), "SEALIFT_STATE_DIR": str(Path("state").absolute())},
