@@ -227,3 +227,39 @@ def test_no_text_of_a_registry_gets_out_of_its_comment(form: str) -> None:
     result = made(form, EU, HUB, gone)
     for text in result.texts.values():
         assert not [line for line in text.splitlines() if "evil" in line and not line.startswith("#")]
+
+
+# -- who may be asked ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["github", "kubernetes"])
+def test_a_tag_is_not_pulled_from_a_registry_that_must_not_say_what_it_is(form: str) -> None:
+    doubted = one("eu.example/org/app", unresolved="tags moved apart, and nobody has decided: 1.2")
+
+    (text,) = made(form, doubted, US, HUB).texts.values()
+
+    assert "Left out: eu.example/org/app: not for tags: tags moved apart" in text
+    assert "eu.example/org/app" not in "".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert "us.example:5000/org/app" in text
+
+
+@pytest.mark.parametrize("form", ["github", "kubernetes"])
+def test_where_no_side_may_say_what_a_tag_is_the_best_is_taken_with_that_said(form: str) -> None:
+    sides = [one(f"{name}.example/app", is_upstream=True, unresolved="undecided: 1.2") for name in ("a", "b")]
+
+    (text,) = made(form, *sides).texts.values()
+
+    assert "a.example/app" in "".join(line for line in text.splitlines() if not line.startswith("#"))
+    assert "not for tags: undecided: 1.2" in text
+
+
+@pytest.mark.parametrize("form", ["containerd", "containers", "docker"])
+def test_a_folder_is_no_name_that_anybody_pulls_by(form: str) -> None:
+    with pytest.raises(Misfit, match=r"source of app is a folder, .*--format github or kubernetes"):
+        made(form, EU, US)
+
+
+@pytest.mark.parametrize("form", ["github", "kubernetes"])
+def test_where_nothing_is_left_to_pull_from_that_is_said(form: str) -> None:
+    with pytest.raises(Misfit, match=r"no registry of app can be pulled from: eu.example/org/app: is down"):
+        made(form, one("eu.example/org/app", left_out="is down"))

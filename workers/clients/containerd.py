@@ -14,7 +14,18 @@ import tomlkit
 from tomlkit.items import Table
 
 from mirror.clients import Candidate, Choice
-from workers.clients.made import Made, Making, Misfit, about, comments, in_order, on_trust, toml_with, url_of
+from workers.clients.made import (
+    Made,
+    Making,
+    Misfit,
+    about,
+    comments,
+    in_order,
+    on_trust,
+    toml_with,
+    upstreams_of,
+    url_of,
+)
 
 DIAL_TIMEOUT = "3s"
 """For a connection: the usual 30 s are too long to find that the next one is up."""
@@ -44,7 +55,7 @@ def make(making: Making) -> Made:
 
 
 def _by_host(choice: Choice) -> list[Candidate]:
-    return list({one.host: one for one in reversed(choice.upstreams)}.values())[::-1]
+    return list({one.host: one for one in reversed(upstreams_of(choice))}.values())[::-1]
 
 
 def _folder(host: str) -> str:

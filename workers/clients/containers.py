@@ -6,13 +6,13 @@ import tomlkit
 from tomlkit.items import AoT, Table
 
 from mirror.clients import Candidate, Choice
-from workers.clients.made import Made, Making, about, comments, in_order, on_trust, toml_with
+from workers.clients.made import Made, Making, about, comments, in_order, on_trust, toml_with, upstreams_of
 
 FOLDER = "/etc/containers/registries.conf.d"
 
 
 def make(making: Making) -> Made:
-    """A ``[[registry]]`` for each name that references have."""
+    """A ``[[registry]]`` for each name that references have. Raises Misfit where there is none."""
     choice = making.choice
     name = f"{choice.mirror.replace('/', '-')}.conf"
     more = [
@@ -21,7 +21,7 @@ def make(making: Making) -> Made:
     ]
     certificates = on_trust(making, choice, "put it into /etc/containers/certs.d/HOST/ca.crt")
     document = toml_with(comments(making, choice, *more, *certificates))
-    document["registry"] = AoT([_registry(making, choice, one) for one in choice.upstreams])
+    document["registry"] = AoT([_registry(making, choice, one) for one in upstreams_of(choice)])
     return Made({name: tomlkit.dumps(document)}, document.unwrap(), choice)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mirror.clients import Candidate
 from registry.reference import DOCKER_HUB
-from workers.clients.made import Made, Making, Misfit, comments, on_trust, url_of
+from workers.clients.made import Made, Making, Misfit, comments, on_trust, upstreams_of, url_of
 
 _INSTEAD = (
     "--format github or kubernetes name the registry itself, containers (podman) and containerd do this"
@@ -20,9 +20,10 @@ _INSTEAD = (
 def make(making: Making) -> Made:
     """Raises Misfit where references do not name docker.io, or no registry could stand in for it."""
     whole = making.choice
-    upstream = next((one for one in whole.upstreams if one.host == DOCKER_HUB), None)
+    upstreams = upstreams_of(whole)
+    upstream = next((one for one in upstreams if one.host == DOCKER_HUB), None)
     if upstream is None:
-        hosts = ", ".join(one.host for one in whole.upstreams)
+        hosts = ", ".join(one.host for one in upstreams)
         raise Misfit(
             f"docker reads registry-mirrors for images of docker.io only, and {whole.mirror} is of {hosts}: "
             f"{_INSTEAD}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from workers.clients.made import Made, Making, Misfit, about, comments, label_of, on_trust, yaml_with
+from workers.clients.made import Made, Making, Misfit, about, by_tag, comments, label_of, on_trust, yaml_with
 
 PULL_S = 900
 _SCRIPT = """\
@@ -21,13 +21,14 @@ exit 1
 
 
 def make(making: Making) -> Made:
-    """Raises Misfit for a wildcard."""
+    """Raises Misfit for a wildcard, and where nothing can be pulled from."""
     choice = making.choice
     if choice.is_wildcard:
         raise Misfit(
             f"a step pulls one image, and {choice.mirror} is many repositories: "
             f"name one, as {choice.mirror}/REPOSITORY"
         )
+    choice = by_tag(choice)
     chosen = choice.chosen or choice.upstreams
     label = label_of(choice.mirror)
     script = _SCRIPT.format(

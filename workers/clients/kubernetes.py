@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from registry.reference import DOCKER_HUB
-from workers.clients.made import Made, Making, Misfit, about, comments, label_of, on_trust, yaml_with
+from workers.clients.made import Made, Making, Misfit, about, by_tag, comments, label_of, on_trust, yaml_with
 
 
 def make(making: Making) -> Made:
-    """Raises Misfit for a wildcard."""
+    """Raises Misfit for a wildcard, and where nothing can be pulled from."""
     choice = making.choice
     if choice.is_wildcard:
         raise Misfit(
             f"a pod names one image, and {choice.mirror} is many repositories: "
             f"name one, as {choice.mirror}/REPOSITORY"
         )
+    choice = by_tag(choice)
     best, *others = choice.chosen or choice.upstreams
     label, trust = label_of(choice.mirror), making.trust_of(best)
     container = {"name": label, "image": f"{best.place}:{making.tag}", "imagePullPolicy": "IfNotPresent"}

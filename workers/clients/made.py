@@ -72,6 +72,32 @@ def comments(making: Making, choice: Choice, *more: str) -> list[str]:
     ]
 
 
+def upstreams_of(choice: Choice) -> tuple[Candidate, ...]:
+    """The registries that references name. Raises Misfit where none does: the source is a folder."""
+    if not choice.upstreams:
+        raise Misfit(
+            f"the source of {choice.mirror} is a folder, which no reference names: "
+            "--format github or kubernetes name a target itself"
+        )
+    return choice.upstreams
+
+
+def by_tag(choice: Choice) -> Choice:
+    """For formats that pull a tag from one registry by its name: those that may say what a tag is.
+
+    The rest where nobody may, as in a two-way mirror that waits for somebody to decide. Raises Misfit where
+    there is none at all.
+    """
+    doubtful = {one.place: f"not for tags: {one.unresolved}" for one in choice.candidates if one.unresolved}
+    found = choice.without(doubtful)
+    if not found.chosen and all(one.place in doubtful for one in choice.upstreams):
+        found = choice
+    if not (found.chosen or found.upstreams):
+        reasons = "; ".join(f"{one.place}: {one.left_out}" for one in choice.left_out)
+        raise Misfit(f"no registry of {choice.mirror} can be pulled from: {reasons or 'all are folders'}")
+    return found
+
+
 def on_trust(making: Making, choice: Choice, ca_place: str) -> Iterator[str]:
     """What the machines need beside the file; ``ca_place``: where they look for authorities."""
     for one in choice.chosen:
