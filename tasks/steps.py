@@ -33,7 +33,7 @@ PROGRESS_S = 2.0
 @shared_task(name="sealift.enumerate")
 def enumerate_task(run: str) -> None:
     rt = runtime()
-    if rt.ledger.pushes.must_wait(run):
+    if not rt.ledger.pushes.look(run):
         return  # whoever ends the one before it sends this again, or else the sweeper
     most_waiting = 2 * rt.settings.window_batches
     enumerate_tags(rt.engine, run, rt.settings.batch_tags, lambda: send_opened(rt, run), most_waiting)

@@ -29,7 +29,7 @@ MOST_DELIVERED = 10_000
 
 How = Literal["begins", "behind", "waits", "ours"]
 
-# A run has begun to look once its tags are in a batch. Where the ledger says that we put this very digest
+# A run has begun to look from before it asks for a list. Where the ledger says that we put this very digest
 # there, that all sides have it and that no run of the tag is open, nobody has pushed anything.
 _ASK = (
     f"local function create_run(KEYS, ARGV)\n{scripts.CREATE_RUN}\nend\n"
@@ -40,8 +40,8 @@ _ASK = (
 local root = ARGV[6]
 local function open_of(run)
   if not run then return nil end
-  local r = redis.call('HMGET', root .. run, 'state', 'listed')
-  if r[1] == 'open' then return {run = run, has_begun = r[2] == '1'} end
+  local r = redis.call('HMGET', root .. run, 'state', 'listed', 'looks')
+  if r[1] == 'open' then return {run = run, has_begun = r[2] == '1' or r[3] == '1'} end
 end
 local held = redis.call('HMGET', KEYS[1], 'run', 'behind')
 local first, second = open_of(held[1]), open_of(held[2])
@@ -67,6 +67,14 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 return {last and 'behind' or 'begins', run}
 """
 )
+
+_LOOK = """
+-- KEYS run; ARGV root of runs: 1 where the run may ask for its list; what is pushed from now on comes behind
+local r = redis.call('HMGET', KEYS[1], 'state', 'after')
+if r[2] and redis.call('HGET', ARGV[1] .. r[2], 'state') == 'open' then return 0 end
+if r[1] then redis.call('HSET', KEYS[1], 'looks', '1') end
+return 1
+"""
 
 _REMEMBER = (
     scripts.NOW
@@ -97,6 +105,7 @@ class Pushes:
     def __init__(self, client: Client, keys: Keys, beginnings: Beginnings) -> None:
         self._redis, self._keys, self._beginnings = client, keys, beginnings
         self._ask, self._remember = client.register_script(_ASK), client.register_script(_REMEMBER)
+        self._look = client.register_script(_LOOK)
 
     def ask(self, spec: MirrorSpec, tag: str = "", side: str = "", digest: str = "") -> Asked:
         """Have the terms run in the release lane, once for all that is pushed before it looks.
@@ -115,12 +124,12 @@ class Pushes:
                 how, *run = (word.decode() for word in answer)
                 return Asked(how, *run)
 
-    def must_wait(self, run: str) -> bool:
-        """Whether the run is behind another one of its tag that has not ended."""
-        before: bytes | None = self._redis.hget(self._keys.run(run), "after")
-        if before is None:
-            return False
-        return bool(self._redis.hget(self._keys.run(before.decode()), "state") == b"open")
+    def look(self, run: str) -> bool:
+        """Have the run begin to look, unless it is behind another one of its tag that has not ended.
+
+        To be asked before anything is listed: what is pushed from then on may be missing in the list.
+        """
+        return bool(self._look([self._keys.run(run)], [self._keys.run_root]))
 
     def follower(self, run: str) -> str | None:
         """The run that waited for this one to end, once it has."""

@@ -43,18 +43,27 @@ def test_behind_a_run_that_has_begun_exactly_one_more_waits(ledger: Ledger) -> N
     behind = ledger.pushes.ask(SPEC)
     assert behind.how == "behind"
     assert {ledger.pushes.ask(SPEC) for _ in range(5)} == {pushes.Asked("waits", behind.run)}
-    assert ledger.pushes.must_wait(behind.run)
+    assert not ledger.pushes.look(behind.run)
     assert ledger.pushes.follower(first) is None
 
     ledger.cancel_run(first)
     assert ledger.pushes.follower(first) == behind.run
-    assert not ledger.pushes.must_wait(behind.run)
     assert ledger.pushes.ask(SPEC) == pushes.Asked("waits", behind.run)
+    assert ledger.pushes.look(behind.run)
     begin_to_look(ledger, behind.run)
     third = ledger.pushes.ask(SPEC)
     assert third.how == "behind"
-    assert ledger.pushes.must_wait(third.run)
+    assert not ledger.pushes.look(third.run)
     assert len(list(ledger.runs())) == 3
+
+
+def test_what_is_pushed_while_a_long_list_is_read_is_looked_at_again(ledger: Ledger) -> None:
+    first = ledger.pushes.ask(SPEC).run
+    assert ledger.pushes.look(first)
+    assert ledger.pushes.ask(SPEC).how == "behind", "nothing is listed yet, but the list may be on its way"
+    assert ledger.add_batches(first, "", "v1", [[("v1", "v1")]], listed=False)
+
+    assert ledger.pushes.ask(SPEC).how == "waits", "behind it"
 
 
 def test_after_a_run_has_ended_the_next_push_begins_one(ledger: Ledger) -> None:
