@@ -13,6 +13,7 @@ import pytest
 
 from config.fleet import parse_fleet
 from config.notification import EventName
+from mirror.ledger.events import Name
 from tasks.terms import check_fleet
 from tests.support.listening import Listener
 from tests.support.typed import typed
@@ -195,3 +196,4 @@ def test_the_page_has_a_row_for_each_event() -> None:
     table = PAGE.partition("## What is told")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
     assert [name for row in rows for name in re.findall(r"`(\w+)`", row)] == list(get_args(EventName))
+    assert get_args(EventName) == get_args(Name), "config/ knows nothing of ours, and says them itself"
