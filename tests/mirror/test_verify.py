@@ -705,9 +705,8 @@ def test_what_was_deleted_and_brought_again_is_not_called_wrong_any_more(world: 
     how = Verification(deep=True, most_bytes=1500)
     world.eu.blobs[blob_of(AMD64)] = b"?" * AMD64.manifest.blobs[-1].size
     run = world.verify(how=how)
-    while world.said(run, "v1")[0] != DAMAGED:
+    while world.said(run, "v1")[0] != DAMAGED or deep(run).is_over:  # what comes first is luck
         run = world.verify(how=how)
-    assert not deep(run).is_over
 
     del world.eu.blobs[blob_of(AMD64)]
     assert repair(world, "v1").states("v1") == ["current", "updated"]
