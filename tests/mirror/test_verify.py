@@ -678,11 +678,14 @@ def test_what_is_damaged_or_cannot_be_read_keeps_nothing_else_from_being_read(wo
             raise ErrorReply(403, "DENIED", "not you")
 
     world.us.on_request = refuse
-    runs = deep_runs(world, Verification(deep=True, most_bytes=1500))
+    reasons: list[str] = []
+    while len(reasons) < 2:  # where a pass finds it last, no run of it says so again
+        world.eu.forget_requests()
+        runs = deep_runs(world, Verification(deep=True, most_bytes=1500))
+        reasons = [world.said(run, "v1")[1] for run in runs if world.said(run, "v1")[0] == DAMAGED]
 
-    assert [deep(run).read for run in runs][-1] == 2, "v2 in both targets"
-    assert runs[-1].report.state == "failed"
-    reasons = [world.said(run, "v1")[1] for run in runs if world.said(run, "v1")[0] == DAMAGED]
+        assert [deep(run).read for run in runs][-1] == 2, "v2 in both targets"
+        assert runs[-1].report.state == "failed"
     assert reasons[-1].endswith("as was found in this pass before; a repair or the next pass reads it again")
     assert len([path for path in reads(world.eu) if digest in path]) == 1
 
