@@ -68,6 +68,22 @@ def test_the_judges_find_what_is_bad(tmp_path: Path) -> None:
     assert "SC2086" in actionlint(bad)
 
 
+def test_an_image_is_named_in_small_letters_whoever_owns_the_repository(tmp_path: Path) -> None:
+    text = (ROOT / WORKFLOWS[1]).read_text()
+    (script,) = [step for step in _steps(yaml.safe_load(text)) if step.get("id") == "image"]
+    output = tmp_path / "output"
+
+    subprocess.run(
+        ["bash", "-eo", "pipefail", "-c", script["run"]],
+        env={"REPOSITORY": "Team/App", "GITHUB_OUTPUT": str(output)},
+        check=True,
+        timeout=60,
+    )
+
+    assert output.read_text() == "name=ghcr.io/team/app\n"
+    assert "ghcr.io/${{" not in text
+
+
 @pytest.mark.parametrize("step", ACTION["runs"]["steps"], ids=lambda step: step["name"])
 def test_shellcheck_likes_what_the_action_runs(step: dict[str, str], tmp_path: Path) -> None:
     script = tmp_path / "script.sh"
