@@ -91,7 +91,10 @@ def test_what_was_just_pushed_is_in_every_target(
     digest = skopeo.digest(f"{source.host}/app:1.0")
     assert skopeo.digest(f"{one.host}/app:1.0") == skopeo.digest(f"{other.host}/copy:1.0") == digest
     assert step.outputs["digest"] == digest
-    assert json.loads(step.outputs["digests"]) == {"1.0": digest}
+    assert json.loads(step.outputs["digests"]) == {
+        f"{one.host}/app:1.0": digest,
+        f"{other.host}/copy:1.0": digest,
+    }
     assert json.loads(step.outputs["counts"])["updated"] == 1
     assert (step.outputs["state"], step.outputs["updated"], step.outputs["failed"]) == ("done", "1", "0")
     report = json.loads(Path(step.outputs["report"]).read_text())
@@ -150,7 +153,8 @@ def test_a_run_is_submitted_and_waited_for(registries: tuple[DockerRegistry, ...
     assert step.code == 0, step.log
     assert report.state == step.outputs["state"] == "done"
     digests = json.loads(step.outputs["digests"])
-    assert digests == {tag: skopeo.digest(f"{one.host}/app:{tag}") for tag in ("1.0", "2.0")}
+    names = [f"{one.host}/app:{tag}" for tag in ("1.0", "2.0")]
+    assert digests == {name: skopeo.digest(name) for name in names}
     assert step.outputs["digest"] == "", "two tags have no digest in common"
 
 
@@ -203,7 +207,7 @@ def test_mirrors_of_a_fleet_file_are_run(registries: tuple[DockerRegistry, ...],
 
     assert step.code == 0, step.log
     assert len(step.outputs["run"].split()) == 2
-    assert set(json.loads(step.outputs["digests"])) == {"1.0", "2.0"}
+    assert set(json.loads(step.outputs["digests"])) == {f"{one.host}/app:1.0", f"{other.host}/app:2.0"}
 
 
 def test_it_installs_itself_from_its_own_checkout(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_an_outputs_value_cannot_begin_another(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_page_says_names_and_does_nothing_they_say() -> None:
-    rows = (Row(HOSTILE, "sha256:ab", "b.example/app", "failed", HOSTILE),)
+    rows = (Row(HOSTILE, "sha256:ab", "b.example/app", "failed"),)
 
     text = page(Result(1, "failed", ("r1",), rows, (Fault(HOSTILE),), {"failed": 1}), HOSTILE)
 
@@ -148,10 +149,53 @@ def test_what_lacks_in_a_workflow_is_said(reason: str, kind: str, hint: str) -> 
     assert bool(hint) == bool(found)
 
 
-def test_the_worst_of_several_runs_is_the_state() -> None:
-    def run(name: str, state: str) -> dict[str, object]:
-        return {"run": name, "state": state, "states": {}, "tag_reports": [], "failures": [], "error": ""}
+Reports = dict[str, dict[str, str]]
 
-    result = result_of([{"runs": [run("a", "done"), run("b", "failed")]}], 1)
+
+def run(name: str, reports: Reports | None, state: str = "done") -> dict[str, object]:
+    """As a document has it; ``reports`` has by target each tag's digest, which is empty where it failed."""
+    tags = [
+        {"tag": tag, "digest": digest, "targets": [{"repository": target, "state": outcome(digest)}]}
+        for target, tags in (reports or {}).items()
+        for tag, digest in tags.items()
+    ]
+    rows = None if reports is None else tags
+    return {"run": name, "state": state, "states": {}, "tag_reports": rows, "failures": [], "error": ""}
+
+
+def outcome(digest: str) -> str:
+    return "updated" if digest else "failed"
+
+
+def test_the_worst_of_several_runs_is_the_state() -> None:
+    result = result_of([{"runs": [run("a", {}), run("b", {}, "failed")]}], 1)
 
     assert (result.state, result.runs) == ("failed", ("a", "b"))
+
+
+ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("reports", "digests", "digest"),
+    [
+        ([{"b/x": {"1": ONE}}], {"b/x:1": ONE}, ONE),
+        ([{"b/x": {"1": ONE}, "c/x": {"1": ONE}}], {"b/x:1": ONE, "c/x:1": ONE}, ONE),
+        ([{"b/x": {"1": ONE}}, {"b/y": {"1": OTHER}}], {"b/x:1": ONE, "b/y:1": OTHER}, ""),
+        ([{"b/x": {"1": ONE}, "b/y": {"1": OTHER}}], {"b/x:1": ONE, "b/y:1": OTHER}, ""),
+        ([{"b/x": {"1": ONE}, "b/y": {"1": ""}}], {"b/x:1": ONE}, ""),
+        ([{"b/x": {"1": ONE}}, None], {}, ""),
+        ([{}], {}, ""),
+    ],
+    ids=["one", "alike", "mirrors-share-a-tag", "repositories-share-a-tag", "failed", "too-many", "nothing"],
+)
+def test_a_digest_is_told_of_which_reference_it_is(
+    reports: list[Reports | None], digests: dict[str, str], digest: str
+) -> None:
+    """None: a run of so many tags that its document has none of them."""
+    has_failed = any("" in tags.values() for one in reports if one for tags in one.values())
+    runs = [run(str(number), one) for number, one in enumerate(reports)]
+
+    outputs = result_of([{"runs": runs}], int(has_failed)).outputs("")
+
+    assert (json.loads(outputs["digests"]), outputs["digest"]) == (digests, digest)

@@ -25,8 +25,8 @@ class Row:
     tag: str
     digest: str
     target: str
+    """``HOST/REPOSITORY``, or a folder's."""
     state: str
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +58,26 @@ class Result:
     faults: tuple[Fault, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
     """Tags by their state."""
+    is_whole: bool = True
+    """Whether there is a row for every tag; those of a large run are not in its document."""
 
     @property
     def digests(self) -> dict[str, str]:
-        """Of the tags that are what they should be everywhere."""
-        bad = {row.tag for row in self.rows if row.state not in FINE}
-        return {row.tag: row.digest for row in self.rows if row.digest and row.tag not in bad}
+        """By the reference in its target, of what is as it should be there; none where not all is known."""
+        if not self.is_whole:
+            return {}
+        return {
+            f"{row.target}:{row.tag}": row.digest for row in self.rows if row.digest and row.state in FINE
+        }
 
     def outputs(self, report: str) -> dict[str, str]:
         """By the names that action.yml gives them."""
         digests = self.digests
+        is_one = self.code == Exit.DONE and len(set(digests.values())) == 1
         return {
             "run": " ".join(self.runs),
             "state": self.state,
-            "digest": next(iter(digests.values())) if len(set(digests.values())) == 1 else "",
+            "digest": next(iter(digests.values())) if is_one else "",
             "digests": json.dumps(digests),
             "counts": json.dumps(self.counts),
             "updated": str(self.counts.get("updated", 0)),
@@ -107,6 +113,7 @@ def result_of(documents: list[dict[str, Any]], code: int) -> Result:
         tuple(row for run in ended for row in _rows(run)),
         tuple(fault for run in ended for fault in _faults(run)),
         dict(counts),
+        all(run["tag_reports"] is not None for run in ended),
     )
 
 
@@ -115,16 +122,9 @@ def _worst(states: list[str]) -> str:
 
 
 def _rows(run: dict[str, Any]) -> list[Row]:
-    """Tags of a large run are not in its document."""
     return [
-        Row(
-            tag["tag"],
-            tag["digest"] or "",
-            target["repository"],
-            target["state"],
-            target["reason"] or tag["reason"],
-        )
-        for tag in run.get("tag_reports") or ()
+        Row(tag["tag"], tag["digest"] or "", target["repository"], target["state"])
+        for tag in run["tag_reports"] or ()
         for target in tag["targets"]
     ]
 
