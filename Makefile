@@ -69,7 +69,7 @@ $(VENV)/.dev: GROUPS := --group dev
 $(VENV)/.deploy: GROUPS := --group deploy
 
 $(VENV)/.demo $(VENV)/.test $(VENV)/.dev $(VENV)/.deploy: pyproject.toml uv.lock | $(BIN)/python
-	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(UV) --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/uv.txt
 	$(SYNC) $(GROUPS)
 	@touch $@
 

@@ -15,6 +15,7 @@ from tests.support.chart import ROOT
 from tests.support.runner import ACTION
 
 WORKFLOWS = (".github/workflows/ci.yml", "docs/examples/publish.yml")
+PINS = ROOT / ".ci" / "uv.txt"
 BIN = Path(sys.executable).parent
 ROW = re.compile(r"^\| `([a-z-]+)` \| (.*?) \|(?: (.*?) \|)?$", re.MULTILINE)
 BAD = """\
@@ -82,6 +83,23 @@ def test_an_image_is_named_in_small_letters_whoever_owns_the_repository(tmp_path
 
     assert output.read_text() == "name=ghcr.io/team/app\n"
     assert "ghcr.io/${{" not in text
+
+
+def test_uv_is_one_version_everywhere_and_known_by_its_hashes() -> None:
+    """What is installed is in no lock file, where the installer is whatever is newest."""
+    name, *hashes = re.findall(
+        r"^(?! *#)(?:uv==(\S+)| +--hash=sha256:[0-9a-f]{64})", PINS.read_text(), re.MULTILINE
+    )
+    installs = [
+        line
+        for file in ("action.yml", "Makefile")
+        for line in (ROOT / file).read_text().splitlines()
+        if "pip install" in line
+    ]
+    assert len(installs) == 2
+    assert hashes
+    assert all(line.endswith(f"-r {PINS.relative_to(ROOT)}") for line in installs)
+    assert f"/uv:{name} " in (ROOT / "deploy" / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("step", ACTION["runs"]["steps"], ids=lambda step: step["name"])

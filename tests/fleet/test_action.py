@@ -213,10 +213,18 @@ def test_mirrors_of_a_fleet_file_are_run(registries: tuple[DockerRegistry, ...],
 def test_it_installs_itself_from_its_own_checkout(
     registries: tuple[DockerRegistry, ...], tmp_path: Path
 ) -> None:
+    """A workspace of a project for another Python, with a setting for uv and its own code on PYTHONPATH."""
     source, one, _ = registries
     asked = {"image": f"{source.host}/app:1.0", "targets": f"{one.host}/app"}
+    workspace = tmp_path / "step" / "workspace"
+    for package in ("config", "tasks", "pip", "uv"):
+        (workspace / package).mkdir(parents=True)
+        (workspace / package / "__init__.py").write_text("raise SystemExit('theirs')\n")
+    (workspace / ".python-version").write_text("2.7\n")
+    (workspace / "uv.toml").write_text("no-index = true\n")
+    (workspace / "sealift.yaml").write_text("redis_url: redis://evil.example/0\n")
 
-    step = use(tmp_path / "step", asked, installs=True)
+    step = use(tmp_path / "step", asked, {"PYTHONPATH": str(workspace)}, installs=True)
 
     assert step.code == 0, step.log
     assert step.outputs["digest"] == skopeo.digest(f"{one.host}/app:1.0")
