@@ -1,7 +1,8 @@
 """A workflow's step that uses our action, done as GitHub's runner does it: action.yml is read, not known.
 
 Its rules for lines of output are those of the runner's ActionCommandManager: ``::name props::data`` at a
-line's start, ``##[name props]data`` anywhere in it, and none of both while commands are stopped.
+line's start, ``##[name props]data`` anywhere in it, and none of both while commands are stopped. It reads
+stdout and stderr as two pipes: here all of stderr comes late.
 """
 
 from __future__ import annotations
@@ -63,13 +64,17 @@ class Step:
 def use(
     folder: Path, inputs: Mapping[str, str], env: Mapping[str, str] | None = None, *, installs: bool = False
 ) -> Step:
-    """``uses:`` our action; without ``installs`` the environment of the tests is what was installed."""
+    """``uses:`` our action; without ``installs`` the environment of the tests is what was installed.
+
+    The workspace is ``folder / "workspace"``, and may have been filled before.
+    """
     unknown = set(inputs) - set(ACTION["inputs"])
     assert not unknown, f"the runner warns of inputs that are none: {unknown}"
     given = {name: inputs.get(name, one["default"]) for name, one in ACTION["inputs"].items()}
     folder.mkdir(exist_ok=True)
-    temp = folder / "temp"
+    temp, workspace = folder / "temp", folder / "workspace"
     temp.mkdir(exist_ok=True)
+    workspace.mkdir(exist_ok=True)
     if not installs:
         (temp / "sealift").symlink_to(sys.prefix)
     known = {f"inputs.{name}": value for name, value in given.items()} | {"runner.temp": str(temp)}
@@ -100,16 +105,15 @@ def _do(
     done = subprocess.run(
         [*BASH, str(script)],
         env={**surroundings(), **env, **own, **runners},
-        cwd=folder,
+        cwd=folder.parent / "workspace",
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         check=False,
     )
     step.code = done.returncode
-    step.log += done.stdout
+    step.log += f"{done.stdout}\n{done.stderr}"
     step.summary += summary.read_text()
     for name, value in written(output.read_text()):
         known[f"steps.{part.get('id')}.outputs.{name}"] = value

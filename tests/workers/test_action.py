@@ -22,11 +22,13 @@ HOSTILE = "1.0\n::add-path::/evil\r\n##[error]x | [a](b) `c` <script>alert(1)</s
         ({}, "input image is empty", 2),
         ({"image": "a.example/app"}, "input targets is empty", 2),
         ({"image": "a.example/app", "mirrors": "app"}, "inputs image and mirrors", 2),
-        ({"mirrors": "app", "tags": "*"}, "inputs targets and tags go with image", 2),
+        ({"mirrors": "app"}, "input config is empty", 2),
+        ({"mirrors": "app", "config": "a.yaml", "tags": "*"}, "inputs targets and tags go with image", 2),
         ({"image": "a.example/app", "targets": "b.example/app", "mode": "remote"}, "input mode: 'remote'", 2),
         ({"image": "a.example/app", "targets": "b.example/app", "wait": "no"}, "input wait: 'no'", 2),
         ({"image": "a.example/app", "targets": "b.example/app", "wait": "false"}, "mode local cannot", 2),
         ({"image": "a.example/app", "targets": "b.example/app", "timeout": "1m"}, "input timeout: '1m'", 2),
+        ({"image": "a.example/app", "targets": "b.example/app", "timeout": "9" * 5000}, "input timeout", 2),
         ({"image": "a.example/app", "targets": "b.example/app", "mode": "submit"}, "SEALIFT_REDIS_URL", 3),
         ({"mirrors": "app", "config": "nowhere.yaml"}, "nowhere.yaml", 3),
         ({"image": "--help", "targets": "b.example/app"}, "--help", 2),
@@ -66,6 +68,63 @@ def test_a_fleet_that_does_not_answer_is_exit_code_6(tmp_path: Path) -> None:
     assert len(step.annotations("error")) == 1
 
 
+def test_a_secret_that_a_fork_does_not_get_is_said_to_be_missing(tmp_path: Path) -> None:
+    asked = {"image": "a.example/app:1", "targets": "b.example/app", "mode": "submit"}
+
+    step = use(tmp_path / "step", asked, {"SEALIFT_REDIS_URL": ""})
+
+    assert step.code == 3, step.log
+    (error,) = step.annotations("error")
+    assert "pull requests from forks have none" in error
+
+
+def test_a_defect_is_told_like_the_rest_and_its_traceback_is_obeyed_by_nobody(tmp_path: Path) -> None:
+    asked = {"image": "a.example/app:1", "targets": "b.example/app", "config": "~nobody::/x"}
+
+    step = use(tmp_path / "step", asked)
+
+    assert (step.code, step.outputs["state"], step.outputs["exit-code"]) == (1, "error", "1"), step.log
+    assert len(step.annotations("error")) == 1
+    assert "Traceback" in step.log
+    assert not step.others
+
+
+def test_nothing_is_said_on_stderr_whose_lines_the_runner_may_read_late(tmp_path: Path) -> None:
+    """The command repeats what it was given, which may be a stranger's name of a branch."""
+    asked = {"image": "a.example/app:##[add-path]/evil", "targets": "b.example/app"}
+
+    step = use(tmp_path / "step", asked)
+
+    assert step.code == 2, step.log
+    assert "add-path" in step.log
+    assert not step.others, step.log
+
+
+HOSTILE_FILES = {
+    "sealift.yaml": "redis_url: redis://evil.example/0\n",
+    "config/__init__.py": "raise SystemExit('theirs')\n",
+    "workers/__init__.py": "raise SystemExit('theirs')\n",
+    "sitecustomize.py": "raise SystemExit('theirs')\n",
+}
+
+
+def test_nothing_of_the_workspace_is_read_or_imported(tmp_path: Path) -> None:
+    """Also where a job has its own code on PYTHONPATH. The port is one on which nobody listens."""
+    workspace = tmp_path / "step" / "workspace"
+    for name, text in HOSTILE_FILES.items():
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).write_text(text)
+    asked = {"image": "127.0.0.1:1/app:1", "targets": "b.example/app", "mode": "submit"}
+    env = {"PYTHONPATH": str(workspace), "SEALIFT_REDIS_URL": "redis://127.0.0.1:1/0"}
+
+    step = use(tmp_path / "step", asked, env)
+    local = use(tmp_path / "local", {**asked, "mode": "local", "targets": ""}, env)
+
+    assert step.code == 6, step.log
+    assert local.code == 2, local.log
+    assert "theirs" not in step.log + local.log
+
+
 def test_every_input_is_handed_to_a_step_and_only_by_the_environment() -> None:
     handed = {value for step in ACTION["runs"]["steps"] for value in step["env"].values()}
     assert {f"${{{{ inputs.{name} }}}}" for name in ACTION["inputs"]} <= handed
@@ -88,6 +147,18 @@ def test_an_annotation_is_one_command_whatever_it_says(capsys: pytest.CaptureFix
     (one,) = commands(capsys.readouterr().out)
     assert (one.name, one.data) == ("error", HOSTILE)
     assert one.properties == f"title=a,b::{HOSTILE}"
+
+
+def test_half_a_letter_of_a_stranger_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """JSON can name one half of a pair, which UTF-8 cannot write."""
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+
+    told.annotate("error", "Sealift", "denied: \ud800")
+    told.set_outputs({"run": "\ud800"})
+
+    assert [one.data for one in commands(capsys.readouterr().out)] == ["denied: ?"]
 
 
 def test_what_is_printed_in_between_is_obeyed_by_nobody(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ from workers.cli.exits import Exit, Stop
 
 Mode = Literal["local", "submit"]
 MODES = ("local", "submit")
+FLEET_FILE = "SEALIFT_FLEET_FILE"
+_MOST_DIGITS = 9
 _TRUTH = {"true": True, "false": False}
 
 
@@ -24,7 +26,7 @@ class Inputs:
     mirrors: tuple[str, ...] = ()
     config: str = ""
     wait: bool = True
-    timeout_s: float | None = None
+    timeout_s: int | None = None
 
     @staticmethod
     def read(environment: Mapping[str, str]) -> Inputs:
@@ -38,7 +40,7 @@ class Inputs:
             targets=_lines(environment, "targets"),
             tags=_lines(environment, "tags"),
             mirrors=tuple(_text(environment, "mirrors").split()),
-            config=_text(environment, "config"),
+            config=_text(environment, "config") or environment.get(FLEET_FILE, ""),
             wait=_flag(environment, "wait"),
             timeout_s=_seconds(environment, "timeout"),
         )
@@ -53,7 +55,7 @@ class Inputs:
         if self.mode == "submit":
             options.append("--no-wait")
         elif self.timeout_s is not None:
-            options.append(f"--timeout={self.timeout_s:g}")
+            options.append(f"--timeout={self.timeout_s}")
         if self.mirrors:
             return [*place, "sync", *options, "--", *self.mirrors]
         options += [f"--to={target}" for target in self.targets]
@@ -67,17 +69,20 @@ class Inputs:
         return [*place, "watch", "--json", *limit, "--", run]
 
     def _fault(self) -> str:
-        if self.image and self.mirrors:
-            return "inputs image and mirrors: give one of them"
-        if not self.image and not self.mirrors:
-            return "input image is empty: say which image to mirror, or give mirrors of the fleet file"
-        if self.image and not self.targets:
-            return "input targets is empty: give one [REGION=]REPOSITORY a line"
-        if self.mirrors and (self.targets or self.tags):
-            return "inputs targets and tags go with image; those of mirrors are in the fleet file"
-        if self.mode == "local" and not self.wait:
-            return "input wait: mode local cannot leave a run behind: its fleet ends with the step"
-        return ""
+        faults = {
+            "inputs image and mirrors: give one of them": self.image and self.mirrors,
+            "input image is empty: say which image to mirror, or give mirrors of the fleet file": not (
+                self.image or self.mirrors
+            ),
+            "input targets is empty: give one [REGION=]REPOSITORY a line": self.image and not self.targets,
+            "input config is empty: name the fleet file that the mirrors are in": self.mirrors
+            and not self.config,
+            "inputs targets and tags go with image; those of mirrors are in the fleet file": self.mirrors
+            and (self.targets or self.tags),
+            "input wait: mode local cannot leave a run behind: its fleet ends with the step": not self.wait
+            and self.mode == "local",
+        }
+        return next((text for text, is_so in faults.items() if is_so), "")
 
 
 def _text(environment: Mapping[str, str], name: str) -> str:
@@ -95,10 +100,11 @@ def _flag(environment: Mapping[str, str], name: str) -> bool:
     return _TRUTH[text]
 
 
-def _seconds(environment: Mapping[str, str], name: str) -> float | None:
+def _seconds(environment: Mapping[str, str], name: str) -> int | None:
     text = _text(environment, name)
     if not text:
         return None
-    if not (text.isascii() and text.isdecimal()) or not int(text):
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    if not is_number or not int(text):
         raise Stop(f"input {name}: {text!r} is no whole number of seconds above 0", Exit.USAGE)
-    return float(text)
+    return int(text)

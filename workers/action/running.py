@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import IO, Any
 
+from registry.redact import redacted
 from workers.action import told
 from workers.action.inputs import Inputs
 from workers.action.page import page
@@ -34,10 +36,8 @@ def main() -> int:
         what = inputs.image or " ".join(inputs.mirrors)
         _prepare(inputs, folder)
         result = _Commands(folder).run(inputs)
-    except Exception as error:
-        stop = explained(error)
-        if stop is None:
-            raise
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the runner is told
+        stop = explained(error) or _defect(error)
         result = stopped(stop.message, stop.code)
     report = folder / "report.json"
     told.set_outputs(result.outputs(str(report) if report.exists() else ""))
@@ -46,12 +46,22 @@ def main() -> int:
     return result.code
 
 
+def _defect(error: Exception) -> Stop:
+    """Told like the rest; its traceback may hold foreign names, too."""
+    with told.commands_stopped():
+        traceback.print_exc(file=sys.stdout)
+    return Stop(f"{type(error).__name__}: {redacted(str(error))}; the log has more", Exit.FAILED)
+
+
 def _prepare(inputs: Inputs, folder: Path) -> None:
     """See to it that the mode is what happens; raises Stop (CONFIGURATION), FleetError."""
     from workers.cli.console import Console
     from workers.cli.session import Session, take_options
 
-    take_options(None, Path(inputs.config) if inputs.config else None)
+    # The workspace may hold a stranger's sealift.yaml, which could say where accounts are sent.
+    take_options(None, Path(inputs.config or os.devnull))
+    if not os.environ.get(_REDIS):  # a secret that is not there
+        os.environ.pop(_REDIS, None)
     if inputs.mode == "local":
         os.environ.pop(_REDIS, None)  # set for a whole job, say, of which this step wants nothing
         os.environ.setdefault("SEALIFT_STATE_DIR", str(folder / "state"))
@@ -60,7 +70,9 @@ def _prepare(inputs: Inputs, folder: Path) -> None:
         raise Stop(f"mode local, but {inputs.config} names a redis_url: use mode submit", Exit.CONFIGURATION)
     if inputs.mode == "submit" and not session.is_external:
         raise Stop(
-            f"mode submit needs the fleet's address: give the step {_REDIS} from a secret", Exit.CONFIGURATION
+            f"mode submit needs the fleet's address: give the step {_REDIS} from a secret "
+            "(workflows of pull requests from forks have none)",
+            Exit.CONFIGURATION,
         )
 
 
@@ -100,7 +112,9 @@ class _Commands:
 
     def _call(self, words: Sequence[str], sink: IO[bytes]) -> int:
         command = [*SEALIFT, *words]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink) as process:  # noqa: S603 -- our own
+        with subprocess.Popen(  # noqa: S603 -- our own
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sys.__stdout__
+        ) as process:
             self._running = process
             code = process.wait()
             self._running = None

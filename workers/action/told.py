@@ -27,7 +27,10 @@ def annotate(level: Level, title: str, message: str) -> None:
 
 @contextmanager
 def commands_stopped() -> Iterator[None]:
-    """While it lasts the runner obeys no line of this step: what a command prints holds foreign names."""
+    """While it lasts the runner obeys no line on stdout: what a command prints holds foreign names.
+
+    Stderr is a pipe of its own, which the runner may read after the end of this: nothing is written there.
+    """
     token = secrets.token_hex(32)
     _print(f"::stop-commands::{token}")
     try:
@@ -52,7 +55,7 @@ def summarise(page: str) -> None:
 
 def _append(variable: str, text: str) -> None:
     if path := os.environ.get(variable):
-        with Path(path).open("a", encoding="utf-8", newline="\n") as file:
+        with Path(path).open("a", encoding="utf-8", errors="replace", newline="\n") as file:
             file.write(text)
 
 
@@ -61,7 +64,7 @@ def _escaped(text: str, table: Mapping[str, str]) -> str:
 
 
 def _print(line: str) -> None:
-    """At the start of a line, also where what a command printed last had no end."""
-    sys.stderr.flush()
-    sys.stdout.write(f"\n{line}\n")
+    """At the start of a line, also where what was printed last had no end; whatever the locale can say."""
     sys.stdout.flush()
+    sys.stdout.buffer.write(f"\n{line}\n".encode(errors="replace"))
+    sys.stdout.buffer.flush()
