@@ -26,27 +26,35 @@ _VARIABLE = re.compile(r"\{\{|\$")
 _KUSTOMIZE = frozenset({"newName", "newTag", "digest"})
 
 
-def split(text: str, fields: Fields, key: str, moves: Moves, app_version: str | None) -> Iterator[Spot]:
+def split(
+    text: str, fields: Mapping[str, Span | None], key: str, moves: Moves, app_version: str | None
+) -> Iterator[Spot]:
     """The image that a mapping of a chart's values is about, if it has its parts in several keys."""
     repository, registry, tag, digest = (
-        _span(text, fields, names) for names in (_REPOSITORY, _REGISTRY, _TAG, _DIGEST)
+        _first(fields, names) for names in (_REPOSITORY, _REGISTRY, _TAG, _DIGEST)
     )
     has_parts = any(name in fields for name in (*_REGISTRY, *_TAG, *_DIGEST, *_SHA_ONLY))
     if repository is None or not (has_parts or key.lower().endswith("image")):
         return
-    if "name" in fields and fields["name"].value == repository.text and not key.lower().endswith("image"):
+    name = fields.get("name")
+    if name and name.text == repository.text and not key.lower().endswith("image"):
         return  # {name: …, tag: …} may be anything
     if ":" in repository.text.rpartition("/")[2] or (not has_parts and "repository" not in fields):
         return  # whole by itself
     writing = Split(repository, registry, tag, digest)
-    digest = digest or _span(text, fields, _SHA_ONLY)
-    if registry and _VARIABLE.search(registry.text):
+    digest = digest or _first(fields, _SHA_ONLY)
+    if registry and is_put_in(registry.text):
         yield from _by_variables(text, registry, repository, moves)
         return
-    name = f"{registry.text}/{repository.text}" if registry and registry.text else repository.text
-    old = _reference(name, tag.text if tag and tag.text else app_version, digest)
+    whole = f"{registry.text}/{repository.text}" if registry and registry.text else repository.text
+    old = _reference(whole, tag.text if tag and tag.text else app_version, digest)
     if old and (new := moves.of(old)):
         yield Spot(repository.start, line_of(text, repository.start), str(old), old, new, writing)
+
+
+def is_put_in(text: str) -> bool:
+    """Whether it holds what is put in later: a variable, or a template's."""
+    return _VARIABLE.search(text) is not None
 
 
 def _by_variables(text: str, registry: Span, repository: Span, moves: Moves) -> Iterator[Spot]:
@@ -80,11 +88,8 @@ def _kustomize_spot(
         yield Spot(name.start, line_of(text, name.start), str(old), old, new, writing)
 
 
-def _span(text: str, fields: Mapping[str, object], names: tuple[str, ...]) -> Span | None:
-    for name in names:
-        if span := span_of(text, fields.get(name)):  # type: ignore[arg-type]
-            return span
-    return None
+def _first(fields: Mapping[str, Span | None], names: tuple[str, ...]) -> Span | None:
+    return next((span for name in names if (span := fields.get(name))), None)
 
 
 def _reference(name: str, tag: str | None, digest: Span | None) -> Reference | None:

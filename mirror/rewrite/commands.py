@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from mirror.rewrite.shell import words_of
 from mirror.rewrite.spots import Role, Span
 from mirror.rewrite.tools import (
+    BUILD_OPTIONS,
+    CHART_OPTIONS,
     COMMANDS,
     IMAGE_OPTIONS,
     SHORT_SWITCHES,
@@ -18,14 +20,13 @@ from mirror.rewrite.tools import (
     VALUED,
     Where,
 )
-from mirror.rewrite.words import DEFAULTED, LATEST, Found, full_references, reference_at
+from mirror.rewrite.words import DEFAULTED, LATEST, Found, full_references, has_host, reference_at
 
 _TOOLS = re.compile(
     rf"(?<![\w.$-])(?:(?<![\w/])[\w./-]*/)?(?P<name>{'|'.join(COMMANDS)})(?![\w./:@=-])",
 )
 _SUBSTITUTION = re.compile(r"\$\(|`")
 """Within a command's words another command may stand."""
-_HAS_HOST = re.compile(r"(?:[^/]*[.:][^/]*|localhost)/")
 _HOST_AND_PORT = re.compile(r"[\w-]+(?:\.[\w-]+)+:\d+")
 _PREFIX = re.compile(r"(?:[\w.-]+=)?(?:(?:docker|docker-image|oci|registry)://|registry:)?")
 """What may stand before a reference in its word, as in ``app=``."""
@@ -48,6 +49,15 @@ class Command:
     start: int
     end: int
     images: tuple[Named, ...]
+    build: tuple[Span, ...]
+    """What a build is given as ``NAME=VALUE``."""
+    values: tuple[Span, ...]
+    """What a chart is given as ``NAME=VALUE,…``."""
+
+    def takes(self, at: int) -> bool:
+        """Whether what stands there is a word of it, of which it is known what it is."""
+        is_open = any(word.start <= at < word.end for word in (*self.build, *self.values))
+        return self.start <= at < self.end and not is_open
 
 
 def commands_in(
@@ -66,7 +76,7 @@ def commands_in(
         inner = _SUBSTITUTION.search(text, tool.end(), command.at)
         at = inner.end() if inner else max(command.at, tool.end())
         if command.is_known:
-            yield Command(tool.end(), command.last(), images)
+            yield Command(tool.end(), command.last(), images, tuple(command.build), tuple(command.values))
 
 
 def untagged(found: Found) -> str | None:
@@ -84,6 +94,8 @@ class _Command:
         self._table = COMMANDS[tool]
         self._words = self._read(words)
         self._held: Span | None = None
+        self.build: list[Span] = []
+        self.values: list[Span] = []
         self.is_known = False
         """Whether it is known where it takes images."""
 
@@ -130,6 +142,9 @@ class _Command:
         if is_valued and "=" not in option.text:
             self._next()
 
+    def _value(self, word: Span, option: str, equals: str) -> Span | None:
+        return Span(word.start + len(option) + 1, word.end, "") if equals else self._next()
+
     def _first(self) -> Iterator[Named]:
         while word := self._next():
             if word.text.startswith("-"):
@@ -143,9 +158,12 @@ class _Command:
         named: list[Found] = []
         while word := self._next():
             option, equals, _ = word.text.partition("=")
-            if option in TAG_OPTIONS or option in IMAGE_OPTIONS:
+            if option in BUILD_OPTIONS or option in CHART_OPTIONS:
+                pairs = self.build if option in BUILD_OPTIONS else self.values
+                pairs += [value] if (value := self._value(word, option, equals)) else []
+            elif option in TAG_OPTIONS or option in IMAGE_OPTIONS:
                 role: Role = "published" if option in TAG_OPTIONS or where == "pushed" else "used"
-                value = Span(word.start + len(option) + 1, word.end, "") if equals else self._next()
+                value = self._value(word, option, equals)
                 if value and (found := _image(self._text, value.start, value.end)):
                     yield from self._named(found, role)
             elif word.text.startswith("-"):
@@ -160,7 +178,7 @@ class _Command:
     def _may_be_one(self, path: str, where: Where, word: Span) -> bool:
         if where == "options":
             return path == "set image" and "=" in word.text
-        is_plain = not any(mark in word.text for mark in ":@$") and not _HAS_HOST.match(word.text)
+        is_plain = not any(mark in word.text for mark in ":@$") and not has_host(word.text)
         return bool(path) or not is_plain  # these scan folders, too
 
     def _mirrored(self) -> Iterator[Named]:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mirror.rewrite.commands import commands_in, untagged
+from mirror.rewrite.arguments import built_with, set_by
+from mirror.rewrite.commands import Command, commands_in, untagged
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.spots import UNSURE, Spot
 from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, role_of, spot_of
@@ -73,9 +74,8 @@ def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) 
         for found in _quoted(text, built.start("tags"), built.end("tags")):
             spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None, role="published"))
     commands = list(commands_in(text, start, end, lone_names=manner.is_script, is_folded=manner.is_folded))
-    for named in (named for command in commands for named in command.images):
-        spot = spot_of(text, named.found, moves, untagged=untagged(named.found), role=named.role)
-        spots.setdefault(named.found.name.start, spot)
+    for at, spot in _commanded(text, commands, moves):
+        spots.setdefault(at, spot)
     for found, tag in _keyed(text, start, end, manner):
         spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=tag))
     for found in full_references(text, start, end):
@@ -83,7 +83,7 @@ def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) 
         spots.setdefault(found.name.start, spot_of(text, found, moves, untagged=None, role=role))
     for found in _valued(text, start, end):
         at = found.name.start
-        is_word = any(command.start <= at < command.end for command in commands)
+        is_word = any(command.takes(at) for command in commands)
         if not is_word and (spot := spot_of(text, found, moves, untagged=None)):
             spots.setdefault(at, replace(spot, writing=None, why_not=UNSURE))
     return [spot for at in sorted(spots) if (spot := spots[at])]
@@ -97,6 +97,16 @@ def _keyed(text: str, start: int, end: int, manner: Manner) -> Iterator[tuple[Fo
     for match in _SHORT.finditer(text, start, end):
         if found := reference_at(text, match.end()):
             yield found, LATEST
+
+def _commanded(text: str, commands: list[Command], moves: Moves) -> Iterator[tuple[int, Spot | None]]:
+    """Where each image of theirs stands; None: it is at no old place."""
+    for command in commands:
+        for named in command.images:
+            tag = untagged(named.found)
+            yield named.found.name.start, spot_of(text, named.found, moves, untagged=tag, role=named.role)
+        for spot in (*built_with(text, command.build, moves), *set_by(text, command.values, moves)):
+            yield spot.start, spot
+
 
 
 def _quoted(text: str, start: int, end: int) -> Iterator[Found]:

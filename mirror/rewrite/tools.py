@@ -73,6 +73,7 @@ COMMANDS: dict[str, dict[str, Where]] = {
     "trivy": {"image": "each", "i": "each"},
     "grype": {"": "each"},
     "syft": {"": "each", "scan": "each", "packages": "each"},
+    "helm": dict.fromkeys(("install", "upgrade", "template", "lint"), "options"),
     "sealift": {"": "mirrored"},
 }
 """By program and subcommand; the empty one is the program itself."""
@@ -100,10 +101,12 @@ VALUED = frozenset(
     {"-u", "--user", "-p", "--publish", "-v", "--volume", "--name", "-e", "--env", "-w", "--workdir", "-h"}
     | {"--hostname", "--network", "--net", "--entrypoint", "-l", "--label", "-f", "--file", "--target"}
     | {"-o", "--output", "--platform", "--format", "--filter", "-n", "--namespace", "-H", "--host", "-c"}
-    | {"--context", "--config", "--kubeconfig", "--address", "-a", "--build-arg", "--build-context"}
+    | {"--context", "--config", "--kubeconfig", "--address", "-a", "--build-context"}
     | {"--key", "--certificate-identity", "--certificate-oidc-issuer", "--severity", "--log-level", "-m"}
     | {"--authfile", "--creds", "--type", "--predicate", "--cache-dir", "--input", "-i", "--ignorefile"}
 )
 """Options of everything else whose value might look like an image."""
 IMAGE_OPTIONS = frozenset({"--image", "--cache-from", "--from", "--base", "--base-image"})
 TAG_OPTIONS = frozenset({"-t", "--tag", "--cache-to"})
+BUILD_OPTIONS = frozenset({"--build-arg"})
+CHART_OPTIONS = frozenset({"--set", "--set-string"})

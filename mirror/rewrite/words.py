@@ -30,6 +30,7 @@ _STOPS = re.compile(r"[.:,;]*(?:\s|$|[\"'`)\]}>|\\])")
 """What follows a reference at a sentence's end, or behind which a quote or a bracket closes."""
 DEFAULTED = re.compile(r"\$\{\w+:?-(?P<default>[^}$]+)\}")
 _OF_MIRROR = re.compile(r"\bsource:[ \t]*[\"']?\Z")
+_HAS_HOST = re.compile(r"(?:[^/]*[.:][^/]*|localhost)/")
 _NEAR = 40
 _DEFAULT = re.compile(r"\$\{\w+:?-([^}$]*)\}")
 """A variable of a shell or of Compose, with what it is unless it is set."""
@@ -46,6 +47,11 @@ class Found:
     digest: str | None = None
     has_variable: bool = False
     """Its tag is put in later; ``tag`` is then what it is unless something else is said."""
+
+
+def has_host(text: str) -> bool:
+    """Whether what may be a reference begins with a registry's host."""
+    return _HAS_HOST.match(text) is not None
 
 
 def reference_at(text: str, at: int) -> Found | None:

@@ -121,7 +121,8 @@ class Yaml:
             self._walk(child, name_of_child, key)
 
     def _split(self, fields: Fields, key: str) -> None:
-        for spot in charts.split(self.text, fields, key, self.moves, self.app_version):
+        spans = {name: span_of(self.text, node) for name, node in fields.items()}
+        for spot in charts.split(self.text, spans, key, self.moves, self.app_version):
             self._keep([spot])
             self._known.update(spot.places | spot.versions)
             if isinstance(spot.writing, Split) and spot.writing.registry:

@@ -19,7 +19,7 @@ kubectl set image deploy/x x=ghcr.io/kuzudb/explorer:11
 kubectl run t --image=ghcr.io/kuzudb/explorer:12 --rm -it -- sh
 kubectl create job t --image ghcr.io/kuzudb/explorer:13
 kubectl debug pod/x --image=busybox
-helm upgrade x ./chart --set image.repository=kuzudb/explorer --set image.tag=14
+helm upgrade x ./chart --set image.repository=ghcr.io/kuzudb/explorer --set image.tag=14
 helm install x oci://ghcr.io/kuzudb/chart
 ssh host "docker pull ghcr.io/kuzudb/explorer:15"
 ssh host 'docker run --rm ghcr.io/kuzudb/explorer:16 ls kuzudb/z'
