@@ -72,20 +72,25 @@ def is_text(content: bytes) -> bool:
 
 def spots_in(path: Path, text: str, moves: Moves) -> list[Spot]:
     """Every reference of the file to an image at an old place, in order."""
+    return spots_as(path.name, text, moves, app_version_beside(path))
+
+
+def spots_as(name: str, text: str, moves: Moves, app_version: str | None = None) -> list[Spot]:
+    """As spots_in, of what a file of this name holds; ``app_version``: what a chart's empty tag means."""
     needles = moves.needles
     if needles is not None and not any(needle in text for needle in needles):
         return []
-    suffix = path.suffix.lower()
-    if _DOCKERFILE.fullmatch(path.name):
+    suffix = PurePath(name).suffix.lower()
+    if _DOCKERFILE.fullmatch(name):
         return Dockerfile(text, moves).spots()
     if suffix in _YAML:
         try:
-            return Yaml(text, moves, app_version_beside(path)).spots()
+            return Yaml(text, moves, app_version).spots()
         except NotYaml:
             suffix = ".tpl"
     if suffix in _MARKDOWN:
         return list(spots_in_fences(text, moves))
-    return list(spots_in_text(text, moves, _manner(path.name.lower(), suffix)))
+    return list(spots_in_text(text, moves, _manner(name.lower(), suffix)))
 
 
 def app_version_beside(path: Path) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mirror.rewrite.arguments import built_with, set_by
 from mirror.rewrite.commands import Command, commands_in, untagged
+from mirror.rewrite.heredocs import heredocs_in
 from mirror.rewrite.moves import Moves
 from mirror.rewrite.spots import UNSURE, Spot
 from mirror.rewrite.words import LATEST, SCHEME, Found, full_references, reference_at, role_of, spot_of
@@ -53,7 +54,16 @@ def spots_in_text(text: str, moves: Moves, manner: Manner) -> Iterator[Spot]:
 
 
 def spots_without_comments(text: str, start: int, end: int, moves: Moves, manner: Manner) -> Iterator[Spot]:
-    """As spots_within, what stands behind ``manner.comment`` left out."""
+    """As spots_within, without what stands behind ``manner.comment``; heredocs as the files that they are."""
+    at = start
+    for heredoc in heredocs_in(text, start, end, manner.comment) if not manner.is_folded else ():
+        yield from _uncommented(text, at, heredoc.start, moves, manner)
+        yield from heredoc.spots(text, moves)
+        at = heredoc.end
+    yield from _uncommented(text, at, end, moves, manner)
+
+
+def _uncommented(text: str, start: int, end: int, moves: Moves, manner: Manner) -> Iterator[Spot]:
     for piece_start, piece_end in _pieces(text, manner.comment, start, end):
         yield from spots_within(text, piece_start, piece_end, moves, manner)
 
@@ -89,15 +99,6 @@ def spots_within(text: str, start: int, end: int, moves: Moves, manner: Manner) 
     return [spot for at in sorted(spots) if (spot := spots[at])]
 
 
-def _keyed(text: str, start: int, end: int, manner: Manner) -> Iterator[tuple[Found, str | None]]:
-    for match in _KEY.finditer(text, start, end):
-        found = reference_at(text, match.end())
-        if found and (manner.lone_names or "/" in found.name.text or found.tag or found.digest):
-            yield found, LATEST if match["key"] in _MEANS_LATEST else None
-    for match in _SHORT.finditer(text, start, end):
-        if found := reference_at(text, match.end()):
-            yield found, LATEST
-
 def _commanded(text: str, commands: list[Command], moves: Moves) -> Iterator[tuple[int, Spot | None]]:
     """Where each image of theirs stands; None: it is at no old place."""
     for command in commands:
@@ -107,6 +108,15 @@ def _commanded(text: str, commands: list[Command], moves: Moves) -> Iterator[tup
         for spot in (*built_with(text, command.build, moves), *set_by(text, command.values, moves)):
             yield spot.start, spot
 
+
+def _keyed(text: str, start: int, end: int, manner: Manner) -> Iterator[tuple[Found, str | None]]:
+    for match in _KEY.finditer(text, start, end):
+        found = reference_at(text, match.end())
+        if found and (manner.lone_names or "/" in found.name.text or found.tag or found.digest):
+            yield found, LATEST if match["key"] in _MEANS_LATEST else None
+    for match in _SHORT.finditer(text, start, end):
+        if found := reference_at(text, match.end()):
+            yield found, LATEST
 
 
 def _quoted(text: str, start: int, end: int) -> Iterator[Found]:

@@ -294,6 +294,38 @@ def said(spot: Spot) -> str:
     return "unsure " if spot.is_unsure else "" if spot.role == "used" else f"{spot.role} "
 
 
+HEREDOCS = [
+    ("cat > Dockerfile <<EOF\nFROM org/app\nEOF\n", ["org/app"]),
+    (
+        "docker build - <<'E'\n# FROM org/x\nARG A=1\nFROM org/app AS a\nFROM a\nE\ndocker pull org/b:2",
+        ["org/app", "org/b:2"],
+    ),
+    ("kubectl apply -f - <<-E\n\tkind: Pod\n\tspec: {name: org/x, image: org/app}\n\tE\n", ["org/app"]),
+    (
+        "cat <<E | tee -a /x/values.yaml\nimage:\n  repository: org/app\n  tag: 1\nE\n",
+        ["docker.io/org/app:1"],
+    ),
+    ("xargs docker pull << E\norg/app:1\n# org/x:1\n\norg/b:2\nE\n", ["org/app:1", "org/b:2"]),
+    ("bash <<E\ndocker run org/app:1 cat org/x:1\nE\n", ["org/app:1"]),
+    ("cat <<E\norg/x:1\nand more\nE\n", []),
+    ("cat <<E\nFROM\norg/x:1 to org/y:2\nE\n", []),
+    ("cat <<< E\norg/x:1\nE\n", []),
+    ("# cat > Dockerfile <<E\nFROM org/x\nE\n", []),
+    ("cat > Dockerfile <<E\nFROM org/x\n", []),
+]
+
+
+@pytest.mark.parametrize(("text", "images"), HEREDOCS)
+def test_a_heredoc_is_read_as_the_file_that_it_becomes(text: str, images: list[str]) -> None:
+    indented = "".join(f"      {line}\n" for line in text.splitlines())
+
+    found = spots_in(Path("x.sh"), text, MOVES)
+    within = spots_in(Path("ci.yml"), f"a:\n  script:\n    - |\n{indented}", MOVES)
+
+    assert [one.shown for one in found] == [one.shown for one in within] == images
+    assert [one.line + 3 for one in found] == [one.line for one in within]
+
+
 VALUES = [
     ("docker_image.tf", 'name = "org/app:1"', [UNSURE]),
     ("settings.toml", "base = 'org/app:1'", [UNSURE]),
@@ -424,5 +456,5 @@ def test_a_file_keeps_its_rights_and_one_that_changed_meanwhile_is_left_alone(tm
 
 def test_long_lines_of_no_sense_are_read_in_one_pass() -> None:
     """Each of these was, or could be, read once for each of its characters."""
-    for junk in ("a-", "a.", "a/", "A", "docker.io/", "image-", "a/b "):
+    for junk in ("a-", "a.", "a/", "A", "docker.io/", "image-", "a/b ", "<<a ", "<<a\n"):
         assert spots_in(Path("x.sh"), "org " + junk * (60_000 // len(junk)), MOVES) == []

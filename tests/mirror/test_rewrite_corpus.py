@@ -128,6 +128,7 @@ STAYING = [
     ("scripts/Makefile:8 kuzudb/explorer:latest", BUILT),
     ("scripts/given.sh:2 kuzudb/explorer:2", UNSURE),
     ("scripts/given.sh:10 kuzudb/explorer:6", UNSURE),
+    ("scripts/heredocs.sh:25 kuzudb/explorer", BUILT),
     ("scripts/mirror.sh:2 docker.io/kuzudb/explorer:0.7.1", MIRRORED),
     ("scripts/more.sh:4 kuzudb/img:1", UNSURE),
     ("scripts/more.sh:11 kuzudb/x:1", UNSURE),

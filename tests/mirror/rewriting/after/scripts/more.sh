@@ -12,7 +12,7 @@ DOCKER_BUILDKIT=1 docker build --build-arg X=kuzudb/x:1 -f kuzudb/Dockerfile kuz
 docker save ghcr.io/kuzudb/explorer:7 | gzip > kuzudb/explorer.tgz
 docker inspect --format '{{.Id}}' ghcr.io/kuzudb/explorer:8
 xargs -n1 docker pull <<EOT
-kuzudb/explorer:9
+ghcr.io/kuzudb/explorer:9
 ghcr.io/kuzudb/explorer:10
 EOT
 kubectl set image deploy/x x=ghcr.io/kuzudb/explorer:11
