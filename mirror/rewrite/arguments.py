@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from mirror.rewrite.charts import VERSIONS, is_put_in, split
 from mirror.rewrite.moves import Moves
@@ -11,8 +12,11 @@ from mirror.rewrite.spots import Span, Split, Spot
 from mirror.rewrite.words import has_host, reference_at, spot_of
 
 _PAIR = re.compile(r"""(?P<key>[\w.\[\]-]+)=(?P<quote>["']?)(?P<value>[^,"'\s]*)""")
-_OF_BUILD = re.compile(r"(?i)(?:\w*_)?(?:(?P<sure>image|img)|base|from)(?:_(?:image|img|name|ref))?\d*")
+_OF_BUILD = re.compile(
+    r"(?i)(?:\w*_)?(?:(?P<image>(?:image|img)(?:_(?:name|ref))?)|(?:base|from)(?P<more>_\w+)?)\d*"
+)
 """Arguments that are an image, as their name says; where it does not say so much, a tag has to."""
+BY_REGISTRY = "its command sets a registry elsewhere; change both by hand"
 
 
 def built_with(text: str, words: Iterable[Span], moves: Moves) -> Iterator[Spot]:
@@ -24,7 +28,8 @@ def built_with(text: str, words: Iterable[Span], moves: Moves) -> Iterator[Spot]
         if not (pair and says and found and (found.has_variable or found.end == pair.end("value"))):
             continue
         is_tagged = found.has_variable or found.tag or found.digest
-        is_one = is_tagged or (says["sure"] and "/" in found.name.text)
+        has_path = "/" in found.name.text
+        is_one = (has_path and says["image"]) or (is_tagged and (has_path or not says["more"]))
         if is_one and (spot := spot_of(text, found, moves, untagged=None)):
             yield spot
 
@@ -38,9 +43,21 @@ def set_by(text: str, words: Iterable[Span], moves: Moves) -> Iterator[Spot]:
             value = Span(pair.start("value"), pair.end("value"), pair["value"])
             is_any = key in VERSIONS and is_put_in(value.text)
             mappings.setdefault(mapping, {})[key] = None if is_any else value
+    is_shared = any(_is_registry_alone(fields) for fields in mappings.values())
     for mapping, fields in mappings.items():
         name = mapping.rpartition(".")[2]
         says_so = "registry" in fields or any("image" in key.lower() for key in (name, *fields))
         for spot in split(text, fields, name, moves, None):
-            if says_so or (isinstance(spot.writing, Split) and has_host(spot.writing.repository.text)):
+            is_full = isinstance(spot.writing, Split) and has_host(spot.writing.repository.text)
+            if is_shared and not is_full:
+                yield replace(spot, writing=None, why_not=BY_REGISTRY)
+            elif says_so or is_full:
                 yield spot
+
+
+def _is_registry_alone(fields: Iterable[str]) -> bool:
+    """As ``global.imageRegistry``, which charts put before the repositories of others."""
+    keys = [key.lower() for key in fields]
+    return any(key.endswith("registry") for key in keys) and not any(
+        key.endswith("repository") for key in keys
+    )

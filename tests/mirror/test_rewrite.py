@@ -259,6 +259,7 @@ COMMANDS = [
         "podman build --build-arg=FROM=org/app:$TAG --build-arg DATABASE_IMG=org/b:1 .",
         ["org/app:…", "org/b:1"],
     ),
+    ("docker build --build-arg BASE_OS=org/app:1 --build-arg FROM_PORT=org:1 .", ["org/app:1"]),
     ("helm install x org/chart --set image.repository=org/app", ["docker.io/org/app"]),
     ("helm upgrade x . --set a.image.repository='org/app',a.image.tag=1", ["docker.io/org/app:1"]),
     ("helm template . --set-string=image.repository=org/app --set image.tag=$T", ["docker.io/org/app"]),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mirror.rewrite.arguments import BY_REGISTRY
 from mirror.rewrite.files import Left, Rewritten, Survey, decide, survey
 from mirror.rewrite.kinds import spots_in
 from mirror.rewrite.moves import Moves
@@ -128,6 +129,7 @@ STAYING = [
     ("scripts/Makefile:8 kuzudb/explorer:latest", BUILT),
     ("scripts/given.sh:2 kuzudb/explorer:2", UNSURE),
     ("scripts/given.sh:10 kuzudb/explorer:6", UNSURE),
+    ("scripts/given.sh:13 docker.io/kuzudb/web:8", BY_REGISTRY),
     ("scripts/heredocs.sh:25 kuzudb/explorer", BUILT),
     ("scripts/mirror.sh:2 docker.io/kuzudb/explorer:0.7.1", MIRRORED),
     ("scripts/more.sh:4 kuzudb/img:1", UNSURE),

@@ -10,3 +10,4 @@ helm template x . --set image=kuzudb/explorer:4,jobs[0].image.repository=kuzudb/
 helm template x . --set db.repository=docker.io/kuzudb/db,db.tag=5 --set team=kuzudb/explorer:6
 helm lint . --set git.repository=kuzudb/explorer --set git.tag=7 --set owner=kuzudb/a
 helm upgrade x . --set image.repository=$REGISTRY/kuzudb/explorer --set global.imageRegistry=docker.io
+helm upgrade x . --set global.imageRegistry=docker.io --set image.repository=kuzudb/web,image.tag=8
