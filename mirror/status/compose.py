@@ -74,7 +74,8 @@ def compose(ledger: Ledger, specs: Sequence[MirrorSpec], shown: Shown, probed: S
     places = [place for spec in own for place in spec.places if shown.has_place(place)]
     hosts = sorted({host_of(place) for place in places} - {""})
     asked = [place for place in probed if place[1] in hosts]
-    registries = registries_of(ledger, asked, hosts, shown.requests_per_minute, now)
+    said = shown.said(specs)
+    registries = registries_of(ledger, asked, hosts, shown.requests_per_minute, said, now)
     under_way: dict[str, list[RunReport]] = {}
     for run in ledger.standings.open_runs():
         under_way.setdefault(run.mirror, []).append(run)
@@ -87,7 +88,7 @@ def compose(ledger: Ledger, specs: Sequence[MirrorSpec], shown: Shown, probed: S
             page = _Page(spec, shown, shown.said([spec]), by_host, now)
             mirrors.append(page.mirror(standings[spec.name], under_way.get(spec.name, ())))
     names = {spec.name for spec in own}
-    incidents = incidents_of(ledger, names, set(hosts), shown.said(specs))
+    incidents = incidents_of(ledger, names, set(hosts), said)
     return Status(now, plain(shown.title), tuple(mirrors), registries, incidents)
 
 

@@ -8,7 +8,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.budgets import BudgetReport
 from mirror.ledger.measured import DAY_S, DAYS_KEPT, Availability, Reach
 from mirror.ledger.probes import Place
-from mirror.status.texts import plain
+from mirror.status.tags import Said
 from mirror.status.values import Day, Limit, RegistryStatus, View
 
 Paced = Callable[[str], int | None]
@@ -16,7 +16,7 @@ Paced = Callable[[str], int | None]
 
 
 def registries_of(
-    ledger: Ledger, places: Sequence[Place], hosts: Sequence[str], paced: Paced, now: float
+    ledger: Ledger, places: Sequence[Place], hosts: Sequence[str], paced: Paced, said: Said, now: float
 ) -> tuple[RegistryStatus, ...]:
     """In the order of the hosts; four exchanges. ``places``: what is probed. LedgerError."""
     reaches, reliable = ledger.probes.latest(places), ledger.probes.availability(places)
@@ -24,13 +24,13 @@ def registries_of(
     views: dict[str, list[View]] = {host: [] for host in hosts}
     for reach, known in zip(reaches, reliable, strict=True):
         if reach.last is not None:
-            views[reach.host].append(_view(reach, known, now))
+            views[reach.host].append(_view(reach, known, said, now))
     return tuple(
         RegistryStatus(host, tuple(views[host]), _limit(budgets, host, paced(host))) for host in hosts
     )
 
 
-def _view(reach: Reach, known: Availability, now: float) -> View:
+def _view(reach: Reach, known: Availability, said: Said, now: float) -> View:
     shares = {day.began_s: day.share for day in known.days}
     today = int(now // DAY_S)
     days = range(today - DAYS_KEPT + 1, today + 1)
@@ -38,7 +38,7 @@ def _view(reach: Reach, known: Availability, now: float) -> View:
         reach.region,
         reach.standing,
         reach.down_since,
-        plain(reach.reason or (reach.last.error if reach.last else "")),
+        said(reach.reason or (reach.last.error if reach.last else "")),
         reach.last.at if reach.last else None,
         reach.latency_s,
         reach.bytes_per_second,

@@ -43,10 +43,12 @@ class Rig:
     def run(self, **terms: object) -> str:
         return Drive(self.engine, replace(self.spec, **terms)).all().run  # type: ignore[arg-type]  # a spec's fields
 
-    def probe(self, host: str, *, up: bool, region: str = "eu", ago_s: float = 0.0) -> None:
+    def probe(
+        self, host: str, *, up: bool, region: str = "eu", ago_s: float = 0.0, reason: str = "no route"
+    ) -> None:
         self.probes += 1
         at = self.engine.ledger.now() - ago_s
-        error = "" if up else f"{host}: no route, token=hidden-from-all"
+        error = "" if up else f"{host}: {reason}, token=hidden-from-all"
         one = Measurement(
             region, host, at, up, hello_s=0.02, bytes_per_second=5e7 if up else None, error=error
         )
@@ -198,6 +200,13 @@ def test_a_reason_that_names_what_is_hidden_is_not_told(rig: Rig) -> None:
     said = Shown(hidden=(rig.eu.host,)).said([rig.spec])
     assert said(f"GET https://{rig.eu.host}/v2/: 500") == NOT_SHOWN
     assert said(f"GET https://{rig.us.host}/v2/: 500").endswith("500")
+
+
+def test_why_a_registry_is_down_is_not_told_where_that_names_what_is_hidden(rig: Rig) -> None:
+    rig.shown = Shown(hidden=(rig.eu.host,))
+    rig.probe(rig.us.host, up=False, reason=f"its tokens come from {rig.eu.host}")
+    (view,) = next(one for one in rig.status.registries if one.host == rig.us.host).views
+    assert view.reason == NOT_SHOWN
 
 
 def test_an_open_run_shows_how_far_it_is(rig: Rig) -> None:
