@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import quote
@@ -20,13 +21,15 @@ FRESH_S = 5.0
 """For so long nobody has it made again."""
 STALE_S = 300.0
 """For so long an old page is served where a new one cannot be made; it says of when it is."""
+WAIT_S = 3.0
+"""For so long a request waits for one that is being made."""
 Files = Mapping[str, bytes]
 
 logger = logging.getLogger(__name__)
 
 
 class Pages:
-    """The files of the page. Thread-safe: one of those who ask makes it, the others are given the old one."""
+    """The files of the page, for one event loop: one thread at a time makes them, whoever else asks holds none."""
 
     def __init__(
         self,
@@ -37,26 +40,36 @@ class Pages:
         """``make`` raises one of ``away`` where it cannot be made now."""
         self._make, self._away, self._clock = make, away, clock
         self._files: Files | None = None
-        self._made = 0.0
-        self._lock = threading.Lock()
+        self._made = self._failed = -math.inf
+        self._making: asyncio.Task[None] | None = None
         self._seldom = Seldom(logger)
 
-    def files(self) -> Files | None:
-        """None where there is no page, or none that is young enough."""
-        has_one = self._files is not None
-        if has_one and self._clock() - self._made < FRESH_S:
-            return self._files
-        if not self._lock.acquire(blocking=not has_one):
-            return self._young()
+    async def files(self) -> Files | None:
+        """None where there is no page, or none that is young enough.
+
+        Whoever begins to make it waits for it, WAIT_S at most. So do the others while there is none, but not
+        where the last attempt failed.
+        """
+        begins = self._making is None and self._clock() - max(self._made, self._failed) >= FRESH_S
+        if begins:
+            self._making = asyncio.create_task(self._make_anew())
+        may_come = self._young() is None and self._failed <= self._made
+        if self._making and (begins or may_come):
+            await asyncio.wait({self._making}, timeout=WAIT_S)
+        return self._young()
+
+    async def _make_anew(self) -> None:
         try:
-            if self._files is None or self._clock() - self._made >= FRESH_S:
-                self._files, self._made = self._make(), self._clock()
+            self._files = await run_in_threadpool(self._make)
+            self._made = self._clock()
         except self._away as error:
+            self._failed = self._clock()
             self._seldom.say("page", f"the status page cannot be made: {error}")
-            return self._young()
+        except Exception:
+            self._failed = self._clock()
+            logger.exception("the status page cannot be made")
         finally:
-            self._lock.release()
-        return self._files
+            self._making = None
 
     def _young(self) -> Files | None:
         return self._files if self._clock() - self._made < STALE_S else None
@@ -68,7 +81,7 @@ def routes(pages: Pages) -> Iterable[BaseRoute]:
     async def file(request: Request) -> Response:
         badge = request.path_params.get("badge")
         name = f"badges/{quote(badge, safe='')}.svg" if badge else request.url.path.lstrip("/") or INDEX
-        files = await run_in_threadpool(pages.files)
+        files = await pages.files()
         if files is None:
             return PlainTextResponse("the page cannot be made now\n", 503, {"Retry-After": "5"})
         if name not in files:
