@@ -16,6 +16,7 @@ import pytest
 from mirror.status.values import Held, Incident, Place, RegistryStatus, Status, TagStatus
 from tests.support.browser import Browser
 from tests.support.fleet import made
+from tests.support.nu import complaints
 from tests.support.sharing import Sharing
 from tests.support.statuses import NOW, behind, large, mirror, registries, sample
 from workers.page.files import write
@@ -96,6 +97,22 @@ def test_the_page_is_html_without_scripts_or_anything_from_elsewhere(status: Sta
     ids = [value for name, value in attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {one[1:] for one in targets if one.startswith("#")} <= set(ids)
+
+
+def test_the_html_its_style_and_the_badges_are_as_their_standards_say(tmp_path: Path) -> None:
+    known = {"sample": sample(), "hostile": hostile(), "empty": Status(NOW, "Empty", (), (), ())}
+    for name, status in {**known, "large": large(500)}.items():
+        (tmp_path / f"{name}.html").write_text(page(status))
+        for number, one in enumerate(status.mirrors[:20]):
+            (tmp_path / f"{name}-{number}.svg").write_text(badge(one))
+    assert complaints(tmp_path) == []
+
+
+def test_the_checker_of_the_page_does_complain(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(page(sample()).replace("<h1>", "<h1 align=center>", 1))
+    (tmp_path / "app.svg").write_text(badge(sample().mirrors[0]).replace("<rect ", "<recto ", 1))
+    (tmp_path / "style.html").write_text(page(sample()).replace("margin:0", "margin:none", 1))
+    assert {one.partition(":")[0] for one in complaints(tmp_path)} == {"index.html", "app.svg", "style.html"}
 
 
 def test_the_policy_allows_the_pages_own_style_and_nothing_else() -> None:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pages:
-    """The files of the page, for one event loop: one thread at a time makes them, whoever else asks holds none."""
+    """The files of the page, for one event loop: one thread makes them, whoever else asks holds none."""
 
     def __init__(
         self,
