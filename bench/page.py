@@ -78,7 +78,7 @@ def _ran(ledger: Ledger, spec: MirrorSpec) -> None:
             for tag in TAGS
         ]
         ledger.batches.end_resolving(batch, resolved, ledger.together())
-        state = Outcome("current" if spec.verifies else "updated")
+        state = Outcome("current" if spec.verifies else "updated", signed=True)
         outcomes = {(tag, target.repository): state for tag in TAGS for target in spec.targets}
         ledger.batches.record(batch, outcomes)
         assert ledger.batches.conclude(batch, "landing", spec) is not None

@@ -15,7 +15,15 @@ from registry.reference import LAYOUT
 from registry.referrers import fallback_tag
 from registry.repository import Source
 
-SUFFIXES = (".sig", ".att", ".sbom")
+SIGNATURE = ".sig"
+SUFFIXES = (SIGNATURE, ".att", ".sbom")
+SIGNATURE_KINDS = frozenset(
+    {"application/vnd.cncf.notary.signature", "application/vnd.dev.cosign.artifact.sig.v1+json"}
+)
+"""Artifact types: notation's, and that of cosign 2's OCI 1.1 mode."""
+BUNDLE, PREDICATE = "application/vnd.dev.sigstore.bundle.", "dev.sigstore.bundle.predicateType"
+SIGNS = "https://sigstore.dev/cosign/sign/v1"
+"""cosign 3: a bundle of this predicate is a signature, of any other an attestation."""
 MAX_DEPTH = 4
 """A signature of an SBOM of an image is two deep; nothing sensible goes further."""
 
@@ -47,6 +55,20 @@ def associates(
         found += asking.digest_tags(digest, asked)
         found += asking.referrers(digest, listed, 1)
     return found
+
+
+def is_signed(digest: str, found: Iterable[Associate]) -> bool:
+    """Whether a signature of that very image is among what is associated with it and its parts."""
+    return any(one.subject == digest and _is_signature(one) for one in found)
+
+
+def _is_signature(one: Associate) -> bool:
+    if one.tag:
+        return one.tag.endswith(SIGNATURE)
+    kind, annotations = one.descriptor.artifact_type or "", dict(one.descriptor.annotations)
+    if kind.startswith(BUNDLE):  # attestations have the same kind
+        return annotations.get(PREDICATE, SIGNS) == SIGNS
+    return kind in SIGNATURE_KINDS
 
 
 def _cosign_tags_of(digest: str) -> tuple[str, ...]:

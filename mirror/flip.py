@@ -257,7 +257,7 @@ def _again_or_failed(outcome: Outcome, ended: Outcome) -> Outcome:
         ended = replace(ended, state="ready")
     if before := _before(outcome):
         ended = replace(ended, reason=f"{ended.reason}; before that it {before}")
-    return replace(ended, moved=outcome.moved)
+    return replace(ended, moved=outcome.moved).like(outcome)
 
 
 def _put_tag(stage: Stage, target: Repository, tag: str, manifest: Manifest) -> None:

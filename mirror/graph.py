@@ -21,6 +21,8 @@ MAX_DEPTH = 4
 """Indexes on one path (design, section 7, rule 6)."""
 MAX_MANIFESTS = 2000
 MAX_BYTES = 64 * 2**20
+MOST_NAMED, LONGEST_NAME = 16, 40
+"""Of platforms, for people."""
 """All manifests of one graph together: bounds a worker's memory (G10)."""
 
 BUILDKIT_CACHE = "application/vnd.buildkit.cacheconfig.v0"
@@ -49,6 +51,13 @@ class Graph:
     """Children of indexes that the wished platforms leave out."""
     foreign: tuple[Descriptor, ...] = ()
     """Layers that live elsewhere by their own account and are not copied; none is in ``blobs``."""
+
+    @property
+    def platforms_left_out(self) -> tuple[str, ...]:
+        """Each once, as people write it; of very many, or very long, the beginning."""
+        named = (child.platform for child in self.left_out)
+        names = dict.fromkeys(str(one)[:LONGEST_NAME] for one in named if one and one != _UNKNOWN)
+        return tuple(names)[:MOST_NAMED]
 
     @property
     def size(self) -> int:

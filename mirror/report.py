@@ -47,6 +47,10 @@ class TargetReport:
     previous: str | None = None
     """The digest the tag had before this run moved it."""
     moved: Moved = field(default_factory=Moved)
+    signed: bool | None = None
+    """Whether the source has a signature of it; None: the run has not looked for any."""
+    left_out: tuple[str, ...] | None = None
+    """Platforms of it that the mirror does not copy; None: the run has not looked at them."""
 
 
 @dataclass(frozen=True, slots=True)

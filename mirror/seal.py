@@ -43,7 +43,7 @@ def seal(stage: Stage) -> None:
             for one, wanted, name, target in stage.pairs
             if (one.tag, name) in known and _open(stage, one.tag, name)
         }
-        outcomes = {pair: _proved(answer.result(), now) for pair, answer in sealed.items()}
+        outcomes = {pair: _proved(answer.result().like(known[pair]), now) for pair, answer in sealed.items()}
     outcomes |= _accounts(stage, outcomes)
     stage.outcomes.update(outcomes)
     landed = sum(outcome.state == "landed" for outcome in outcomes.values())

@@ -6,8 +6,10 @@ The ledger is asked once for all tags of the batch, not for each.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from mirror.associates import associates, digest_tags_of, listed_for
+from mirror.associates import associates, digest_tags_of, is_signed, listed_for
 from mirror.companions import are_in_place
 from mirror.graph import GraphError
 from mirror.ledger.batches import Associate, OutcomeState, Resolved
@@ -58,9 +60,12 @@ def _survey_tag(stage: Stage, one: Resolved) -> Found | RegistryError | GraphErr
     if one.descriptor is None or not missing:
         return []
     try:
-        return [(blob, missing) for blob in stage.graph(one.descriptor.digest).blobs]
+        graph = stage.graph(one.descriptor.digest)
     except (RegistryError, GraphError) as error:
         return error
+    if stage.spec.platforms:
+        _note(stage, one, left_out=graph.platforms_left_out)
+    return [(blob, missing) for blob in graph.blobs]
 
 
 def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
@@ -79,6 +84,7 @@ def _survey_associates(stage: Stage, crew: Crew) -> Iterator[Surveyed]:
         zip(distinct, crew.map(lambda digests: _associated(stage, digests, told.tags), distinct), strict=True)
     )
     _as_said(stage, asked, answers)
+    _note_signed(stage, about, answers, told)
     stage.accompanied |= _accompanied(stage, crew, asked, answers)
     lacking = {one.tag: names for one, _ in asked if (names := _lacking(stage, one))}
     wanting = list(dict.fromkeys(digests for one, digests in asked if one.tag in lacking))
@@ -109,6 +115,16 @@ def _as_said(stage: Stage, asked: Sequence[Asked], answers: dict[tuple[str, ...]
         for one, digests in asked:
             if isinstance(answers[digests], Transient) and one.tag in known:
                 answers[digests] = known[one.tag]
+
+
+def _note_signed(
+    stage: Stage, about: Sequence[Asked], answers: Mapping[tuple[str, ...], Associated], told: Listed
+) -> None:
+    """Also of tags that were not asked about, because the source's list shows no digest tags of theirs."""
+    for one, digests in about:
+        answer = answers.get(digests, [] if told.tags is not None else None)
+        if isinstance(answer, list):
+            _note(stage, one, signed=is_signed(digests[0], answer))
 
 
 def _accompanied(
@@ -181,6 +197,12 @@ def _targets_in(stage: Stage, one: Resolved, *states: OutcomeState) -> list[str]
     """Without those whose tag the ledger is believed to be current: nothing is asked about them."""
     known = {name: stage.outcomes[one.tag, name] for name in stage.targets}
     return [name for name, o in known.items() if o.state in states and (o.state != "current" or o.at)]
+
+
+def _note(stage: Stage, one: Resolved, **facts: Any) -> None:
+    """Of its image, in every target that the tag was looked for."""
+    for name in _targets_in(stage, one, "missing", "current"):
+        stage.outcomes[one.tag, name] = replace(stage.outcomes[one.tag, name], **facts)
 
 
 def _fail(stage: Stage, one: Resolved, error: Exception) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mirror.apart import behind
-from mirror.associates import associates, digest_tags_of, listed_for
+from mirror.associates import associates, digest_tags_of, is_signed, listed_for
 from mirror.damage import (
     Companion,
     Flaw,
@@ -61,8 +61,19 @@ KEPT = (
     "the registry took it again and keeps the damaged file that it has: have that deleted from its storage, "
     "then repair once more"
 )
-Promise = tuple[Part, ...] | RegistryError | GraphError | None
-"""What a tag promises; None: it cannot be known without a pull that counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What a tag promises, and what of its image people are told."""
+
+    parts: tuple[Part, ...] = ()
+    signed: bool | None = None
+    left_out: tuple[str, ...] | None = None
+
+
+Promise = Promised | RegistryError | GraphError | None
+"""None: it cannot be known without a pull that counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,15 +194,21 @@ def _promises(stage: Stage, crew: Crew, tags: list[Resolved]) -> Mapping[str, Pr
 
 def _promise(stage: Stage, one: Resolved) -> Promise:
     if one.descriptor is None:
-        return ()
+        return Promised()
+    spec = stage.spec
     try:
         graph = stage.graph(one.descriptor.digest)
-        return parts_of(graph, _companions(stage, graph) if stage.spec.referrers else ())
+        companions = _companions(stage, graph) if spec.referrers else []
+        return Promised(
+            parts_of(graph, companions),
+            is_signed(graph.root.digest, (found for found, _ in companions)) if spec.referrers else None,
+            graph.platforms_left_out if spec.platforms else None,
+        )
     except (RegistryError, GraphError) as error:
         return error
 
 
-def _companions(stage: Stage, graph: Graph) -> Iterable[Companion]:
+def _companions(stage: Stage, graph: Graph) -> list[Companion]:
     """Signatures and the like; of the images of an index only where the source is known to have any."""
     root = graph.root.digest
     digests = (root, *(one.digest for one in graph.manifests if one.digest != root))
@@ -214,7 +231,10 @@ def _ask(
     """Each part once in each target, however many tags promise it."""
     wanted = list(
         dict.fromkeys(
-            (name, part) for tag, name in whole if isinstance(parts := promises[tag], tuple) for part in parts
+            (name, part)
+            for tag, name in whole
+            if isinstance(promise := promises[tag], Promised)
+            for part in promise.parts
         )
     )
     return dict(zip(wanted, crew.map(lambda one: _answer(stage, *one), wanted), strict=True))
@@ -275,8 +295,12 @@ def _finding(
     stage: Stage, pair: Pair, finding: Finding, promise: Promise, answers: Mapping[Wanted, Answer]
 ) -> Finding:
     (tag, name), previous = pair, finding.outcome.previous
-    if isinstance(promise, tuple):
-        return _judged(stage, pair, finding, [answers[name, part] for part in promise])
+    if isinstance(promise, Promised):
+        judged = _judged(stage, pair, finding, [answers[name, part] for part in promise.parts])
+        if judged.flaws or judged.outcome.state == "current":
+            known = replace(judged.outcome, signed=promise.signed, left_out=promise.left_out)
+            judged = replace(judged, outcome=known)
+        return judged
     if promise is None:
         reason = "only its digest was compared: what it is made of is to be had by pulls that count alone"
         return Finding(Outcome("held", f"{name}:{tag}: {reason}", UNASKED, previous))

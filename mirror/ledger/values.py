@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeGuard
 
 from mirror.report import Moved, TagReport, TagState, TargetReport
@@ -124,6 +124,14 @@ class Outcome:
     at: float = 0.0
     """Unix time: when it was proved (``landed``) or asked for (``current``, 0 where the ledger was believed);
     until when it waits (``waiting``, ``ready``)."""
+    signed: bool | None = None
+    """Whether the source has a signature of it; None: that was not looked for."""
+    left_out: tuple[str, ...] | None = None
+    """Platforms of it that the mirror does not copy; None: that was not looked at."""
+
+    def like(self, before: Outcome) -> Outcome:
+        """With what was known of the image itself, whatever became of it."""
+        return replace(self, signed=before.signed, left_out=before.left_out)
 
     @classmethod
     def failed(cls, error: Exception, previous: str | None = None) -> Outcome:
@@ -336,6 +344,8 @@ def _target_report(one: Resolved, target: Target, outcomes: Outcomes) -> TargetR
         kind=outcome.kind,
         previous=outcome.previous,
         moved=outcome.moved,
+        signed=outcome.signed,
+        left_out=outcome.left_out,
     )
 
 
@@ -349,7 +359,10 @@ def _resolved(tag: str, ref: str, row: bytes | str | None) -> Resolved:
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:
-    return Outcome(**{**document, "moved": Moved(**document.get("moved", {}))})
+    moved, left_out = Moved(**document.get("moved", {})), document.get("left_out")
+    return Outcome(
+        **{**document, "moved": moved, "left_out": left_out if left_out is None else tuple(left_out)}
+    )
 
 
 def _told(one: object, plain: Sequence[tuple[str, object]]) -> dict[str, Any]:

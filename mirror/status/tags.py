@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mirror.ledger.standing import Standing
@@ -14,6 +14,7 @@ from mirror.semver import Version, version_of
 from mirror.status.values import Held, TagStatus
 
 _THERE = frozenset({"current", "updated"})
+_LACKING = frozenset({"failed", "waiting"})
 _UNKNOWN = Held("unknown")
 Said = Callable[[str], str]
 """A reason as it may be shown."""
@@ -26,28 +27,38 @@ def tags_of(
 
     ``repositories``: the targets that are shown, as the mirror has them (of a wildcard's: by their place).
     """
-    known: dict[str, tuple[str | None, dict[int, Held]]] = {}
+    known: dict[str, _Known] = {}
     for run in standing.runs:
         for report in standing.tags.get(run.run, ()):
-            digest, held = known.get(report.label, (None, {}))
-            known[report.label] = report.digest or digest, _merged(held, report, repositories, said)
-    found = [
-        _status(label, digest, held, range(len(repositories)), has_source=has_source)
-        for label, (digest, held) in known.items()
-    ]
+            known.setdefault(report.label, _Known()).add(report, repositories, said)
+    found = [one.status(label, len(repositories), has_source=has_source) for label, one in known.items()]
     return sorted((_since(one, standing.behind) for one in found), key=_newest, reverse=True)
 
 
-def _merged(
-    held: Mapping[int, Held], report: TagReport, repositories: Sequence[str], said: Said
-) -> dict[int, Held]:
-    """What was known, and over it what this run says."""
-    now = dict(held)
-    for target in report.targets:
-        at = _position(target.repository, report.rest, repositories)
-        if at is not None:
-            now[at] = _held(target, report.digest, held.get(at), said)
-    return now
+@dataclass(slots=True)
+class _Known:
+    """What runs have said of one tag, the later ones over the earlier."""
+
+    digest: str | None = None
+    held: dict[int, Held] = field(default_factory=dict)
+    """By position of the place."""
+    signed: bool | None = None
+    left_out: tuple[str, ...] | None = None
+
+    def add(self, report: TagReport, repositories: Sequence[str], said: Said) -> None:
+        if report.digest and report.digest != self.digest:
+            self.digest, self.signed, self.left_out = report.digest, None, None
+        for target in report.targets:
+            self.signed = self.signed if target.signed is None else target.signed
+            self.left_out = self.left_out if target.left_out is None else target.left_out
+            at = _position(target.repository, report.rest, repositories)
+            if at is not None:
+                self.held[at] = _held(target, report.digest, self.held.get(at), said)
+
+    def status(self, label: str, places: int, *, has_source: bool) -> TagStatus:
+        source = (Held("same", self.digest) if self.digest else _UNKNOWN,) if has_source else ()
+        held = (*source, *(self.held.get(at, _UNKNOWN) for at in range(places)))
+        return TagStatus(label, self.digest, held, None, self.signed, self.left_out)
 
 
 def _position(repository: str, rest: str, repositories: Sequence[str]) -> int | None:
@@ -67,15 +78,9 @@ def _held(target: TargetReport, digest: str | None, before: Held | None, said: S
     if target.kind in {DIFFERENT, BEHIND, HELD} or (held and digest and held != digest):
         return Held("different", held, reason)
     if held and held == digest:
-        return Held("same", digest)
+        lacks_some = target.signed and target.state in _LACKING
+        return Held("unsigned", digest, reason) if lacks_some else Held("same", digest)
     return Held("unknown", None, reason)
-
-
-def _status(
-    label: str, digest: str | None, held: Mapping[int, Held], places: Iterable[int], *, has_source: bool
-) -> TagStatus:
-    source = (Held("same", digest) if digest else _UNKNOWN,) if has_source else ()
-    return TagStatus(label, digest, (*source, *(held.get(at, _UNKNOWN) for at in places)))
 
 
 def _since(one: TagStatus, behind: Mapping[str, tuple[str, float]]) -> TagStatus:

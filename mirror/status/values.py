@@ -9,7 +9,8 @@ State = Literal["in step", "behind", "differs", "down", "unknown"]
 """Of a mirror: its registries hold the same; a move of the source is not everywhere yet; something is
 missing, different or damaged for another reason, or people have to decide; a registry is down; nothing is
 known."""
-HeldState = Literal["same", "different", "missing", "damaged", "unknown"]
+HeldState = Literal["same", "unsigned", "different", "missing", "damaged", "unknown"]
+"""``unsigned``: the image is the same, and signed at the source; what belongs to it is not all there."""
 Role = Literal["source", "target", "side"]
 
 
@@ -33,6 +34,10 @@ class TagStatus:
     held: tuple[Held, ...]
     behind_since: float | None = None
     """Since when the source's move is known and not everywhere; None: it is everywhere."""
+    signed: bool | None = None
+    """Whether a signature of it was found at the source; None: no run that is known has looked for any."""
+    left_out: tuple[str, ...] | None = None
+    """Its platforms that are not copied; None: all are, or no run that is known has looked."""
 
     @property
     def is_same(self) -> bool:
@@ -136,7 +141,7 @@ class MirrorStatus:
     platforms: tuple[str, ...]
     """Which are copied; empty: all."""
     signatures: bool
-    """Whether signatures, attestations and SBOMs are copied, too."""
+    """Whether signatures, attestations and SBOMs are copied, too; where not, nobody looks for any."""
     conflicts: int
     last: LastRun | None
     verified: Verified | None

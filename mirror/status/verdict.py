@@ -8,7 +8,7 @@ from mirror.ledger.standing import Standing
 from mirror.status.tags import Said
 from mirror.status.values import Place, RegistryStatus, State, TagStatus
 
-_WRONG = frozenset({"different", "missing", "damaged"})
+_WRONG = frozenset({"unsigned", "different", "missing", "damaged"})
 
 
 def verdict(

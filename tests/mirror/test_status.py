@@ -7,13 +7,15 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from mirror.associates import PREDICATE, SIGNS
 from mirror.engine import Engine
 from mirror.ledger.probes import Measurement
 from mirror.spec import MirrorSpec, Target, Verification
 from mirror.status.compose import NOT_SHOWN, Shown, compose
 from mirror.status.texts import place_name, plain
 from mirror.status.values import MirrorStatus, Status
-from registry.images import Image, build_image
+from registry.descriptor import Platform
+from registry.images import Image, build_artifact, build_image, build_index, build_signature, signature_tag
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.asked import asked_of_redis
 from tests.support.engine import Drive, engine_on
@@ -78,6 +80,10 @@ def rig(valkey: ValkeyServer) -> Iterator[Rig]:
 def hold(registry: MemoryRegistry, image: Image, *tags: str) -> None:
     for tag in tags:
         registry.hold("app", image, tag)
+
+
+def signed(rig: Rig) -> dict[str, bool | None]:
+    return {one.tag: one.signed for one in rig.mirror.tags}
 
 
 def refuse(method: str, path: str) -> None:
@@ -145,6 +151,106 @@ def test_what_verifying_finds_differs_until_it_is_mended(rig: Rig) -> None:
     assert (checked[rig.eu.host].missing, checked[rig.us.host].different) == (1, 1)
     rig.run()
     assert rig.mirror.state == "in step"
+
+
+def test_a_tag_is_signed_or_unsigned_as_the_last_run_that_looked_has_found(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    hold(rig.source, TWO, "v2")
+    assert signed(rig) == {}
+    rig.run()
+    assert signed(rig) == {"v1": False, "v2": False}
+    hold(rig.source, build_signature(ONE), signature_tag(ONE.digest))
+    rig.run()
+    assert signed(rig) == {"v1": True, "v2": False}
+    rig.run()
+    assert signed(rig) == {"v1": True, "v2": False}, "nothing of it moved"
+    rig.run(refs=(("v1", "v1"),))
+    assert signed(rig) == {"v1": True, "v2": False}, "a run about one tag forgets nothing of the others"
+    rig.run(kind="verify", verification=Verification())
+    assert signed(rig) == {"v1": True, "v2": False}
+    hold(rig.source, TWO, "v1")
+    rig.run()
+    assert signed(rig) == {"v1": False, "v2": False}
+    assert rig.mirror.state == "in step"
+    hold(rig.source, build_image({"app": b"three"}), "v2")
+    rig.run(referrers=False, refs=(("v2", "v2"),))
+    assert signed(rig) == {"v1": False, "v2": None}, "of what was v2 before"
+
+
+def test_where_nobody_copies_signatures_nobody_says_whether_a_tag_is_signed(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.run(referrers=False)
+    assert signed(rig) == {"v1": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "annotations", "is_one"),
+    [
+        ("application/vnd.cncf.notary.signature", {}, True),
+        ("application/vnd.dev.cosign.artifact.sig.v1+json", {}, True),
+        ("application/vnd.dev.sigstore.bundle.v0.3+json", {PREDICATE: SIGNS}, True),
+        (
+            "application/vnd.dev.sigstore.bundle.v0.3+json",
+            {PREDICATE: "https://slsa.dev/provenance/v1"},
+            False,
+        ),
+        ("application/spdx+json", {}, False),
+    ],
+)
+def test_a_referrer_is_a_signature_by_its_kind(
+    rig: Rig, kind: str, annotations: dict[str, str], *, is_one: bool
+) -> None:
+    hold(rig.source, ONE, "v1")
+    referrer = build_artifact({"a": b"a"}, artifact_type=kind, subject=ONE, annotations=annotations)
+    rig.source.hold("app", referrer)
+    rig.run()
+    assert signed(rig) == {"v1": is_one}
+
+
+@pytest.mark.parametrize("part", ["/manifests/", "/manifests/sha256-"])
+def test_a_registry_that_has_the_image_and_not_its_signature_is_unsigned_and_says_why(
+    rig: Rig, part: str
+) -> None:
+    def refuse(method: str, path: str) -> None:
+        if method == "PUT" and part in path:
+            raise ErrorReply(403, "DENIED")
+
+    hold(rig.source, ONE, "v1")
+    rig.run()
+    hold(rig.source, build_signature(ONE), signature_tag(ONE.digest))
+    rig.eu.on_request = refuse
+    rig.run()
+
+    mirror = rig.mirror
+
+    (tag,) = mirror.tags
+    assert [one.state for one in tag.held] == ["same", "same", "unsigned"]
+    assert (tag.held[2].digest, mirror.state) == (ONE.digest, "behind")
+    assert "403" in tag.held[2].reason
+    rig.eu.on_request = None
+    rig.run()
+    assert rig.mirror.state == "in step"
+
+
+def test_of_a_tag_it_is_said_which_platforms_are_not_copied(rig: Rig) -> None:
+    arm, riscv = (
+        build_image({"app": b"1"}, platform=Platform("linux", name)) for name in ("arm64", "riscv64")
+    )
+    rig.source.hold("app", build_index([ONE, arm, riscv]), "all")
+    rig.source.hold("app", build_index([ONE]), "one")
+    some = {"platforms": ("linux/amd64", "linux/arm64")}
+    rig.run(**some)
+    spec = replace(rig.spec, **some)  # type: ignore[arg-type]  # a spec's fields
+
+    def left_out() -> dict[str, tuple[str, ...] | None]:
+        (mirror,) = compose(rig.engine.ledger, [spec], rig.shown, []).mirrors
+        return {one.tag: one.left_out for one in mirror.tags}
+
+    assert left_out() == {"all": ("linux/riscv64",), "one": ()}
+    rig.run(**some)
+    assert left_out() == {"all": None, "one": None}, "who finds a tag current does not read it"
+    rig.run(kind="verify", verification=Verification(), **some)
+    assert left_out() == {"all": ("linux/riscv64",), "one": ()}
 
 
 def test_a_registry_that_is_down_everywhere_makes_the_mirror_down_and_is_an_incident(rig: Rig) -> None:

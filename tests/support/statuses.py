@@ -80,9 +80,11 @@ def places(name: str, checked: Checked | None = None) -> tuple[Place, ...]:
     )
 
 
-def tag(name: str, at: str | None = None) -> TagStatus:
+def tag(
+    name: str, at: str | None = None, *, signed: bool | None = True, left_out: tuple[str, ...] | None = None
+) -> TagStatus:
     own = digest(at or name)
-    return TagStatus(name, own, (Held("same", own),) * 3)
+    return TagStatus(name, own, (Held("same", own),) * 3, None, signed, left_out)
 
 
 def behind(name: str, since: float) -> TagStatus:
@@ -137,8 +139,19 @@ def sample() -> Status:
         paused=False,
         waits="",
     )
+    bare = TagStatus(
+        "3.1.3",
+        digest("4"),
+        (*(Held("same", digest("4")),) * 2, Held("unsigned", digest("4"), "403 DENIED")),
+        signed=True,
+    )
+    kept = ("linux/amd64", "linux/arm64")
     mirrors = (
-        mirror("explorer", platforms=("linux/amd64", "linux/arm64")),
+        mirror(
+            "explorer",
+            tags=(tag("latest", left_out=("linux/riscv64",)), tag("1.4.2", signed=False, left_out=())),
+            platforms=kept,
+        ),
         mirror(
             "web",
             "behind",
@@ -151,15 +164,15 @@ def sample() -> Status:
             "database",
             "differs",
             "verifying found 1 tag missing, different or damaged",
-            (damaged, tag("3.1.4")),
+            (damaged, tag("3.1.4"), bare),
             places=places("database", Checked(41, 1, 0, 0, 0, 0, 2)),
-            signatures=False,
             verified=Verified("5b6", NOW - 900, "failed", deep=False),
         ),
         mirror(
             "tools",
             "unknown",
             "no run of the last 7 days is known",
+            signatures=False,
             has_tags=False,
             tags_left=0,
             last=None,

@@ -18,9 +18,10 @@ from tests.support.browser import Browser
 from tests.support.fleet import made
 from tests.support.nu import complaints
 from tests.support.sharing import Sharing
-from tests.support.statuses import NOW, behind, large, mirror, registries, sample
+from tests.support.statuses import NOW, behind, large, mirror, registries, sample, tag
 from workers.page.files import write
 from workers.page.render import badge, feed, file_of_badge, files, page, policy, schema
+from workers.page.words import images
 
 ROOT = Path(__file__).parents[2]
 ATOM = "{http://www.w3.org/2005/Atom}"
@@ -146,6 +147,40 @@ def test_a_state_is_never_said_by_a_colour_alone() -> None:
 def test_mirrors_with_something_to_see_come_first() -> None:
     names = re.findall(r'<section id="m-(\w+)"', page(sample()))
     assert names == ["database", "web", "tools", "explorer"]
+
+
+@pytest.mark.parametrize(
+    ("signed", "said", "notes"),
+    [
+        ((True, True), "on every tag", ("", "")),
+        ((False, False), "none found", ("", "")),
+        ((True, False), "on 1 of 2 tags", ("signed", "unsigned")),
+        ((True, None), "on 1 of 2 tags, 1 not known", ("signed", "")),
+        ((None, None), "", ("", "")),
+    ],
+)
+def test_signatures_are_told_of_each_tag_only_where_these_differ(
+    signed: tuple[bool | None, ...], said: str, notes: tuple[str, ...]
+) -> None:
+    tags = tuple(tag(str(number), signed=one) for number, one in enumerate(signed))
+    told = images(mirror("app", tags=tags))
+    assert (told.signatures, told.notes) == (said, notes)
+    assert images(mirror("app", tags=tags, signatures=False)).signatures == "not copied"
+
+
+def test_platforms_that_are_not_copied_are_told_of_each_tag_only_where_these_differ() -> None:
+    kept, riscv = ("linux/amd64",), ("linux/riscv64",)
+    alike = images(mirror("app", platforms=kept, tags=(tag("1", left_out=riscv), tag("2", left_out=riscv))))
+    assert (alike.platforms, alike.notes) == ("only linux/amd64, not linux/riscv64", ("", ""))
+    apart = images(mirror("app", platforms=kept, tags=(tag("1", left_out=riscv), tag("2", left_out=()))))
+    assert (apart.platforms, apart.notes) == ("only linux/amd64", ("without linux/riscv64", ""))
+
+
+def test_the_page_says_what_of_a_tag_is_not_in_a_registry() -> None:
+    (section,) = (one for one in parsed(page(sample())).iter("section") if one.get("id") == "m-explorer")
+    cells = ["".join(one.itertext()) for one in section.iter("td")]
+    assert cells[0] == "latest signed, without linux/riscv64"
+    assert "≠ unsigned403 DENIED" in page(sample()).replace('<br><span class="d">', "")
 
 
 def test_times_are_for_programs_too() -> None:

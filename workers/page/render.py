@@ -114,7 +114,18 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         name: getattr(words, name)
-        for name in ("iso", "minute", "percent", "short", "speed", "latency", "strip", "progress", "reach")
+        for name in (
+            "iso",
+            "minute",
+            "percent",
+            "short",
+            "speed",
+            "latency",
+            "strip",
+            "progress",
+            "reach",
+            "images",
+        )
     }
     environment.filters |= {"duration": duration, "counted": counted, "place_label": words.place_label}
     environment.globals |= {"symbols": words.SYMBOLS, "limit": words.limit}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mirror.status.values import Day, Limit, OpenRun, Place, RegistryStatus, State, View
+from mirror.status.values import Day, Limit, MirrorStatus, OpenRun, Place, RegistryStatus, State, View
 from workers.cli.text import duration, size
 
 SYMBOLS: dict[str, str] = {
@@ -18,11 +18,13 @@ SYMBOLS: dict[str, str] = {
     "unknown": "?",
     "up": "✓",
     "same": "✓",
+    "unsigned": "≠",
     "different": "≠",
     "missing": "∅",
     "damaged": "✕",
 }
 """Beside every word that has a colour."""
+_SIGNED = {True: "signed", False: "unsigned"}
 STATES: tuple[State, ...] = ("down", "differs", "behind", "unknown", "in step")
 _STRIP_HEIGHT, _BAR, _STEP = 16, 4, 5
 _UNFIT = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\x7f-\x9f]")
@@ -116,6 +118,43 @@ def reach(registry: RegistryStatus | None) -> str:
         best = sorted(speeds, reverse=True)
         parts.append(", ".join(f"{size(value)}/s from {region}" for value, region in best))
     return " · ".join(parts)
+
+
+class Images(NamedTuple):
+    """What a mirror's tags are besides their digests: said of all, and of each only where they differ."""
+
+    signatures: str
+    platforms: str
+    notes: tuple[str, ...]
+    """By tag, in their order; empty: nothing that is not true of all."""
+
+
+def images(mirror: MirrorStatus) -> Images:
+    """As far as it is known; what is not known is not mentioned."""
+    signed = [one.signed for one in mirror.tags]
+    left_out = [one.left_out for one in mirror.tags]
+    is_mixed = len(set(signed)) > 1
+    same = left_out[0] if left_out and len(set(left_out)) == 1 else None
+    platforms = f"only {', '.join(mirror.platforms)}" if mirror.platforms else ""
+    if same:
+        platforms = f"{platforms}, not {', '.join(same)}" if platforms else f"not {', '.join(same)}"
+    notes = []
+    for one in mirror.tags:
+        parts = [_SIGNED[one.signed]] if is_mixed and one.signed is not None else []
+        if one.left_out and not same:
+            parts.append(f"without {', '.join(one.left_out)}")
+        notes.append(", ".join(parts))
+    return Images(_signatures(signed) if mirror.signatures else "not copied", platforms, tuple(notes))
+
+
+def _signatures(signed: Sequence[bool | None]) -> str:
+    known = [one for one in signed if one is not None]
+    if not known:
+        return ""
+    if len(set(signed)) == 1:
+        return "on every tag" if known[0] else "none found"
+    unknown = len(signed) - len(known)
+    return f"on {sum(known)} of {len(signed)} tags" + (f", {unknown} not known" if unknown else "")
 
 
 def place_label(place: Place) -> str:
