@@ -31,6 +31,7 @@ def registries_of(
 
 
 def _view(reach: Reach, known: Availability, said: Said, now: float) -> View:
+    reason = reach.reason or (reach.last.error if reach.last else "")
     shares = {day.began_s: day.share for day in known.days}
     today = int(now // DAY_S)
     days = range(today - DAYS_KEPT + 1, today + 1)
@@ -38,7 +39,7 @@ def _view(reach: Reach, known: Availability, said: Said, now: float) -> View:
         reach.region,
         reach.standing,
         reach.down_since,
-        said(reach.reason or (reach.last.error if reach.last else "")),
+        said(reason.removeprefix(f"{reach.host}: ")),
         reach.last.at if reach.last else None,
         reach.latency_s,
         reach.bytes_per_second,

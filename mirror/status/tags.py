@@ -9,8 +9,9 @@ from typing import Any
 from mirror.ledger.standing import Standing
 from mirror.ledger.values import HELD
 from mirror.ledger.verified import BEHIND, DAMAGED, DIFFERENT, MISSING
-from mirror.report import TagReport, TargetReport
+from mirror.report import FOLLOWS, TagReport, TargetReport
 from mirror.semver import Version, version_of
+from mirror.status.texts import host_of
 from mirror.status.values import Held, TagStatus
 
 _THERE = frozenset({"current", "updated"})
@@ -53,7 +54,7 @@ class _Known:
             self.left_out = self.left_out if target.left_out is None else target.left_out
             at = _position(target.repository, report.rest, repositories)
             if at is not None:
-                self.held[at] = _held(target, report.digest, self.held.get(at), said)
+                self.held[at] = _held(target, report, self.held.get(at), said)
 
     def status(self, label: str, places: int, *, has_source: bool) -> TagStatus:
         source = (Held("same", self.digest) if self.digest else _UNKNOWN,) if has_source else ()
@@ -66,12 +67,12 @@ def _position(repository: str, rest: str, repositories: Sequence[str]) -> int | 
     return repositories.index(as_written) if as_written in repositories else None
 
 
-def _held(target: TargetReport, digest: str | None, before: Held | None, said: Said) -> Held:
-    reason = said(target.reason)
+def _held(target: TargetReport, report: TagReport, before: Held | None, said: Said) -> Held:
+    digest, reason = report.digest, said(_without_names(target, report))
     if target.state in _THERE:
         return Held("same", digest)
     if target.kind == MISSING:
-        return Held("missing", None, reason)
+        return Held("missing")
     if target.kind == DAMAGED:
         return Held("damaged", digest, reason)
     held = target.previous or (before.digest if before else None)
@@ -81,6 +82,18 @@ def _held(target: TargetReport, digest: str | None, before: Held | None, said: S
         lacks_some = target.signed and target.state in _LACKING
         return Held("unsigned", digest, reason) if lacks_some else Held("same", digest)
     return Held("unknown", None, reason)
+
+
+def _without_names(target: TargetReport, report: TagReport) -> str:
+    """Why, without of what: it stands beside that. Why another registry failed stands there."""
+    if target.reason.startswith(FOLLOWS):
+        others = (one.repository for one in report.targets if one.repository in target.reason)
+        return f"{FOLLOWS}{host_of(next(others, '')) or 'another registry'}"
+    named = f"{target.repository}:{report.tag}: ", f"{target.repository}@{report.digest}: "
+    for name in named:
+        if target.reason.startswith(name):
+            return target.reason.removeprefix(name)
+    return target.reason
 
 
 def _since(one: TagStatus, behind: Mapping[str, tuple[str, float]]) -> TagStatus:

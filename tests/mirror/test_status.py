@@ -126,12 +126,24 @@ def test_a_target_that_refuses_is_behind_with_what_it_has_since_when_and_why(rig
     assert [one.state for one in tag.held] == ["same", "same", "different"]
     assert (tag.digest, tag.held[2].digest) == (TWO.digest, ONE.digest)
     assert tag.behind_since is not None
+    assert tag.held[2].reason == "password=*** (403 DENIED)", "what of it is beside it"
     assert mirror.lag_s is not None
     assert mirror.lag_s < 60
     assert "swordfish" not in repr(rig.status)
     rig.eu.on_request = None
     rig.run()
     assert (rig.mirror.state, rig.mirror.lag_s) == ("in step", None)
+
+
+def test_a_registry_that_waits_for_another_says_for_which(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.eu.on_request = refuse
+    rig.run(finalize="all")
+    (tag,) = rig.mirror.tags
+    assert [one.reason for one in tag.held[1:]] == [
+        f"not moved, because of {rig.eu.host}",
+        "password=*** (403 DENIED)",
+    ]
 
 
 def test_what_verifying_finds_differs_until_it_is_mended(rig: Rig) -> None:
@@ -271,6 +283,7 @@ def test_a_registry_that_is_down_everywhere_makes_the_mirror_down_and_is_an_inci
     assert status.mirrors[0].state == "down"
     registry = next(one for one in status.registries if one.host == rig.eu.host)
     assert registry.standing == "down"
+    assert {view.reason for view in registry.views} == {"no route, token=***"}
     assert {view.region: view.day_share for view in registry.views} == pytest.approx(
         {"eu": 1 / 3, "us": 2 / 5}
     )

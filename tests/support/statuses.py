@@ -47,7 +47,7 @@ def view(region: str, standing: str = "up", *bad: int) -> View:
         region,
         standing,  # type: ignore[arg-type]  # one of them
         NOW - 1500 if is_down else None,
-        "registry.eu.example: connection refused" if is_down else "",
+        "cannot connect: connection refused" if is_down else "",
         NOW - 60,
         0.012 if region == "eu" else 0.095,
         None if is_down else 88e6 if region == "eu" else 24e6,
@@ -89,8 +89,10 @@ def tag(
 
 def behind(name: str, since: float) -> TagStatus:
     new, old = digest(f"new {name}"), digest(f"old {name}")
-    reason = "registry.eu.example/acme/web: 503 Service Unavailable"
-    return TagStatus(name, new, (Held("same", new), Held("same", new), Held("different", old, reason)), since)
+    reason = "503 Service Unavailable"
+    return TagStatus(
+        name, new, (Held("same", new), Held("same", new), Held("different", old, reason)), since, signed=True
+    )
 
 
 def mirror(
@@ -124,7 +126,8 @@ def sample() -> Status:
     damaged = TagStatus(
         "3.2.0",
         digest("3"),
-        (Held("same", digest("3")), Held("same", digest("3")), Held("missing", None, "")),
+        (Held("same", digest("3")), Held("same", digest("3")), Held("missing")),
+        signed=True,
     )
     under_way = OpenRun(
         "5b682400abc",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,11 @@ from workers.page.words import images
 ROOT = Path(__file__).parents[2]
 ATOM = "{http://www.w3.org/2005/Atom}"
 MOST_BYTES = 1_000_000
+PICTURES = (
+    ("desktop", "light", 1440, 1000),
+    ("tablet", "dark", 820, 1180),
+    ("phone", "light", 390, 844),
+)
 SCRIPT = "<script>document.title='owned'</script>"
 HOSTILE = (
     SCRIPT,
@@ -183,6 +189,19 @@ def test_the_page_says_what_of_a_tag_is_not_in_a_registry() -> None:
     assert "≠ unsigned403 DENIED" in page(sample()).replace('<br><span class="d">', "")
 
 
+def test_why_tags_are_not_the_same_is_told_once() -> None:
+    tags = tuple(behind(name, NOW - 5) for name in ("1", "2"))
+    assert images(mirror("app", tags=tags)).reasons == (("", "", "503 Service Unavailable"), ("", "", ""))
+    assert page(Status(NOW, "One", (mirror("app", tags=tags),), (), ())).count("503 Service") == 1
+
+
+def test_verifying_says_what_is_wrong_and_not_what_is_not() -> None:
+    html = page(sample())
+    assert "verified: 1 missing</b>" in html
+    assert ", faults found" in html
+    assert ", nothing wrong" in html
+
+
 def test_times_are_for_programs_too() -> None:
     tree = parsed(page(sample()))
     times = [one.attrib["datetime"] for one in tree.iter("time")]
@@ -285,13 +304,26 @@ def test_in_a_browser_it_fits_all_sizes_is_readable_and_asks_nobody(tmp_path: Pa
     with Sharing(tmp_path) as server, Browser(made(tmp_path / "browser")) as browser:
         browser.prefer(scheme)
         browser.open(f"{server.url}/index.html")
-        for width, height in ((390, 844), (820, 1180), (1440, 900)):
+        for width, height in ((360, 740), (390, 844), (820, 1180), (1440, 900)):
             browser.resize(width, height)
             assert browser.run(_TOO_WIDE) == []
         assert browser.run("return document.title") == HOSTILE[1]
         assert browser.run("return document.scripts.length") == 0
         assert browser.run(_LEAST_CONTRAST) >= 4.5, "as WCAG 2 AA wants"
         assert server.paths == ["/index.html"]
+
+
+def test_what_the_pictures_of_the_docs_show_fits_their_sizes(tmp_path: Path) -> None:
+    """With SEALIFT_TEST_SCREENSHOTS set new ones are taken."""
+    (tmp_path / "index.html").write_text(page(sample()))
+    with Sharing(tmp_path) as server, Browser(made(tmp_path / "browser")) as browser:
+        browser.open(f"{server.url}/index.html")
+        for name, scheme, width, height in PICTURES:
+            browser.prefer(scheme)
+            browser.resize(width, height)
+            assert browser.run(_TOO_WIDE) == []
+            if os.environ.get("SEALIFT_TEST_SCREENSHOTS"):
+                browser.screenshot(ROOT / "docs" / f"page-{name}.png")
 
 
 _TOO_WIDE = """

@@ -125,6 +125,8 @@ def _environment() -> Environment:
             "progress",
             "reach",
             "images",
+            "checked",
+            "verified",
         )
     }
     environment.filters |= {"duration": duration, "counted": counted, "place_label": words.place_label}

@@ -7,7 +7,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from mirror.status.values import Day, Limit, MirrorStatus, OpenRun, Place, RegistryStatus, State, View
+from mirror.status.values import (
+    Checked,
+    Day,
+    Limit,
+    MirrorStatus,
+    OpenRun,
+    Place,
+    RegistryStatus,
+    State,
+    TagStatus,
+    Verified,
+    View,
+)
 from workers.cli.text import duration, size
 
 SYMBOLS: dict[str, str] = {
@@ -76,6 +88,11 @@ def limit(one: Limit, now: float) -> str:
     return "; ".join(parts) or "no limit is known"
 
 
+def verified(one: Verified) -> str:
+    ends = {"done": "nothing wrong", "failed": "faults found", "open": "under way"}
+    return ends.get(one.state, one.state)
+
+
 def progress(run: OpenRun) -> str:
     tags = f"{run.done:,} of {run.tags:,} tags" if run.listed else f"{run.done:,} tags so far, still listing"
     moved = f", {size(run.moved_bytes)} of {size(run.planned_bytes)}" if run.planned_bytes else ""
@@ -127,6 +144,8 @@ class Images(NamedTuple):
     platforms: str
     notes: tuple[str, ...]
     """By tag, in their order; empty: nothing that is not true of all."""
+    reasons: tuple[tuple[str, ...], ...]
+    """By tag and place: why it is not the same there; each is told once."""
 
 
 def images(mirror: MirrorStatus) -> Images:
@@ -144,7 +163,24 @@ def images(mirror: MirrorStatus) -> Images:
         if one.left_out and not same:
             parts.append(f"without {', '.join(one.left_out)}")
         notes.append(", ".join(parts))
-    return Images(_signatures(signed) if mirror.signatures else "not copied", platforms, tuple(notes))
+    return Images(
+        _signatures(signed) if mirror.signatures else "not copied",
+        platforms,
+        tuple(notes),
+        _reasons(mirror.tags),
+    )
+
+
+def _reasons(tags: Sequence[TagStatus]) -> tuple[tuple[str, ...], ...]:
+    told: set[str] = set()
+    rows = []
+    for one in tags:
+        row = []
+        for held in one.held:
+            row.append("" if held.reason in told else held.reason)
+            told.add(held.reason)
+        rows.append(tuple(row))
+    return tuple(rows)
 
 
 def _signatures(signed: Sequence[bool | None]) -> str:
@@ -155,6 +191,12 @@ def _signatures(signed: Sequence[bool | None]) -> str:
         return "on every tag" if known[0] else "none found"
     unknown = len(signed) - len(known)
     return f"on {sum(known)} of {len(signed)} tags" + (f", {unknown} not known" if unknown else "")
+
+
+def checked(one: Checked) -> str:
+    """What verifying found wrong there; empty: nothing."""
+    counts = {"missing": one.missing, "different": one.different, "damaged": one.damaged}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
 def place_label(place: Place) -> str:
