@@ -187,7 +187,7 @@ def need_broker(session: Session, who: str) -> None:
             "or start `sealift up` in another shell",
             Exit.CONFIGURATION,
         )
-    os.environ["SEALIFT_REDIS_URL"] = card.url
+    session.join(card.url)
 
 
 def _clear_heartbeat(session: Session) -> None:
@@ -217,11 +217,10 @@ def _check_name(name: str) -> None:
 
 def refuse_wrong_broker(session: Session) -> None:
     """WrongBroker; one that is away may come back."""
-    from config.settings import Settings
     from tasks.broker import check
     from tasks.runtime import redis_url
 
-    check(redis_url(Settings(), session.fleet), BROKER_PATIENCE_S)
+    check(redis_url(session.settings, session.fleet), BROKER_PATIENCE_S)
 
 
 def _need_flower() -> None:

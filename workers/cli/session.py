@@ -55,6 +55,11 @@ class Session:
 
         return StateFolder(self.settings.state_dir)
 
+    def join(self, url: str) -> None:
+        """From here on this process, and those it starts, belong to the fleet of that Redis."""
+        os.environ["SEALIFT_REDIS_URL"] = url
+        self.__dict__.pop("settings", None)  # they were read before
+
     @property
     def is_external(self) -> bool:
         """Whether the fleet runs elsewhere, on a Redis of its own; else an embedded one is meant."""
