@@ -31,9 +31,8 @@ def incidents_of(
 def _of_change(one: Change, said: Callable[[str], str]) -> Incident:
     is_down = one.kind == "registry_down"
     title = f"{one.host} is {'down' if is_down else 'back'}, as seen from {one.region}"
-    return Incident(
-        f"{one.kind}/{one.host}/{one.region}/{one.at:.0f}", one.at, one.kind, title, said(one.reason)
-    )
+    identity, reason = f"{one.kind}/{one.host}/{one.region}/{one.at:.0f}", one.reason
+    return Incident(identity, one.at, one.kind, title, said(reason.removeprefix(f"{one.host}: ")))
 
 
 def _of_events(

@@ -289,6 +289,7 @@ def test_a_registry_that_is_down_everywhere_makes_the_mirror_down_and_is_an_inci
     )
     assert all(len(view.days) == 30 for view in registry.views)
     assert [one.kind for one in status.incidents] == ["registry_down"] * 2
+    assert {one.text for one in status.incidents} == {"no route, token=***"}
     assert "hidden-from-all" not in repr(status)
     before = {one.id for one in status.incidents}
     rig.probe(rig.eu.host, up=True, region="eu")

@@ -188,7 +188,7 @@ def sample() -> Status:
             NOW - 1500,
             "registry_down",
             "registry.eu.example is down, as seen from us",
-            "registry.eu.example: connection refused",
+            "cannot connect: connection refused",
         ),
         Incident(
             "event/17-0", NOW - 90000, "damage", "database: images are damaged or missing", "1 tag: 3.2.0"

@@ -313,16 +313,16 @@ def test_in_a_browser_it_fits_all_sizes_is_readable_and_asks_nobody(tmp_path: Pa
         assert server.paths == ["/index.html"]
 
 
-def test_what_the_pictures_of_the_docs_show_fits_their_sizes(tmp_path: Path) -> None:
+def test_usual_names_fit_a_small_phone_and_what_the_pictures_of_the_docs_show(tmp_path: Path) -> None:
     """With SEALIFT_TEST_SCREENSHOTS set new ones are taken."""
     (tmp_path / "index.html").write_text(page(sample()))
     with Sharing(tmp_path) as server, Browser(made(tmp_path / "browser")) as browser:
         browser.open(f"{server.url}/index.html")
-        for name, scheme, width, height in PICTURES:
+        for name, scheme, width, height in (*PICTURES, ("", "light", 360, 740)):
             browser.prefer(scheme)
             browser.resize(width, height)
-            assert browser.run(_TOO_WIDE) == []
-            if os.environ.get("SEALIFT_TEST_SCREENSHOTS"):
+            assert browser.run(_TOO_WIDE) == browser.run(_CUT) == []
+            if name and os.environ.get("SEALIFT_TEST_SCREENSHOTS"):
                 browser.screenshot(ROOT / "docs" / f"page-{name}.png")
 
 
@@ -332,6 +332,10 @@ if (document.documentElement.scrollWidth <= width) return [];
 return [...document.body.querySelectorAll('*')]
   .filter(e => e.getBoundingClientRect().right > width && !e.closest('.t'))
   .map(e => e.outerHTML.slice(0, 80));
+"""
+_CUT = """
+return [...document.querySelectorAll('.t')]
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent);
 """
 _LEAST_CONTRAST = """
 const channel = v => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 };
