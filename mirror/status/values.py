@@ -195,12 +195,12 @@ class RegistryStatus:
     limit: Limit
 
     @property
-    def standing(self) -> Literal["up", "unknown", "down"]:
+    def standing(self) -> Literal["up", "partly up", "unknown", "down"]:
         """Down where every region that knows says so."""
         known = {view.standing for view in self.views} - {"unknown"}
-        if not known:
-            return "unknown"
-        return "up" if "up" in known else "down"
+        if known == {"up", "down"}:
+            return "partly up"
+        return next(iter(known), "unknown")
 
 
 @dataclass(frozen=True, slots=True)

@@ -275,6 +275,7 @@ def test_a_registry_that_is_down_everywhere_makes_the_mirror_down_and_is_an_inci
     rig.probe(rig.eu.host, up=False, region="eu", ago_s=100)
     rig.probe(rig.eu.host, up=True, region="us", ago_s=95)
     assert rig.mirror.state == "in step", "it is reached from us"
+    assert next(one for one in rig.status.registries if one.host == rig.eu.host).standing == "partly up"
     for ago_s in (80, 70):
         rig.probe(rig.eu.host, up=False, region="us", ago_s=ago_s)
 

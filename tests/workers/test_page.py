@@ -145,7 +145,7 @@ def test_a_state_is_never_said_by_a_colour_alone() -> None:
     tree = parsed(page(sample()))
     pills = [one for one in tree.iter("span") if "b" in one.attrib.get("class", "").split()]
     words = {"".join(one.itertext()) for one in pills}
-    assert words == {"✓ in step", "◷ behind", "≠ differs", "? unknown", "✓ up", "✕ down"}
+    assert words == {"✓ in step", "◷ behind", "≠ differs", "? unknown", "✓ up", "◐ partly up", "✕ down"}
     for one in tree.iter("svg"):
         assert one.attrib["aria-label"].startswith("of 30 days: ")
 

@@ -29,6 +29,7 @@ SYMBOLS: dict[str, str] = {
     "down": "✕",
     "unknown": "?",
     "up": "✓",
+    "partly up": "◐",
     "same": "✓",
     "unsigned": "≠",
     "different": "≠",
