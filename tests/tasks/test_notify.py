@@ -345,7 +345,7 @@ def test_no_part_of_an_address_is_in_what_is_said_of_a_failure(
 
 
 def test_what_apprise_says_loses_every_part_of_a_secret_address() -> None:
-    fleet = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n  - {name: b, to: 'json://h.example/x'}\n")
+    fleet = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n  - {name: b, to: 'json://h.example'}\n")
     secret, plain = fleet.notify
     hide = receivers._without_secrets
     said = hide(
