@@ -19,7 +19,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.events import Event
 from mirror.ledger.receivers import Standing
 from mirror.ledger.totals import Told
-from mirror.notices import trial
+from mirror.notices import Message, trial
 from tasks import canvas, notify, receivers
 from tests.support.listening import Listener
 from tests.support.valkey import ValkeyServer
@@ -351,8 +351,53 @@ def test_what_apprise_says_loses_every_part_of_a_secret_address() -> None:
     said = hide(
         "no answer of chat 4711 by to ken at h.example", secret, "tgram://by%20to%20ken/4711?x=h.example"
     )
-    assert said == "no answer of chat … … at …"
+    assert said == "no answer of chat … … … … at …"
     assert hide("no answer of h.example", plain, plain.to) == "no answer of h.example"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("no chat ABC-def/9", "no chat …/…"),
+        ("no chat abc-DEF%2f9", "no chat …/…"),
+        ("no chat ABC%2DDEF%252F9, error=19", "no chat …/…, error=19"),
+        ("H.Example does not answer bot 42:xY", "… does not answer bot …:…"),
+        ("xyz is no xy", "xyz is no …"),
+        ("a tgram message: %C3%84RGER", "a tgram message: …"),
+    ],
+)
+def test_parts_of_a_secret_address_are_hidden_in_any_case_and_encoding_and_however_short(
+    said: str, left: str
+) -> None:
+    receiver = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n").notify[0]
+    url = "tgram://42:xY@h.example/Abc%2dDef%2F9/?x=%c3%a4rger"
+    assert receivers._without_secrets(said, receiver, url) == left
+
+
+LONG = [f"line {number} of what is told" for number in range(300)]
+
+
+@pytest.mark.parametrize("more", ["", "?overflow=upstream", "?overflow=split"])
+def test_a_message_that_is_too_long_for_a_service_comes_in_parts(
+    more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services refuse what is too long: Mattermost takes 4,000 characters."""
+    with Listener() as listener:
+        monkeypatch.setenv("TEAM_URL", f"mmost://127.0.0.1:{listener.port}/{'a' * 26}{more}")
+        fleet = parse_fleet("notify:\n  - {name: team, to: 'env:TEAM_URL'}\n")
+        receivers.send(fleet, fleet.notify[0], Message("Sealift · much", "\n".join(LONG), "info"))
+        texts = [str(one["text"]) for one in listener.messages]
+    assert max(map(len, texts)) <= 4000
+    assert [line for line in LONG if not any(line in text for text in texts)] == []
+
+
+def test_an_address_may_have_what_is_too_long_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Listener() as listener:
+        monkeypatch.setenv("TEAM_URL", f"mmost://127.0.0.1:{listener.port}/{'a' * 26}?overflow=truncate")
+        fleet = parse_fleet("notify:\n  - {name: team, to: 'env:TEAM_URL'}\n")
+        receivers.send(fleet, fleet.notify[0], Message("Sealift · much", "\n".join(LONG), "info"))
+        (one,) = listener.messages
+    assert len(one["text"]) <= 4000
 
 
 @pytest.mark.parametrize("url", ["nosuch://{0}/x", "{0}", "slack://{0}"])
