@@ -226,9 +226,11 @@ def _repaired(one: _About) -> tuple[str, str, str, str]:
 
 
 def _no_workers(one: _About) -> tuple[str, str, str, str]:
-    region = one.place("region")
-    what = f"Mirror {one.mirror} is to run by its schedule, and region {region} has no worker."
-    return f"{one.mirror}: no worker", what, f"`sealift worker --region {region}`", "sealiftnoworkers"
+    region, mirrors = one.place("region"), sorted({name for event in one.events for name in event.mirrors})
+    shown = ", ".join(harmless(name, LONGEST_NAME) for name in mirrors[:MOST_NAMES])
+    more = f", … ({len(mirrors):,} in all)" if len(mirrors) > MOST_NAMES else ""
+    what = f"Region {region} has no worker. Mirrors that run by a schedule need one there: {shown}{more}."
+    return f"{region}: no worker", what, f"`sealift worker --region {region}`", "sealiftnoworkers"
 
 
 def _unknown(one: _About) -> tuple[str, str, str, str]:

@@ -97,18 +97,8 @@ end
 NOTE = (
     TELL
     + """
--- KEYS events, told; ARGV seconds to keep what is known, event, mirror, more: whether it is news
+-- KEYS events, told; ARGV seconds to keep what is known, event, more: whether it is news
 redis.call('EXPIRE', KEYS[2], ARGV[1])
-return tell(KEYS[1], KEYS[2], '1', ARGV[1], ARGV[2], ARGV[3], cjson.decode(ARGV[4]))
-"""
-)
-
-OVER = (
-    TELL
-    + """
--- KEYS events, told; ARGV event or '' (nobody is told), mirror, more: whether it is news
-if redis.call('DEL', KEYS[2]) == 0 then return 0 end
-if ARGV[1] ~= '' then tell(KEYS[1], '', '', 0, ARGV[1], ARGV[2], cjson.decode(ARGV[3])) end
-return 1
+return tell(KEYS[1], KEYS[2], '1', ARGV[1], ARGV[2], '', cjson.decode(ARGV[3]))
 """
 )

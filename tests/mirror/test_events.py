@@ -15,6 +15,7 @@ from mirror.ledger import Ledger
 from mirror.ledger.budgets import Answered, Budgets, Wanted
 from mirror.ledger.event_scripts import MOST_EVENTS, MOST_NAMES
 from mirror.ledger.events import Event, Name
+from mirror.ledger.measured import Measurement
 from mirror.spec import TARGETS, Lane, MirrorSpec, Target, Verification
 from registry.images import build_image
 from registry.memory import ErrorReply, MemoryRegistry
@@ -242,20 +243,27 @@ def test_a_verification_is_no_backfill_although_it_is_in_that_lane(world: World)
     assert world.told() == []
 
 
-def test_a_registry_that_goes_down_and_comes_back_is_told_twice_however_often_it_is_seen(
+def test_a_registry_that_goes_down_and_comes_back_is_told_twice_however_often_it_is_probed(
     world: World,
 ) -> None:
-    events = world.ledger.events
-    assert not events.end("registry_down", "a.example", {"registry": "a.example"}), "it was not down"
-    assert events.begin("registry_down", "a.example", {"registry": "a.example", "reason": "no answer"})
-    told = world.ledger.keys.told("registry_down", "a.example")
-    world.ledger._redis.expire(told, 60)
-    assert not events.begin("registry_down", "a.example", {"registry": "a.example", "reason": "a 502"})
-    assert world.ledger._redis.ttl(told) > 60, "as long as somebody says so"
-    assert events.end("registry_down", "a.example", {"registry": "a.example"})
-    assert not events.end("registry_down", "a.example", {"registry": "a.example"})
-    assert events.begin("registry_down", "a.example", {"registry": "a.example"})
+    now = world.ledger.now()
+    for ago_s, up in enumerate((True, False, False, True, True, False, False, False)):
+        error = "" if up else "a.example: no answer"
+        one = Measurement("us", "a.example", now + ago_s, up, error=error)
+        world.ledger.probes.record(one, f"probe {ago_s}")
     assert world.names() == ["registry_down", "registry_back", "registry_down"]
+    assert world.told()[0].more == {"registry": "a.example", "region": "us", "reason": "a.example: no answer"}
+
+
+def test_a_region_without_workers_is_told_until_it_has_one_as_often_as_it_is_seen(world: World) -> None:
+    events, told = world.ledger.events, world.ledger.keys.told("no_workers", "eu")
+    assert events.no_workers("eu", ["app", "base"])
+    world.ledger._redis.expire(told, 60)
+    assert not events.no_workers("eu", ["app", "base", "more"])
+    assert world.ledger._redis.ttl(told) > 60, "as long as somebody says so"
+    events.has_workers("eu")
+    assert events.no_workers("eu", ["app"])
+    assert [one.mirrors for one in world.told()] == [("app", "base"), ("app",)]
 
 
 def test_a_budget_that_is_used_up_is_told_once_in_its_window(world: World) -> None:
@@ -277,7 +285,7 @@ def test_a_budget_that_is_used_up_is_told_once_in_its_window(world: World) -> No
 def test_events_are_numbered_and_only_the_last_are_kept(world: World) -> None:
     events = world.ledger.events
     for number in range(MOST_EVENTS + 3):
-        events.begin("registry_down", str(number), {})
+        events.no_workers(str(number), ["app"])
     kept = events.after("0-0", MOST_EVENTS * 2)
     assert [one.number for one in kept] == list(range(4, MOST_EVENTS + 4))
     assert [one.number for one in events.after(kept[-3].id, 10)] == [MOST_EVENTS + 2, MOST_EVENTS + 3]

@@ -24,12 +24,12 @@ MORE: dict[str, dict[str, Any]] = {
     "backfill_done": {"run": "r1", "count": 3, "tags": 12},
     "damage": {"run": "r1", "count": 1, "names": ["1.0"], "reason": "a.example/app: a layer is missing"},
     "repaired": {"run": "r1", "count": 1, "tags": 1},
-    "no_workers": {"region": "eu"},
+    "no_workers": {"region": "eu", "count": 2, "mirrors": ["app", "base"]},
 }
 
 
 def event(name: str, mirror: str = "app", **more: Any) -> Event:
-    own = "" if "registry" in MORE[name] else mirror
+    own = mirror if "run" in MORE[name] else ""
     return Event("1-0", 0.0, 1, name, own, {**MORE[name], **more})
 
 
@@ -50,11 +50,20 @@ def test_every_event_has_words() -> None:
         ),
         ("budget", "a.example: no pulls left. Of 100 pulls that it allows none is left: work waits, until "),
         ("damage", "app: damage found. Content of 1 tag (1.0) is not what it should be"),
-        ("no_workers", "app: no worker. Mirror app is to run by its schedule, and region eu has no worker."),
+        (
+            "no_workers",
+            "eu: no worker. Region eu has no worker. Mirrors that run by a schedule need one there: app",
+        ),
     ],
 )
 def test_a_notice_says_what_happened(name: str, text: str) -> None:
     assert notices([event(name)])[0].text.startswith(text)
+
+
+def test_a_region_without_workers_is_told_with_its_mirrors_the_first_of_them_by_name() -> None:
+    mirrors = [f"app-{number}" for number in range(7)]
+    (one,) = notices([event("no_workers", mirrors=mirrors, count=7)])
+    assert one.sentence.endswith("need one there: app-0, app-1, app-2, app-3, app-4, … (7 in all).")
 
 
 def test_a_run_that_could_not_go_on_has_no_tags_to_name() -> None:

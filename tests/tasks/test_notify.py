@@ -17,6 +17,7 @@ from config.notification import Receiver
 from config.problems import FleetError
 from mirror.ledger import Ledger
 from mirror.ledger.events import Event
+from mirror.ledger.measured import Measurement
 from mirror.ledger.receivers import Standing
 from mirror.ledger.totals import Told
 from mirror.notices import Message, trial
@@ -146,7 +147,7 @@ def test_who_is_new_is_told_what_comes_and_not_what_was(valkey: ValkeyServer) ->
 def test_a_receiver_is_told_only_what_it_asked_for(town: Town) -> None:
     town.more = "on: [conflict, failed], mirrors: ['app-*']"
     town.happens(1, "other")
-    town.ledger.events.begin("registry_down", "a.example", {"registry": "a.example"})
+    town.ledger.events.no_workers("eu", ["app-one"])
     town.turn()
     assert town.listener.messages == []
     assert town.due() == [], "what is not for it is over, too"
@@ -158,9 +159,19 @@ def test_a_receiver_is_told_only_what_it_asked_for(town: Town) -> None:
 
 def test_what_is_of_no_mirror_is_told_whatever_mirrors_are_chosen(town: Town) -> None:
     town.more = "mirrors: [none]"
-    town.ledger.events.begin("registry_down", "a.example", {"registry": "a.example"})
+    for number in range(3):
+        one = Measurement("eu", "a.example", town.ledger.now() + number, up=not number)
+        town.ledger.probes.record(one, f"probe {number}")
     town.turn()
     assert town.listener.titles == ["Sealift · a.example: down"]
+
+
+def test_of_a_region_without_workers_all_are_told_whose_mirrors_need_it_and_no_others(town: Town) -> None:
+    town.more = "mirrors: [base]"
+    town.ledger.events.no_workers("eu", ["app", "base"])
+    town.ledger.events.no_workers("us", ["app", "other"])
+    town.turn()
+    assert town.listener.titles == ["Sealift · eu: no worker"]
 
 
 def test_a_receiver_that_is_away_is_told_when_it_is_back(town: Town) -> None:
