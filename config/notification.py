@@ -10,6 +10,7 @@ from config.checks import MIRROR_NAME, check_receiver, matching
 
 EventName = Literal[
     "failed",
+    "recovered",
     "split",
     "conflict",
     "registry_down",

@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from mirror.ledger import event_scripts
-from mirror.ledger.event_scripts import MOST_EVENTS
+from mirror.ledger.event_scripts import KEEP_S, MOST_EVENTS
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.values import Outcomes
@@ -23,6 +23,7 @@ __all__ = ["MOST_EVENTS", "Event", "Events", "Name", "of_tags"]
 
 Name = Literal[
     "failed",
+    "recovered",
     "split",
     "conflict",
     "registry_down",
@@ -33,8 +34,6 @@ Name = Literal[
     "repaired",
     "no_workers",
 ]
-KEEP_S = 30 * 86400
-"""A condition that nobody has spoken of for so long is told anew."""
 FIRST = "0-0"
 """Before all events."""
 
@@ -103,21 +102,19 @@ def of_tags(
     place = keys.conflicts(spec.name)
     conflicts = [one.field for one in kept if one.key == place and one.value]
     split = sorted({tag for (tag, _), outcome in outcomes.items() if outcome.state == "split"})
-    labels = [f"{spec.rest}:{tag}" if spec.rest else tag for tag in split]
     found = []
     if conflicts:
-        found.append(_told("conflict", run, spec, conflicts, unless=place))
-    if labels:
-        subject = sha256("\n".join([spec.mirror, *labels]).encode()).hexdigest()[:16]
-        found.append(_told("split", run, spec, labels, subject=subject))
+        found.append(_told("conflict", run, spec, conflicts) | {"unless": place, "place": spec.name})
+    if split:
+        subject = sha256("\n".join([spec.name, *split]).encode()).hexdigest()[:16]
+        found.append(_told("split", run, spec, split) | {"subject": subject})
     return found
 
 
-def _told(
-    event: Name, run: str, spec: MirrorSpec, tags: Sequence[str], subject: str = "", unless: str = ""
-) -> dict[str, Any]:
-    own = {"event": event, "run": run, "mirror": spec.mirror, "tags": list(tags)}
-    return own | {"subject": subject, "unless": unless}
+def _told(event: Name, run: str, spec: MirrorSpec, tags: Sequence[str]) -> dict[str, Any]:
+    prefix = f"{spec.rest}:" if spec.rest else ""
+    own = {"event": event, "run": run, "mirror": spec.mirror, "tags": list(tags), "prefix": prefix}
+    return own | {"subject": "", "unless": ""}
 
 
 def _event(identity: bytes, fields: Mapping[bytes, bytes]) -> Event:

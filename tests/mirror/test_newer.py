@@ -56,6 +56,7 @@ def test_how_far_a_receiver_is(ledger: Ledger) -> None:
     known = Standing(cursor="5-0", number=5, tries=2, sent=(1.0, 2.0))
     ledger._redis.hset(ledger.keys.receivers, "team", text_of(known.document()))
     before = ledger.receivers.standing("team")
+    assert before is not None
     assert before == known
     assert ledger.receivers.standings() == {"team": known}
     assert ledger.receivers.put("team", before, replace(before, tries=3), {}), "and it is moved on"

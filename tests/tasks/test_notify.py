@@ -58,9 +58,7 @@ class Town:
     def happens(self, number: int = 1, mirror: str = "app", reason: str = "no right to push") -> None:
         """A run of the mirror fails: each time another."""
         for _ in range(number):
-            spec_name = mirror
-            key = self.ledger.keys.told("failed", spec_name)
-            self.ledger._redis.delete(key)
+            self.ledger._redis.delete(self.ledger.keys.failing(mirror))
             run = self.ledger.create_run(_spec(mirror), "release")
             self.ledger.fail_run(run, reason, "Denied")
 
