@@ -205,7 +205,7 @@ def _split(one: _About) -> tuple[str, str, str, str]:
 
 def _conflict(one: _About) -> tuple[str, str, str, str]:
     place = one.place("place") or one.mirror
-    what = f"{one.tags} are not the same on all sides, and stay so until somebody decides."
+    what = f"{one.tags}: not the same on all sides, and left alone until somebody decides."
     todo = f"`sealift conflicts {one.mirror}`, then `sealift resolve {place} TAG --take REGISTRY`"
     return f"{one.mirror}: conflict", what, todo, "sealiftconflictsopen"
 

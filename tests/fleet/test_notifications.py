@@ -86,7 +86,7 @@ def test_a_conflict_is_one_message_however_often_it_is_seen(town: Town) -> None:
 
     (message,) = town.listener.messages
     assert message["title"] == "Sealift · app: conflict"
-    assert "1 tag (v1) moved apart" in message["message"]
+    assert "1 tag (v1): not the same on all sides" in message["message"]
     assert "`sealift conflicts app`" in message["message"]
 
 

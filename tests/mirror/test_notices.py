@@ -48,7 +48,7 @@ def test_every_event_has_words() -> None:
         ("failed", "app: run failed. 3 tags (1.0, 1.1, …) failed in run r1: a.example: no."),
         (
             "conflict",
-            "app: conflict. 2 tags (v1, v2) are not the same on all sides, and stay so until somebody",
+            "app: conflict. 2 tags (v1, v2): not the same on all sides, and left alone until somebody",
         ),
         ("budget", "a.example: no pulls left. Of 100 pulls that it allows none is left: work waits, until "),
         ("damage", "app: damage found. Content of 1 tag (1.0) is not what it should be"),
@@ -124,12 +124,13 @@ def test_a_run_that_could_not_go_on_has_no_tags_to_name() -> None:
     assert text == "Run r1 could not go on: it cannot be listed."
 
 
+@pytest.mark.parametrize("more", [{}, {"runs": 5}, {"kind": "repair"}, {"kind": "verify", "repairs": True}])
 @pytest.mark.parametrize("name", MORE)
-def test_what_to_do_next_is_a_command_that_exists(name: str) -> None:
+def test_what_to_do_next_is_a_command_that_exists(name: str, more: dict[str, Any]) -> None:
     import importlib
 
     group: Any = typer.main.get_command(importlib.import_module("workers.cli.app").app)
-    todo = notices([event(name)])[0].todo
+    todo = notices([event(name, **more)])[0].todo
     for words in (shlex.split(shown) for shown in re.findall(r"`([^`]+)`", todo)):
         assert words[0] == "sealift"
         flags = {flag for one in group.commands[words[1]].params for flag in one.opts}
@@ -148,7 +149,7 @@ def test_events_about_one_mirror_are_one_notice_with_their_sum() -> None:
     several = [event("conflict", names=[f"v{n}"], count=1) for n in range(8)]
     (one,) = notices([*several])
     assert one.count == 8
-    assert "8 tags (v0, v1, v2, v3, v4, …) are not the same" in one.sentence
+    assert "8 tags (v0, v1, v2, v3, v4, …): not the same" in one.sentence
 
 
 def test_the_worst_of_what_is_told_is_how_bad_a_message_is() -> None:
