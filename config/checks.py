@@ -20,8 +20,6 @@ SPAN = r"[1-9][0-9]{0,6}[smhd]"
 SIZE = r"[1-9][0-9]{0,5}(?:kB|MB|GB|TB|KiB|MiB|GiB|TiB)"
 RESERVED = frozenset({"control", "unacked"})
 """The queue of tasks of no region, and the hash of messages taken by workers that name no region."""
-PLAIN_RECEIVERS = frozenset({"json", "jsons", "form", "forms", "xml", "xmls"})
-"""Schemes of notifications that are a web server's address and nothing else; with s: by TLS."""
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES: dict[str, int] = {
@@ -29,6 +27,10 @@ _BYTES: dict[str, int] = {
     **{unit: 1024**power for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), 1)},
 }
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_PLAIN_RECEIVER = re.compile(
+    r"(?:json|form|xml)s?://(?:[A-Za-z0-9][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?::\d+)?/?"
+)
+"""A web server's address and nothing else, with s by TLS: paths of hooks are secrets as a rule."""
 
 
 def matching(grammar: str, expected: str) -> Callable[[str], str]:
@@ -85,7 +87,7 @@ def check_proxy(value: str) -> str:
         return _checked_source(value)
     try:
         parts = urlsplit(value)
-        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         known = False
     if "@" in value:
@@ -99,22 +101,27 @@ def check_receiver(value: str) -> str:
     """Addresses of notifications are secrets as a rule: only what cannot hold one may stand in the file."""
     if is_indirect(value):
         return _checked_source(value)
-    try:
-        parts = urlsplit(value)
-        is_plain = parts.scheme in PLAIN_RECEIVERS and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        is_plain = False
-    if not is_plain or "@" in value or "?" in value:
+    if not _PLAIN_RECEIVER.fullmatch(value):
         raise ValueError(
             "an address that may hold a secret must not stand in this file; write env:NAME or file:PATH "
-            "(json://HOST/PATH, form:// and xml:// without account and query may stand here)"
+            "(json://HOST:PORT, form:// and xml:// without account, path and query may stand here)"
         )
+    if not _has_port(value):
+        raise ValueError("a port is a number from 1 to 65535; without one it is the scheme's own")
     return value
 
 
 def is_indirect(value: str) -> bool:
     """Whether ``value`` names where the value is kept: ``env:NAME`` or ``file:PATH``."""
     return value.startswith(("env:", "file:"))
+
+
+def _has_port(url: str) -> bool:
+    """Whether the port, where one is given, is one."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def _checked_source(value: str) -> str:

@@ -10,6 +10,7 @@ from config.checks import MIRROR_NAME, check_receiver, matching
 
 EventName = Literal[
     "failed",
+    "recovered",
     "split",
     "conflict",
     "registry_down",
@@ -34,7 +35,7 @@ class Receiver(BaseModel):
     ] = Field(description="Names the receiver in commands, logs and metrics; once in the file.")
     to: Annotated[str, AfterValidator(check_receiver)] = Field(
         description="Its address, a URL as Apprise knows them: env:NAME or file:PATH. Only json://, form:// "
-        "and xml:// addresses without account and query may stand here themselves."
+        "and xml:// addresses without account, path and query may stand here themselves."
     )
     on: tuple[EventName, ...] = Field(default=(), description="What it is told of; empty: everything.")
     mirrors: tuple[str, ...] = Field(

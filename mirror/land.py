@@ -18,6 +18,7 @@ from mirror.damage import Part
 from mirror.engine import Cancelled, Engine, Progress
 from mirror.fixed import immovable
 from mirror.ledger.batches import BEFORE_FLIP, Outcome, Outcomes, Placed, Placing, View
+from mirror.ledger.newer import own_fields
 from mirror.plan import BlobWork, split_hauls
 from mirror.seal import seal
 from mirror.stage import Stage
@@ -118,7 +119,7 @@ def haul(engine: Engine, batch: str, region: str, digest: str, *, heard: Heard |
     if note is None:
         return
     for name, part in note.get("again", {}).items():
-        stage.again[digest, name] = Part(**part)
+        stage.again[digest, name] = Part(**own_fields(Part, part))
     with contextlib.suppress(Cancelled):
         _carry(stage, [BlobWork(Descriptor.parse(note["blob"]), tuple(note["targets"]))])
     if stage.progress.cancelled:

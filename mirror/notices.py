@@ -80,6 +80,25 @@ class _About:
         return sum(int(one.more.get("count") or 0) for one in self.events)
 
     @property
+    def runs(self) -> int:
+        """Those that failed: not each is an event."""
+        return sum(int(one.more.get("runs") or 1) for one in self.events)
+
+    @property
+    def kind(self) -> str:
+        """Of a run that is no ordinary one: ``verify``, ``repair``, ``rollback``."""
+        return str(self.more.get("kind") or "")
+
+    @property
+    def noun(self) -> str:
+        return {"verify": "verification", "repair": "repair", "rollback": "rollback"}.get(self.kind, "run")
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether commands find the mirror by its name: one that was typed is called as its repository."""
+        return "/" not in self.mirror
+
+    @property
     def run(self) -> str:
         return harmless(str(self.more.get("run", "")), LONGEST_NAME)
 
@@ -113,11 +132,11 @@ def harmless(text: str, longest: int) -> str:
 
 def notices(events: Iterable[Event]) -> list[Notice]:
     """One for each kind and mirror (or registry, or region), in the order of their first events."""
-    groups: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
     for one in events:
         subject = one.mirror or str(one.more.get("registry") or one.more.get("region") or "")
-        groups[one.name, subject].append(one)
-    return [_notice(name, several) for (name, _), several in groups.items()]
+        groups[one.name, subject, str(one.more.get("kind") or "")].append(one)
+    return [_notice(name, several) for (name, *_), several in groups.items()]
 
 
 def message(
@@ -159,12 +178,23 @@ def _notice(name: str, events: Sequence[Event]) -> Notice:
 
 
 def _failed(one: _About) -> tuple[str, str, str, str]:
-    runs = "run failed" if len(one.events) == 1 else f"{len(one.events)} runs failed"
-    which = f"run {one.run}" if len(one.events) == 1 else f"the last of them {one.run}"
-    what = f"{one.tags} failed in {which}" if one.count else f"{which[0].upper()}{which[1:]} could not go on"
-    again = f"sealift retry {one.run}{' --failed' if one.count else ''}"
+    last, which, title = _About(one.mirror, one.events[-1:]), f"{one.noun} {one.run}", f"{one.noun} failed"
+    again = f"sealift retry {one.run}{' --failed' if last.count else ''}"
+    if one.runs > 1:
+        which, title = f"the last of them ({which})", f"{one.runs:,} {one.noun}s failed"
+        again = f"sealift sync {one.mirror}" if one.is_in_file and not one.kind else again
+    what = (
+        f"{last.tags} failed in {which}" if last.count else f"{which[0].upper()}{which[1:]} could not go on"
+    )
     todo = f"`sealift status {one.run}` says why; `{again}` tries again"
-    return f"{one.mirror}: {runs}", f"{what}: {one.reason or 'see its tags'}.", todo, "sealiftfailureratio"
+    return f"{one.mirror}: {title}", f"{what}: {one.reason or 'see its tags'}.", todo, "sealiftfailureratio"
+
+
+def _recovered(one: _About) -> tuple[str, str, str, str]:
+    first = min(float(event.more.get("since_s") or event.at_s) for event in one.events)
+    what = f"{_counted(one.runs, one.noun)} failed since {_moment(first)}; {one.noun} {one.run} went well."
+    title = f"{one.noun} goes well again" if one.kind else "well again"
+    return f"{one.mirror}: {title}", what, "", ""
 
 
 def _split(one: _About) -> tuple[str, str, str, str]:
@@ -174,16 +204,17 @@ def _split(one: _About) -> tuple[str, str, str, str]:
 
 
 def _conflict(one: _About) -> tuple[str, str, str, str]:
-    what = f"{one.tags} moved apart and will stay so until somebody decides."
-    todo = f"`sealift conflicts {one.mirror}`, then `sealift resolve {one.mirror} TAG --take REGISTRY`"
+    place = one.place("place") or one.mirror
+    what = f"{one.tags}: not the same on all sides, and left alone until somebody decides."
+    todo = f"`sealift conflicts {one.mirror}`, then `sealift resolve {place} TAG --take REGISTRY`"
     return f"{one.mirror}: conflict", what, todo, "sealiftconflictsopen"
 
 
 def _registry_down(one: _About) -> tuple[str, str, str, str]:
     reason = f": {one.reason}" if one.reason else ""
     what = f"It answers{_seen_from(one)} with errors, or not at all{reason}."
-    todo = "nothing for a short outage, which is waited out; `sealift runs` shows what waits"
-    return f"{one.place('registry')}: down", what, todo, "sealiftregistrydown"
+    todo = "nothing for a short outage, which is waited out; `sealift probe --last` shows who reaches it"
+    return f"{one.place('registry')}: down", what, todo, "sealiftregistrydownfromregion"
 
 
 def _registry_back(one: _About) -> tuple[str, str, str, str]:
@@ -198,8 +229,7 @@ def _seen_from(one: _About) -> str:
 def _budget(one: _About) -> tuple[str, str, str, str]:
     limit, until = one.more.get("limit"), float(one.more.get("until_s") or 0)
     rest = "what is left is kept for releases" if one.more.get("kept") else "none is left"
-    at = f"{datetime.fromtimestamp(until, UTC):%Y-%m-%d %H:%M} UTC"
-    what = f"Of {limit} pulls that it allows {rest}: work waits, until {at} at the latest."
+    what = f"Of {limit} pulls that it allows {rest}: work waits, until {_moment(until)} at the latest."
     todo = "nothing, if it may wait; `sealift budget` shows what is left"
     return f"{one.place('registry')}: no pulls left", what, todo, "sealiftratelimitbudgetlow"
 
@@ -211,36 +241,46 @@ def _backfill_done(one: _About) -> tuple[str, str, str, str]:
 
 
 def _damage(one: _About) -> tuple[str, str, str, str]:
-    what = f"Content of {one.tags} is not what it should be (run {one.run}): {one.reason}."
-    return (
-        f"{one.mirror}: damage found",
-        what,
-        f"`sealift verify {one.mirror} --repair`",
-        "sealiftdamagefound",
-    )
+    still = " still" if one.kind == "repair" else ""
+    what = f"Content of {one.tags} is{still} not what it should be ({one.noun} {one.run}): {one.reason}."
+    if one.more.get("repairs"):
+        todo = "nothing yet: a repair begins by itself, and `sealift runs` lists it"
+    elif one.kind == "repair" or not one.is_in_file:
+        todo = f"`sealift status {one.run}` names each part"
+    else:
+        todo = f"`sealift verify {one.mirror} --repair`"
+    return f"{one.mirror}: damage {'left' if still else 'found'}", what, todo, "sealiftdamagefound"
 
 
 def _repaired(one: _About) -> tuple[str, str, str, str]:
     what = f"Run {one.run} has repaired what was found to be wrong."
-    return f"{one.mirror}: repaired", what, f"`sealift verify {one.mirror}` proves it", ""
+    todo = f"`sealift verify {one.mirror}` proves it" if one.is_in_file else ""
+    return f"{one.mirror}: repaired", what, todo, ""
 
 
 def _no_workers(one: _About) -> tuple[str, str, str, str]:
-    region = one.place("region")
-    what = f"Mirror {one.mirror} is to run by its schedule, and region {region} has no worker."
-    return f"{one.mirror}: no worker", what, f"`sealift worker --region {region}`", "sealiftnoworkers"
+    region, mirrors = one.place("region"), sorted({name for event in one.events for name in event.mirrors})
+    shown = ", ".join(harmless(name, LONGEST_NAME) for name in mirrors[:MOST_NAMES])
+    more = f", … ({len(mirrors):,} in all)" if len(mirrors) > MOST_NAMES else ""
+    what = f"Region {region} has no worker. Mirrors that run by a schedule need one there: {shown}{more}."
+    return f"{region}: no worker", what, f"`sealift worker --region {region}`", "sealiftnoworkers"
 
 
 def _unknown(one: _About) -> tuple[str, str, str, str]:
     return f"{one.mirror or 'fleet'}: news", "Another version of Sealift wrote this.", "`sealift events`", ""
 
 
-def _counted(count: int) -> str:
-    return f"{count:,} tag{'' if count == 1 else 's'}"
+def _counted(count: int, what: str = "tag") -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _moment(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 _WORDS: Mapping[str, Callable[[_About], tuple[str, str, str, str]]] = {
     "failed": _failed,
+    "recovered": _recovered,
     "split": _split,
     "conflict": _conflict,
     "registry_down": _registry_down,
@@ -254,6 +294,7 @@ _WORDS: Mapping[str, Callable[[_About], tuple[str, str, str, str]]] = {
 _LEVELS: tuple[Level, ...] = ("info", "success", "warning", "failure")
 _LEVEL: Mapping[str, Level] = {
     "failed": "failure",
+    "recovered": "success",
     "split": "failure",
     "conflict": "warning",
     "registry_down": "failure",

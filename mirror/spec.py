@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -213,16 +213,22 @@ class MirrorSpec:
         return tuple(target for target in self.targets if target.region == region)
 
     def document(self) -> dict[str, Any]:
-        """As JSON values, for the ledger."""
-        return asdict(self)
+        """As JSON values, for the ledger: what is not as by default.
+
+        So a process that does not know a term yet is in the way of no run but those that need it.
+        """
+        return _told(self) | {
+            "targets": [_told(target) for target in self.targets],
+            **({} if self.verification is None else {"verification": _told(self.verification)}),
+        }
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> MirrorSpec:
-        """The inverse of :meth:`document`."""
+        """The inverse of :meth:`document`. A term that is not known is a TypeError: none is guessed."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
         values["targets"] = tuple(Target(**target) for target in document["targets"])
-        if values.get("verification"):
-            values["verification"] = Verification(**document["verification"])
+        if (how := document.get("verification")) is not None:
+            values["verification"] = Verification(**how)
         values["refs"] = tuple((tag, ref) for tag, ref in document.get("refs") or ())
         return cls(**values)
 
@@ -238,6 +244,12 @@ def name_of(spec: MirrorSpec, rest: str) -> str:
     """The name under which a run of a wildcard has one of its repositories, by what it stands for there."""
     prefix = "any/" if spec.source == EVERYWHERE else spec.source.removesuffix(ANY)
     return f"{prefix}{rest}"
+
+
+def _told(one: MirrorSpec | Target | Verification) -> dict[str, Any]:
+    return {
+        known.name: value for known in fields(one) if (value := getattr(one, known.name)) != known.default
+    }
 
 
 def _below(target: str, rest: str) -> str:

@@ -87,7 +87,8 @@ def takes(receiver: Receiver, event: Event) -> bool:
     """Whether a receiver is to be told of it."""
     if receiver.on and event.name not in receiver.on:
         return False
-    return not event.mirror or any(fnmatchcase(event.mirror, glob) for glob in receiver.mirrors)
+    about = event.mirrors
+    return not about or any(fnmatchcase(mirror, glob) for mirror in about for glob in receiver.mirrors)
 
 
 @dataclass(slots=True)

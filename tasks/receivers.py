@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 SEND_S = 20.0
 """Longest that one message may take, whatever its receiver does."""
 CONNECT_S, READ_S = 10.0, 15.0
-LEAST_SECRET = 4
-"""Parts of an address that are so long are hidden in what Apprise says of it."""
+ANYWHERE = 4
+"""Parts of an address that are so long are hidden wherever they are, shorter ones as words."""
+_DELIMITERS = re.compile(r"[/:@?&=,+;#\s]+")
 _LONGEST = 200
 
 
@@ -120,7 +121,11 @@ def _silenced() -> Iterator[None]:
 
 
 def _bounded(channel: Any) -> NotifyBase:
-    """Whatever the address's own parameters say."""
+    """Whatever the address's own parameters say; what is too long for a service comes in parts, or cut."""
+    import apprise
+
+    if channel.overflow_mode == apprise.OverflowMode.UPSTREAM:
+        channel.overflow_mode = apprise.OverflowMode.SPLIT
     channel.retry, channel.optional, channel.redirects = 0, False, False
     channel.socket_connect_timeout = min(channel.socket_connect_timeout, CONNECT_S)
     channel.socket_read_timeout = min(channel.socket_read_timeout, READ_S)
@@ -128,12 +133,27 @@ def _bounded(channel: Any) -> NotifyBase:
 
 
 def _without_secrets(text: str, receiver: Receiver, url: str) -> str:
+    """Hides every part of a secret address, in any case and encoding; at times that costs a word more.
+
+    Not its scheme: that is the service, which these texts name.
+    """
     if is_indirect(receiver.to):
-        parts = {part for form in (url, unquote(url)) for part in re.split(r"[/:@?&=,+]+", form)}
-        for part in sorted(parts, key=len, reverse=True):
-            if len(part) >= LEAST_SECRET:
-                text = text.replace(part, HIDDEN)
+        parts = filter(None, _DELIMITERS.split(_decoded(url.partition("://")[2])))
+        found = "|".join(_pattern(part) for part in sorted(parts, key=len, reverse=True))
+        text = re.sub(found, HIDDEN, _decoded(text), flags=re.IGNORECASE) if found else text
     return harmless(redacted(text), _LONGEST)
+
+
+def _pattern(part: str) -> str:
+    found = re.escape(part)
+    return found if len(part) >= ANYWHERE else rf"(?<!\w){found}(?!\w)"
+
+
+def _decoded(text: str) -> str:
+    """However often it was percent-encoded."""
+    while (plain := unquote(text)) != text:
+        text = plain
+    return text
 
 
 _KINDS: dict[Level, str] = {name: name for name in ("info", "success", "warning", "failure")}

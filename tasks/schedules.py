@@ -93,7 +93,7 @@ class Schedules:
                     logger.error("its schedule cannot be seen to: %s", error, extra={"mirror": one.name})  # noqa: TRY400 - where it is from says the text
                 if time.monotonic() - began > LONGEST_S:
                     return 0.0
-        self._unserved.look(self._rt.ledger, now_s)
+        self._unserved.look(self._rt.ledger, fleet, now_s)
         slots_s = min(self._next.values(), default=math.inf) - now_s
         return max(0.0, min(slots_s, self._probing.run_due(fleet, now_s)))
 

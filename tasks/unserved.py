@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from config.fleet import Fleet
 from mirror.ledger import Ledger
+from tasks.scheduled import scheduled
 
 GRACE_S = 60.0
 
@@ -25,19 +27,26 @@ class Unserved:
         """A slot of the mirror has come, whether it was run or missed."""
         self._waiting.setdefault(mirror, (now_s + GRACE_S, tuple(dict.fromkeys(regions))))
 
-    def look(self, ledger: Ledger, now_s: float) -> None:
+    def look(self, ledger: Ledger, fleet: Fleet, now_s: float) -> None:
         """Have it told, once, of regions that have no worker; a region that has one is well again.
+
+        A region is told with all mirrors that wait for it, or will: what comes later is no news.
 
         To be asked every few seconds.
         """
         if not any(at <= now_s for at, _ in self._waiting.values()):
             return
+        due = [mirror for mirror, (at, _) in self._waiting.items() if at <= now_s]
+        regions = {region for mirror in due for region in self._waiting.pop(mirror)[1]}
         alive = ledger.workers.live_regions()
-        for mirror, (at, regions) in list(self._waiting.items()):
-            if at <= now_s:
-                del self._waiting[mirror]
-                for region in regions:
-                    if region in alive:
-                        ledger.events.end("no_workers", region, {})
-                    else:
-                        ledger.events.begin("no_workers", region, {"region": region}, mirror)
+        for region in sorted(regions):
+            if region in alive:
+                ledger.events.has_workers(region)
+            else:
+                ledger.events.no_workers(region, _mirrors_of(fleet, region))
+
+
+def _mirrors_of(fleet: Fleet, region: str) -> list[str]:
+    found = (one.mirror for one in scheduled(fleet))
+    served = {one.name for one in found if any(target.region == region for target in one.targets)}
+    return sorted(served)

@@ -23,6 +23,7 @@ from mirror.spec import Lane, MirrorSpec
 KEEP_PLAN_S = 7 * 86400
 """How long a plan can be begun: what it knows of the source's list grows old."""
 PORTION = 1000
+MOST_LABELS = 100
 _EPOCH = 1_700_000_000
 _PLANNED = "planned"
 
@@ -155,9 +156,19 @@ class Beginnings:
             fields["repairs"] = "wanted"
         if spec.kind in {"verify", "repair", "rollback"}:
             fields["kind"] = spec.kind
+        if spec.rest:
+            fields["rest"] = spec.rest
+        if spec.rest or spec.refs:
+            fields["about"] = "\n".join(_labels(spec))
         flat = [part for pair in fields.items() for part in pair]
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]
         keys = [self._keys.run(run), self._keys.runs, self._keys.open, *lists, *alike]
         words = [run, self._keys.run_root, scripts.KEEP_RUN_S, KEEP_PLAN_S if state == _PLANNED else 0, *flat]
         return Proposal(run, keys, words)
+
+
+def _labels(spec: MirrorSpec) -> list[str]:
+    """What a run of some tags or of one repository is about, as reports call it: the first MOST_LABELS."""
+    tags = [tag for tag, _ in spec.refs[:MOST_LABELS]]
+    return [":".join(part for part in (spec.rest, tag) if part) for tag in tags or ("",)]

@@ -16,6 +16,7 @@ from mirror.ledger.deleted import Deleted, Missed
 from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import KEEP, Lasting, rows
+from mirror.ledger.newer import own_fields
 from mirror.ledger.scripts import NOW
 from mirror.ledger.values import DELETED, GONE, HELD, AsRead, Merged, Outcome, Outcomes, Resolved
 from mirror.spec import MirrorSpec
@@ -70,7 +71,7 @@ class Conflict:
 
     @classmethod
     def parse(cls, tag: str, text: str, **more: Any) -> Conflict:
-        return cls(tag=tag, **json.loads(text), **more)
+        return cls(**{**own_fields(cls, json.loads(text)), **more, "tag": tag})
 
 
 class Conflicts:

@@ -1,7 +1,7 @@
 """Events: what is worth telling people, in the order in which it came, the last MOST_EVENTS of them.
 
-Most are written by the scripts that end runs and conclude batches (:mod:`.event_scripts`). What no script
-changes, that a registry is down, say, is told to :meth:`Events.begin` and :meth:`Events.end`.
+They are written by the scripts that end runs, conclude batches and take probes (:mod:`.event_scripts`). What
+no script changes, that a region has no worker, is told to :class:`Events` as often as it is seen.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from mirror.ledger import event_scripts
-from mirror.ledger.event_scripts import MOST_EVENTS
+from mirror.ledger.event_scripts import KEEP_S, MOST_EVENTS
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.values import Outcomes
@@ -23,6 +23,7 @@ __all__ = ["MOST_EVENTS", "Event", "Events", "Name", "of_tags"]
 
 Name = Literal[
     "failed",
+    "recovered",
     "split",
     "conflict",
     "registry_down",
@@ -33,13 +34,8 @@ Name = Literal[
     "repaired",
     "no_workers",
 ]
-Lasts = Literal["registry_down", "no_workers"]
-"""Those that begin and end."""
-KEEP_S = 30 * 86400
-"""A condition that nobody has spoken of for so long is told anew."""
 FIRST = "0-0"
 """Before all events."""
-_FOLLOWS: Mapping[Lasts, str] = {"registry_down": "registry_back", "no_workers": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +57,12 @@ class Event:
         """Some of the tags that it is about."""
         return tuple(str(name) for name in self.more.get("names") or ())
 
+    @property
+    def mirrors(self) -> tuple[str, ...]:
+        """Those that it is about; none: about no mirror, or all."""
+        named = (self.mirror,) if self.mirror else self.more.get("mirrors") or ()
+        return tuple(str(name) for name in named)
+
     def document(self) -> dict[str, Any]:
         """As JSON values."""
         own = {"id": self.id, "at_s": self.at_s, "event": self.name, "mirror": self.mirror or None}
@@ -73,20 +75,16 @@ class Events:
     def __init__(self, client: Client, keys: Keys) -> None:
         self._redis, self._keys = client, keys
         self._note = client.register_script(event_scripts.NOTE)
-        self._over = client.register_script(event_scripts.OVER)
 
-    def begin(self, name: Lasts, subject: str, more: Mapping[str, Any], mirror: str = "") -> bool:
-        """Something is so, of a registry or a region; an event if it was not so before.
+    def no_workers(self, region: str, mirrors: Sequence[str]) -> bool:
+        """The region has none, and these mirrors run there by schedules: an event where that is news."""
+        more = {"region": region, "count": len(mirrors), "mirrors": list(mirrors)}
+        keys = [self._keys.events, self._keys.told("no_workers", region)]
+        return bool(self._note(keys, [KEEP_S, "no_workers", json.dumps(more)]))
 
-        To be said as often as it is seen, at least once in 30 days.
-        """
-        keys = [self._keys.events, self._keys.told(name, subject)]
-        return bool(self._note(keys, [KEEP_S, name, mirror, json.dumps(dict(more))]))
-
-    def end(self, name: Lasts, subject: str, more: Mapping[str, Any], mirror: str = "") -> bool:
-        """It is so no more: ``registry_back`` follows ``registry_down``. Nothing where it was not so."""
-        keys = [self._keys.events, self._keys.told(name, subject)]
-        return bool(self._over(keys, [_FOLLOWS[name], mirror, json.dumps(dict(more))]))
+    def has_workers(self, region: str) -> None:
+        """It has one: that it has none is news again."""
+        self._redis.delete(self._keys.told("no_workers", region))
 
     def recent(self, limit: int) -> list[Event]:
         """The last ones, the newest first."""
@@ -104,21 +102,19 @@ def of_tags(
     place = keys.conflicts(spec.name)
     conflicts = [one.field for one in kept if one.key == place and one.value]
     split = sorted({tag for (tag, _), outcome in outcomes.items() if outcome.state == "split"})
-    labels = [f"{spec.rest}:{tag}" if spec.rest else tag for tag in split]
     found = []
     if conflicts:
-        found.append(_told("conflict", run, spec, conflicts, unless=place))
-    if labels:
-        subject = sha256("\n".join([spec.mirror, *labels]).encode()).hexdigest()[:16]
-        found.append(_told("split", run, spec, labels, subject=subject))
+        found.append(_told("conflict", run, spec, conflicts) | {"unless": place, "place": spec.name})
+    if split:
+        subject = sha256("\n".join([spec.name, *split]).encode()).hexdigest()[:16]
+        found.append(_told("split", run, spec, split) | {"subject": subject})
     return found
 
 
-def _told(
-    event: Name, run: str, spec: MirrorSpec, tags: Sequence[str], subject: str = "", unless: str = ""
-) -> dict[str, Any]:
-    own = {"event": event, "run": run, "mirror": spec.mirror, "tags": list(tags)}
-    return own | {"subject": subject, "unless": unless}
+def _told(event: Name, run: str, spec: MirrorSpec, tags: Sequence[str]) -> dict[str, Any]:
+    prefix = f"{spec.rest}:" if spec.rest else ""
+    own = {"event": event, "run": run, "mirror": spec.mirror, "tags": list(tags), "prefix": prefix}
+    return own | {"subject": "", "unless": ""}
 
 
 def _event(identity: bytes, fields: Mapping[bytes, bytes]) -> Event:

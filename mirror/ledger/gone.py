@@ -17,6 +17,7 @@ from mirror.ledger import gone_scripts as scripts
 from mirror.ledger.history import Flip, History, deletion_of
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import rows
+from mirror.ledger.newer import own_fields
 from mirror.report import Deletion
 from mirror.spec import TARGETS, MirrorSpec, Target
 
@@ -180,11 +181,11 @@ class Gone:
 
     def deletion(self, run: str, tag: str, target: str) -> Deletion | None:
         row = self._redis.hget(self._keys.deletions(run), f"{tag}\n{target}")
-        return Deletion(**json.loads(row)) if row else None
+        return _deletion(row) if row else None
 
     def deletions(self, run: str) -> list[Deletion]:
         """What became of each tag that is gone from the source, by target and tag."""
-        found = [Deletion(**json.loads(row)) for row in self._redis.hvals(self._keys.deletions(run))]
+        found = [_deletion(row) for row in self._redis.hvals(self._keys.deletions(run))]
         return sorted(found, key=lambda one: (one.target, one.tag))
 
     def record(self, run: str, one: Deletion, spec: MirrorSpec) -> None:
@@ -227,3 +228,7 @@ def _where(flips: Sequence[Flip], source: str) -> Iterator[tuple[str, dict[str, 
     held = {target: digest for target, digest in at.items() if digest and origin.get(target) == source}
     if held:
         yield flips[0].tag, held
+
+
+def _deletion(row: bytes) -> Deletion:
+    return Deletion(**own_fields(Deletion, json.loads(row)))

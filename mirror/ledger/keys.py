@@ -212,6 +212,9 @@ class Keys:
     def told(self, event: str, subject: str) -> str:
         return f"{self.root}told:{event}:{subject}"
 
+    def failing(self, subject: str) -> str:
+        return f"{self.root}failing:{subject}"
+
     def pushed(self, terms: str) -> str:
         return f"{self.root}pushed:{terms}"
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from mirror.ledger.newer import own_fields
+
 HOUR_S, DAY_S = 3600, 86400
 HOURS_KEPT, DAYS_KEPT = 24, 30
 READ_BYTES = 8 * 2**20
@@ -181,7 +183,7 @@ class Change:
     def parse(cls, text: bytes) -> Change:
         row: dict[str, Any] = json.loads(text)
         regions = {name: tuple(sorted(row[name])) for name in ("down_in", "up_in")}  # Lua's empty list is {}
-        return cls(**{**row, **regions})
+        return cls(**{**own_fields(cls, row), **regions})
 
 
 def span(began_s: int, row: bytes) -> Span:

@@ -27,6 +27,7 @@ from mirror.ledger.measured import (
     best_first,
     number,
 )
+from mirror.ledger.newer import own_fields
 from mirror.ledger.samples import Samples
 
 __all__ = [
@@ -191,7 +192,7 @@ def _reach(place: Place, row: Sequence[bytes | None], now: float) -> Reach:
     last, since, reason, latency_s, speed, fresh, was_up = (part.decode() if part else "" for part in row)
     return Reach(
         *place,
-        Measurement(**json.loads(last)) if last else None,
+        Measurement(**own_fields(Measurement, json.loads(last))) if last else None,
         number(since),
         reason,
         number(latency_s),

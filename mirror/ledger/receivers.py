@@ -13,6 +13,7 @@ from typing import Any
 
 from mirror.ledger.events import FIRST
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.newer import own_fields
 from mirror.ledger.totals import COUNT, counts
 
 _PUT = (
@@ -61,8 +62,8 @@ class Standing:
     @classmethod
     def parse(cls, text: str) -> Standing:
         """From what is in the ledger."""
-        values = json.loads(text)
-        return cls(**{**values, "sent": tuple(values.get("sent") or ())}, written=text)
+        values = own_fields(cls, json.loads(text))
+        return cls(**{**values, "sent": tuple(values.get("sent") or ()), "written": text})
 
 
 class Receivers:

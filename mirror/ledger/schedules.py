@@ -17,6 +17,7 @@ from mirror.ledger import lease_scripts, scripts
 from mirror.ledger.beginnings import Beginnings
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.leases import is_orphaned, new_token
+from mirror.ledger.newer import own_fields
 from mirror.spec import Lane, MirrorSpec
 
 LEAD_S = 15.0
@@ -245,5 +246,5 @@ class Schedules:
             run_slot_s=int(row["run_slot"]) if "run_slot" in row else None,
             started_s=float(row["started"]) if "started" in row else None,
             missed=int(row.get("missed", "0")),
-            misses=tuple(Miss(**json.loads(miss)) for miss in misses),
+            misses=tuple(Miss(**own_fields(Miss, json.loads(miss))) for miss in misses),
         )

@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeGuard
 
+from mirror.ledger.newer import own_fields
 from mirror.report import Moved, TagReport, TagState, TargetReport
 from mirror.spec import MirrorSpec, Target
 from registry.descriptor import Descriptor
@@ -84,8 +85,8 @@ class Merged:
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Merged:
-        read = AsRead(**document.get("read", {}))
-        return cls(**{**document, "seen": tuple(document["seen"]), "read": read})
+        read = AsRead(**own_fields(AsRead, document.get("read", {})))
+        return cls(**{**own_fields(cls, document), "seen": tuple(document["seen"]), "read": read})
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +281,7 @@ def placed_rows(placed: Placed) -> dict[str, str]:
 
 
 def placed_of(rows: Mapping[bytes, bytes]) -> Placed:
-    return {pair_of(key): Placing(**json.loads(value)) for key, value in rows.items()}
+    return {pair_of(key): Placing(**own_fields(Placing, json.loads(value))) for key, value in rows.items()}
 
 
 def packed(resolved: Sequence[Resolved], outcomes: Outcomes) -> bytes:
@@ -355,13 +356,17 @@ def _resolved(tag: str, ref: str, row: bytes | str | None) -> Resolved:
     value = json.loads(row)
     at = Descriptor.parse(value["descriptor"]) if "descriptor" in value else None
     merged = Merged.parse(value["merged"]) if "merged" in value else None
-    return Resolved(**{**value, "descriptor": at, "merged": merged})
+    return Resolved(**{**own_fields(Resolved, value), "descriptor": at, "merged": merged})
 
 
 def _outcome(document: dict[str, Any]) -> Outcome:
-    moved, left_out = Moved(**document.get("moved", {})), document.get("left_out")
+    moved, left_out = Moved(**own_fields(Moved, document.get("moved", {}))), document.get("left_out")
     return Outcome(
-        **{**document, "moved": moved, "left_out": left_out if left_out is None else tuple(left_out)}
+        **{
+            **own_fields(Outcome, document),
+            "moved": moved,
+            "left_out": left_out if left_out is None else tuple(left_out),
+        }
     )
 
 

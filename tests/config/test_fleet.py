@@ -326,6 +326,7 @@ def test_a_password_must_not_stand_in_the_file() -> None:
         ("client_cert: c.pem", "client_cert without client_key"),
         ("proxy: socks5://p:1", "proxy: not a proxy; write http://HOST:PORT"),
         ("proxy: http://p:x", "proxy: not a proxy"),
+        ("proxy: http://p:0", "proxy: not a proxy"),
         ("requests_per_minute: 0", "requests_per_minute: must be more than 0"),
         ("max_concurrency: 1001", "max_concurrency: must be at most 1000"),
         ("plain_http: perhaps", "plain_http: must be true or false"),

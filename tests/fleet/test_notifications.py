@@ -86,7 +86,7 @@ def test_a_conflict_is_one_message_however_often_it_is_seen(town: Town) -> None:
 
     (message,) = town.listener.messages
     assert message["title"] == "Sealift · app: conflict"
-    assert "1 tag (v1) moved apart" in message["message"]
+    assert "1 tag (v1): not the same on all sides" in message["message"]
     assert "`sealift conflicts app`" in message["message"]
 
 
@@ -111,9 +111,9 @@ def test_without_any_worker_the_beat_tells(town: Town) -> None:
     town.fleet.workers["local"].stop()  # it says that it leaves: nobody has to wait until it is missed
     ledger = town.fleet.ledger
     until(lambda: not ledger.workers.live_regions(), 90, town.fleet.logs)
-    ledger.events.begin("no_workers", "local", {"region": "local"}, "app")
+    ledger.events.no_workers("local", ["app"])
     town.await_told()
-    assert town.listener.titles[before:] == ["Sealift · app: no worker"]
+    assert town.listener.titles[before:] == ["Sealift · local: no worker"]
 
     town.fleet.start("local")
     town.fleet.await_ready(["local"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -13,9 +13,10 @@ from mirror import decide
 from mirror.engine import Engine
 from mirror.ledger import Ledger
 from mirror.ledger.budgets import Answered, Budgets, Wanted
-from mirror.ledger.event_scripts import MOST_EVENTS, MOST_NAMES
+from mirror.ledger.event_scripts import KEEP_S, MOST_EVENTS, MOST_MARKS, MOST_NAMES, REMIND_S
 from mirror.ledger.events import Event, Name
-from mirror.spec import TARGETS, Lane, MirrorSpec, Target, Verification
+from mirror.ledger.measured import Measurement
+from mirror.spec import ALL_TARGETS, TARGETS, Lane, MirrorSpec, Target, Verification
 from registry.images import build_image
 from registry.memory import ErrorReply, MemoryRegistry
 from registry.ratelimits import RateLimits
@@ -49,6 +50,10 @@ class World:
     def run(self, spec: MirrorSpec | None = None, lane: Lane = "release") -> Drive:
         return Drive(self.engine, spec or self.spec, lane=lane).to_end()
 
+    def pushed(self, tag: str) -> Drive:
+        """As a webhook has it run."""
+        return self.run(replace(self.spec, refs=((tag, tag),)))
+
     def verify(self, **terms: Any) -> Drive:
         return self.run(replace(self.spec, kind="verify", verification=Verification(), **terms))
 
@@ -74,6 +79,16 @@ def _no_tags(method: str, path: str) -> None:
     """A target whose tags cannot be moved by anybody."""
     if method == "PUT" and "/manifests/" in path and "sha256" not in path:
         raise ErrorReply(400, "MANIFEST_INVALID", "not this one")
+
+
+def _not(*tags: str) -> Callable[[str, str], None]:
+    """A target where nobody can move these."""
+
+    def check(method: str, path: str) -> None:
+        if path.rpartition("/")[2] in tags:
+            _no_tags(method, path)
+
+    return check
 
 
 def _nothing(_method: str, _path: str) -> None:
@@ -117,11 +132,123 @@ def test_the_same_failure_is_not_told_again_until_it_is_over_or_another(world: W
     world.source.hold("app", TWO, "1.0")
     world.eu.on_request = _no_tags
     world.run()
-    assert [one.more["count"] for one in world.told()] == [1, 1], "it was well in between"
+    assert world.names() == ["failed", "recovered", "failed"], "it was well in between"
+    assert world.told()[1].more["runs"] == 2
 
     world.source.hold("app", TWO, "2.0")
     world.run()
-    assert [one.more["count"] for one in world.told()] == [1, 1, 2], "one more tag fails: that is news"
+    assert world.names()[3:] == ["failed"], "one more tag fails: that is news"
+    assert world.told()[3].more["count"] == 2
+
+
+def test_many_runs_of_a_tag_each_that_fail_alike_are_told_once_and_again_after_a_day(world: World) -> None:
+    """As a busy webhook has them while a registry refuses."""
+    world.eu.on_request = _no_tags
+    for number in range(5):
+        world.source.hold("app", ONE, f"1.{number}")
+        world.pushed(f"1.{number}")
+    (one,) = world.told()
+    assert (one.name, one.more["runs"], one.names) == ("failed", 1, ("1.0",))
+
+    failing = world.ledger.keys.failing("app")
+    before = int(world.ledger._redis.hget(failing, "at") or 0)
+    world.ledger._redis.hset(failing, "at", before - REMIND_S)
+    world.pushed("1.4")
+    world.pushed("1.4")
+    assert [(one.name, one.more["runs"]) for one in world.told()] == [("failed", 1), ("failed", 5)]
+    assert 0 < world.ledger._redis.ttl(failing) <= KEEP_S
+
+
+def test_a_failure_for_another_reason_is_told_while_the_first_lasts(world: World) -> None:
+    for kind in ("Denied", "Unauthorized", "Denied", "Unauthorized"):
+        run = world.ledger.create_run(world.spec, "release")
+        assert world.ledger.fail_run(run, f"{kind} it is", kind)
+    assert [one.more["reason"] for one in world.told()] == ["Denied it is", "Unauthorized it is"]
+
+
+def test_a_tag_that_goes_well_does_not_end_what_another_has_begun(world: World) -> None:
+    for tag in ("bad", "good", "worse"):
+        world.source.hold("app", ONE, tag)
+    world.eu.on_request = _not("bad", "worse")
+    for tag in ("bad", "good", "worse", "good", "bad", "good"):
+        world.pushed(tag)
+    assert world.names() == ["failed"]
+
+    world.eu.on_request = None
+    world.pushed("worse")
+    assert world.names() == ["failed"]
+    world.pushed("bad")
+    assert world.names() == ["failed", "recovered"]
+    assert (world.told()[1].more["runs"], world.told()[1].mirror) == (3, "app")
+    world.run()
+    assert len(world.told()) == 2
+
+
+def test_the_tags_that_failed_in_a_run_end_that_and_so_does_a_run_of_all(world: World) -> None:
+    for tag in ("bad", "good"):
+        world.source.hold("app", ONE, tag)
+    world.eu.on_request = _not("bad")
+    world.run()
+    world.eu.on_request = None
+    world.pushed("bad")
+    assert world.names() == ["failed", "recovered"]
+
+    world.source.hold("app", TWO, "bad")
+    world.eu.on_request = _not("bad")
+    world.run()
+    world.eu.on_request = None
+    world.run()
+    assert world.names() == ["failed", "recovered"] * 2
+
+
+def test_where_the_source_cannot_be_listed_only_a_run_of_all_says_that_it_is_well(world: World) -> None:
+    world.source.hold("app", ONE, "1.0")
+    run = world.ledger.create_run(world.spec, "release")
+    world.ledger.fail_run(run, "it cannot be listed", "Denied")
+    world.pushed("1.0")
+    assert world.names() == ["failed"]
+    world.run()
+    assert world.names() == ["failed", "recovered"]
+
+
+def test_tags_that_failed_beyond_all_counting_are_the_whole_mirror(world: World) -> None:
+    for number in range(MOST_MARKS + 20):
+        spec = replace(world.spec, refs=((f"v{number}", f"v{number}"),))
+        world.ledger.fail_run(world.ledger.create_run(spec, "release"), "no", "Denied")
+    assert len(world.told()) == 1
+    assert world.ledger._redis.hlen(world.ledger.keys.failing("app")) < MOST_MARKS + 20
+
+
+def test_one_repository_of_a_wildcard_is_told_of_by_the_mirrors_name(world: World) -> None:
+    """A receiver's globs are about mirrors, and all repositories of one are one notice."""
+    targets = (Target(f"{world.eu.host}/*"),)
+    spec = replace(world.spec, name="all", source=f"{world.source.host}/*", targets=targets)
+    for repository in ("team/app", "team/base"):
+        world.source.hold(repository, ONE, "v1")
+        one = spec.of(f"{world.source.host}/{repository}")
+        world.ledger.fail_run(world.ledger.create_run(one, "release"), "no", "Denied")
+    (told,) = world.told()
+    assert (told.name, told.mirror) == ("failed", "all")
+    for repository in ("team/app", "team/base"):
+        world.run(spec.of(f"{world.source.host}/{repository}"))
+    assert world.names() == ["failed", "recovered"]
+
+
+def test_a_verification_or_rollback_that_fails_is_not_taken_for_the_mirrors_runs(world: World) -> None:
+    for kind in ("mirror", "verify", "rollback", "mirror", "verify"):
+        spec = replace(world.spec, kind=kind)
+        world.ledger.fail_run(world.ledger.create_run(spec, "release"), "no", "Denied")
+    assert [one.more.get("kind") for one in world.told()] == [None, "verify", "rollback"]
+
+
+def test_a_conflict_in_one_repository_of_many_says_in_which(world: World) -> None:
+    targets = (Target(f"{world.us.host}/*"), Target(f"{world.eu.host}/*"))
+    spec = replace(world.two_way, name="both", targets=targets, source=ALL_TARGETS)
+    for side, image in ((world.us, ONE), (world.eu, TWO)):
+        side.hold("team/app", image, "v1")
+    world.run(spec.of(f"{TARGETS}/team/app"))
+    (one,) = world.told()
+    assert (one.mirror, one.names, one.more["place"]) == ("both", ("team/app:v1",), "both/team/app")
 
 
 def test_a_run_that_could_not_go_on_is_told_with_its_error(world: World) -> None:
@@ -242,20 +369,27 @@ def test_a_verification_is_no_backfill_although_it_is_in_that_lane(world: World)
     assert world.told() == []
 
 
-def test_a_registry_that_goes_down_and_comes_back_is_told_twice_however_often_it_is_seen(
+def test_a_registry_that_goes_down_and_comes_back_is_told_twice_however_often_it_is_probed(
     world: World,
 ) -> None:
-    events = world.ledger.events
-    assert not events.end("registry_down", "a.example", {"registry": "a.example"}), "it was not down"
-    assert events.begin("registry_down", "a.example", {"registry": "a.example", "reason": "no answer"})
-    told = world.ledger.keys.told("registry_down", "a.example")
-    world.ledger._redis.expire(told, 60)
-    assert not events.begin("registry_down", "a.example", {"registry": "a.example", "reason": "a 502"})
-    assert world.ledger._redis.ttl(told) > 60, "as long as somebody says so"
-    assert events.end("registry_down", "a.example", {"registry": "a.example"})
-    assert not events.end("registry_down", "a.example", {"registry": "a.example"})
-    assert events.begin("registry_down", "a.example", {"registry": "a.example"})
+    now = world.ledger.now()
+    for ago_s, up in enumerate((True, False, False, True, True, False, False, False)):
+        error = "" if up else "a.example: no answer"
+        one = Measurement("us", "a.example", now + ago_s, up, error=error)
+        world.ledger.probes.record(one, f"probe {ago_s}")
     assert world.names() == ["registry_down", "registry_back", "registry_down"]
+    assert world.told()[0].more == {"registry": "a.example", "region": "us", "reason": "a.example: no answer"}
+
+
+def test_a_region_without_workers_is_told_until_it_has_one_as_often_as_it_is_seen(world: World) -> None:
+    events, told = world.ledger.events, world.ledger.keys.told("no_workers", "eu")
+    assert events.no_workers("eu", ["app", "base"])
+    world.ledger._redis.expire(told, 60)
+    assert not events.no_workers("eu", ["app", "base", "more"])
+    assert world.ledger._redis.ttl(told) > 60, "as long as somebody says so"
+    events.has_workers("eu")
+    assert events.no_workers("eu", ["app"])
+    assert [one.mirrors for one in world.told()] == [("app", "base"), ("app",)]
 
 
 def test_a_budget_that_is_used_up_is_told_once_in_its_window(world: World) -> None:
@@ -277,7 +411,7 @@ def test_a_budget_that_is_used_up_is_told_once_in_its_window(world: World) -> No
 def test_events_are_numbered_and_only_the_last_are_kept(world: World) -> None:
     events = world.ledger.events
     for number in range(MOST_EVENTS + 3):
-        events.begin("registry_down", str(number), {})
+        events.no_workers(str(number), ["app"])
     kept = events.after("0-0", MOST_EVENTS * 2)
     assert [one.number for one in kept] == list(range(4, MOST_EVENTS + 4))
     assert [one.number for one in events.after(kept[-3].id, 10)] == [MOST_EVENTS + 2, MOST_EVENTS + 3]

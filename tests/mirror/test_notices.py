@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from mirror.notices import LONGEST_TITLE, MOST_NOTICES, harmless, message, notic
 ROOT = Path(__file__).parents[2]
 MORE: dict[str, dict[str, Any]] = {
     "failed": {"run": "r1", "count": 3, "tags": 12, "names": ["1.0", "1.1"], "reason": "a.example: no"},
+    "recovered": {"run": "r9", "runs": 37, "since_s": 1_795_000_000.0},
     "split": {"run": "r1", "count": 1, "names": ["1.0"]},
     "conflict": {"run": "r1", "count": 2, "names": ["v1", "v2"]},
     "registry_down": {"registry": "a.example", "reason": "no answer"},
@@ -24,12 +26,12 @@ MORE: dict[str, dict[str, Any]] = {
     "backfill_done": {"run": "r1", "count": 3, "tags": 12},
     "damage": {"run": "r1", "count": 1, "names": ["1.0"], "reason": "a.example/app: a layer is missing"},
     "repaired": {"run": "r1", "count": 1, "tags": 1},
-    "no_workers": {"region": "eu"},
+    "no_workers": {"region": "eu", "count": 2, "mirrors": ["app", "base"]},
 }
 
 
 def event(name: str, mirror: str = "app", **more: Any) -> Event:
-    own = "" if "registry" in MORE[name] else mirror
+    own = mirror if "run" in MORE[name] else ""
     return Event("1-0", 0.0, 1, name, own, {**MORE[name], **more})
 
 
@@ -46,15 +48,75 @@ def test_every_event_has_words() -> None:
         ("failed", "app: run failed. 3 tags (1.0, 1.1, …) failed in run r1: a.example: no."),
         (
             "conflict",
-            "app: conflict. 2 tags (v1, v2) moved apart and will stay so until somebody decides.",
+            "app: conflict. 2 tags (v1, v2): not the same on all sides, and left alone until somebody",
         ),
         ("budget", "a.example: no pulls left. Of 100 pulls that it allows none is left: work waits, until "),
         ("damage", "app: damage found. Content of 1 tag (1.0) is not what it should be"),
-        ("no_workers", "app: no worker. Mirror app is to run by its schedule, and region eu has no worker."),
+        (
+            "no_workers",
+            "eu: no worker. Region eu has no worker. Mirrors that run by a schedule need one there: app",
+        ),
     ],
 )
 def test_a_notice_says_what_happened(name: str, text: str) -> None:
     assert notices([event(name)])[0].text.startswith(text)
+
+
+def test_many_runs_that_failed_are_one_notice_about_the_last_with_a_command_for_all() -> None:
+    runs = [event("failed", run=f"r{n}", count=1, names=[f"v{n}"], runs=n) for n in (1, 5)]
+    (one,) = notices(runs)
+    assert one.title == "app: 6 runs failed"
+    assert one.sentence == "1 tag (v5) failed in the last of them (run r5): a.example: no."
+    assert one.todo == "`sealift status r5` says why; `sealift sync app` tries again"
+    (typed,) = notices([replace(one, mirror="library/alpine") for one in runs])
+    assert "`sealift retry r5 --failed` tries again" in typed.todo
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "title"),
+    [
+        ("failed", "verify", "app: verification failed"),
+        ("failed", "repair", "app: repair failed"),
+        ("failed", "rollback", "app: rollback failed"),
+        ("recovered", "verify", "app: verification goes well again"),
+        ("recovered", "", "app: well again"),
+        ("damage", "verify", "app: damage found"),
+        ("damage", "repair", "app: damage left"),
+    ],
+)
+def test_a_notice_says_what_kind_of_run_it_was(name: str, kind: str, title: str) -> None:
+    (one,) = notices([event(name, kind=kind)])
+    assert one.title == title
+
+
+def test_kinds_of_runs_are_notices_of_their_own() -> None:
+    told = notices([event("failed"), event("failed", kind="verify"), event("failed", run="r2")])
+    assert [one.title for one in told] == ["app: 2 runs failed", "app: verification failed"]
+
+
+@pytest.mark.parametrize(
+    ("more", "mirror", "todo"),
+    [
+        ({}, "app", "`sealift verify app --repair`"),
+        ({"kind": "verify", "repairs": True}, "app", "nothing yet: a repair begins by itself, "),
+        ({"kind": "repair"}, "app", "`sealift status r1` names each part"),
+        ({}, "library/alpine", "`sealift status r1` names each part"),
+    ],
+)
+def test_what_to_do_about_damage_is_what_nobody_does_yet(more: Any, mirror: str, todo: str) -> None:
+    (one,) = notices([event("damage", mirror, **more)])
+    assert one.todo.startswith(todo)
+
+
+def test_a_conflict_of_one_repository_of_many_is_decided_there() -> None:
+    (one,) = notices([event("conflict", "all", place="all/team/app")])
+    assert one.todo == ("`sealift conflicts all`, then `sealift resolve all/team/app TAG --take REGISTRY`")
+
+
+def test_a_region_without_workers_is_told_with_its_mirrors_the_first_of_them_by_name() -> None:
+    mirrors = [f"app-{number}" for number in range(7)]
+    (one,) = notices([event("no_workers", mirrors=mirrors, count=7)])
+    assert one.sentence.endswith("need one there: app-0, app-1, app-2, app-3, app-4, … (7 in all).")
 
 
 def test_a_run_that_could_not_go_on_has_no_tags_to_name() -> None:
@@ -62,12 +124,13 @@ def test_a_run_that_could_not_go_on_has_no_tags_to_name() -> None:
     assert text == "Run r1 could not go on: it cannot be listed."
 
 
+@pytest.mark.parametrize("more", [{}, {"runs": 5}, {"kind": "repair"}, {"kind": "verify", "repairs": True}])
 @pytest.mark.parametrize("name", MORE)
-def test_what_to_do_next_is_a_command_that_exists(name: str) -> None:
+def test_what_to_do_next_is_a_command_that_exists(name: str, more: dict[str, Any]) -> None:
     import importlib
 
     group: Any = typer.main.get_command(importlib.import_module("workers.cli.app").app)
-    todo = notices([event(name)])[0].todo
+    todo = notices([event(name, **more)])[0].todo
     for words in (shlex.split(shown) for shown in re.findall(r"`([^`]+)`", todo)):
         assert words[0] == "sealift"
         flags = {flag for one in group.commands[words[1]].params for flag in one.opts}
@@ -86,7 +149,7 @@ def test_events_about_one_mirror_are_one_notice_with_their_sum() -> None:
     several = [event("conflict", names=[f"v{n}"], count=1) for n in range(8)]
     (one,) = notices([*several])
     assert one.count == 8
-    assert "8 tags (v0, v1, v2, v3, v4, …) moved apart" in one.sentence
+    assert "8 tags (v0, v1, v2, v3, v4, …): not the same" in one.sentence
 
 
 def test_the_worst_of_what_is_told_is_how_bad_a_message_is() -> None:

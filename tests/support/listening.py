@@ -28,7 +28,7 @@ class Listener:
 
     @property
     def url(self) -> str:
-        return f"json://127.0.0.1:{self.port}/hook"
+        return f"json://127.0.0.1:{self.port}/"
 
     @property
     def titles(self) -> list[str]:

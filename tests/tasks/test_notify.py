@@ -17,9 +17,10 @@ from config.notification import Receiver
 from config.problems import FleetError
 from mirror.ledger import Ledger
 from mirror.ledger.events import Event
+from mirror.ledger.measured import Measurement
 from mirror.ledger.receivers import Standing
 from mirror.ledger.totals import Told
-from mirror.notices import trial
+from mirror.notices import Message, trial
 from tasks import canvas, notify, receivers
 from tests.support.listening import Listener
 from tests.support.valkey import ValkeyServer
@@ -57,9 +58,7 @@ class Town:
     def happens(self, number: int = 1, mirror: str = "app", reason: str = "no right to push") -> None:
         """A run of the mirror fails: each time another."""
         for _ in range(number):
-            spec_name = mirror
-            key = self.ledger.keys.told("failed", spec_name)
-            self.ledger._redis.delete(key)
+            self.ledger._redis.delete(self.ledger.keys.failing(mirror))
             run = self.ledger.create_run(_spec(mirror), "release")
             self.ledger.fail_run(run, reason, "Denied")
 
@@ -146,7 +145,7 @@ def test_who_is_new_is_told_what_comes_and_not_what_was(valkey: ValkeyServer) ->
 def test_a_receiver_is_told_only_what_it_asked_for(town: Town) -> None:
     town.more = "on: [conflict, failed], mirrors: ['app-*']"
     town.happens(1, "other")
-    town.ledger.events.begin("registry_down", "a.example", {"registry": "a.example"})
+    town.ledger.events.no_workers("eu", ["app-one"])
     town.turn()
     assert town.listener.messages == []
     assert town.due() == [], "what is not for it is over, too"
@@ -158,9 +157,19 @@ def test_a_receiver_is_told_only_what_it_asked_for(town: Town) -> None:
 
 def test_what_is_of_no_mirror_is_told_whatever_mirrors_are_chosen(town: Town) -> None:
     town.more = "mirrors: [none]"
-    town.ledger.events.begin("registry_down", "a.example", {"registry": "a.example"})
+    for number in range(3):
+        one = Measurement("eu", "a.example", town.ledger.now() + number, up=not number)
+        town.ledger.probes.record(one, f"probe {number}")
     town.turn()
     assert town.listener.titles == ["Sealift · a.example: down"]
+
+
+def test_of_a_region_without_workers_all_are_told_whose_mirrors_need_it_and_no_others(town: Town) -> None:
+    town.more = "mirrors: [base]"
+    town.ledger.events.no_workers("eu", ["app", "base"])
+    town.ledger.events.no_workers("us", ["app", "other"])
+    town.turn()
+    assert town.listener.titles == ["Sealift · eu: no worker"]
 
 
 def test_a_receiver_that_is_away_is_told_when_it_is_back(town: Town) -> None:
@@ -345,14 +354,59 @@ def test_no_part_of_an_address_is_in_what_is_said_of_a_failure(
 
 
 def test_what_apprise_says_loses_every_part_of_a_secret_address() -> None:
-    fleet = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n  - {name: b, to: 'json://h.example/x'}\n")
+    fleet = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n  - {name: b, to: 'json://h.example'}\n")
     secret, plain = fleet.notify
     hide = receivers._without_secrets
     said = hide(
         "no answer of chat 4711 by to ken at h.example", secret, "tgram://by%20to%20ken/4711?x=h.example"
     )
-    assert said == "no answer of chat … … at …"
+    assert said == "no answer of chat … … … … at …"
     assert hide("no answer of h.example", plain, plain.to) == "no answer of h.example"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("no chat ABC-def/9", "no chat …/…"),
+        ("no chat abc-DEF%2f9", "no chat …/…"),
+        ("no chat ABC%2DDEF%252F9, error=19", "no chat …/…, error=19"),
+        ("H.Example does not answer bot 42:xY", "… does not answer bot …:…"),
+        ("xyz is no xy", "xyz is no …"),
+        ("a tgram message: %C3%84RGER", "a tgram message: …"),
+    ],
+)
+def test_parts_of_a_secret_address_are_hidden_in_any_case_and_encoding_and_however_short(
+    said: str, left: str
+) -> None:
+    receiver = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n").notify[0]
+    url = "tgram://42:xY@h.example/Abc%2dDef%2F9/?x=%c3%a4rger"
+    assert receivers._without_secrets(said, receiver, url) == left
+
+
+LONG = [f"line {number} of what is told" for number in range(300)]
+
+
+@pytest.mark.parametrize("more", ["", "?overflow=upstream", "?overflow=split"])
+def test_a_message_that_is_too_long_for_a_service_comes_in_parts(
+    more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services refuse what is too long: Mattermost takes 4,000 characters."""
+    with Listener() as listener:
+        monkeypatch.setenv("TEAM_URL", f"mmost://127.0.0.1:{listener.port}/{'a' * 26}{more}")
+        fleet = parse_fleet("notify:\n  - {name: team, to: 'env:TEAM_URL'}\n")
+        receivers.send(fleet, fleet.notify[0], Message("Sealift · much", "\n".join(LONG), "info"))
+        texts = [str(one["text"]) for one in listener.messages]
+    assert max(map(len, texts)) <= 4000
+    assert [line for line in LONG if not any(line in text for text in texts)] == []
+
+
+def test_an_address_may_have_what_is_too_long_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Listener() as listener:
+        monkeypatch.setenv("TEAM_URL", f"mmost://127.0.0.1:{listener.port}/{'a' * 26}?overflow=truncate")
+        fleet = parse_fleet("notify:\n  - {name: team, to: 'env:TEAM_URL'}\n")
+        receivers.send(fleet, fleet.notify[0], Message("Sealift · much", "\n".join(LONG), "info"))
+        (one,) = listener.messages
+    assert len(one["text"]) <= 4000
 
 
 @pytest.mark.parametrize("url", ["nosuch://{0}/x", "{0}", "slack://{0}"])

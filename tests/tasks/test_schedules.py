@@ -277,13 +277,32 @@ def test_a_slot_whose_region_has_no_worker_is_told_once_and_not_at_once(beat: Be
     assert beat.ledger.events.recent(10) == []
     beat.runs_at("12:01", "13:00", "13:01", "14:00", "14:01")
     (one,) = beat.ledger.events.recent(10)
-    assert (one.name, one.mirror, one.more) == ("no_workers", "app", {"region": "eu"})
+    assert (one.name, one.mirror, one.more) == (
+        "no_workers", "", {"region": "eu", "count": 1, "mirrors": ["app"]}
+    )  # fmt: skip
 
     beat.ledger.workers.beat("eu", "worker")
     beat.runs_at("15:00", "15:01")
     beat.ledger.workers.leave("eu", "worker")
     beat.runs_at("16:00", "16:01")
     assert [one.name for one in beat.ledger.events.recent(10)] == ["no_workers"] * 2
+
+
+def test_a_region_without_worker_is_told_with_all_mirrors_that_run_by_a_schedule_there(beat: Beat) -> None:
+    with beat.file.open("a") as file:
+        for name, region, more in (
+            ("base", "eu", 'schedule: "30 * * * *"'),
+            ("checked", "eu", 'verify: {schedule: "0 3 * * *"}'),
+            ("far", "us", 'schedule: "0 * * * *"'),
+            ("by-hand", "eu", "lane: backfill"),
+        ):
+            at = f"targets: [{{region: {region}, repository: t.example/{name}}}]"
+            file.write(f"  - {{name: {name}, source: src.example/{name}, {at}, {more}}}\n")
+    beat.runs_at("11:31", "12:00", "12:01", "12:30", "12:31")
+
+    told = {one.more["region"]: one.mirrors for one in beat.ledger.events.recent(10)}
+    assert told == {"eu": ("app", "base", "checked"), "us": ("far",)}
+    assert len(beat.ledger.events.recent(10)) == 2
 
 
 def test_a_region_whose_worker_comes_within_the_minute_is_not_told(beat: Beat) -> None:

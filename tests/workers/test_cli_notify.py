@@ -85,7 +85,11 @@ def test_without_receivers_it_says_where_one_is_shown(capsys: pytest.CaptureFixt
         ),
         (f"json://u:{SECRET}@host/", "an address that may hold a secret must not stand in this file"),
         (f"json://host/?+X={SECRET}", "an address that may hold a secret must not stand in this file"),
+        (f"json://host/{SECRET}", "an address that may hold a secret must not stand in this file"),
+        (f"jsons://host#{SECRET}", "an address that may hold a secret must not stand in this file"),
         ("json://", "an address that may hold a secret must not stand in this file"),
+        ("json://host:0", "a port is a number from 1 to 65535; without one it is the scheme's own"),
+        ("json://host:65536/", "a port is a number from 1 to 65535; without one it is the scheme's own"),
         ("env:NOT-A-NAME", "env: must be followed by the name of an environment variable"),
         ("env:TEAM_URL", "the environment variable TEAM_URL is not set; export it"),
     ],
@@ -118,7 +122,7 @@ def test_receivers_are_listed_without_what_their_addresses_hold(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEAM_URL", f"slack://{SECRET}/{SECRET}/{SECRET}")
-    write("name: team, to: 'env:TEAM_URL', on: [conflict, failed]", "name: hook, to: 'json://h.example/x/y'")
+    write("name: team, to: 'env:TEAM_URL', on: [conflict, failed]", "name: hook, to: 'json://h.example'")
 
     assert main(["notify"]) == 0
     out = capsys.readouterr().out
@@ -181,7 +185,7 @@ def test_what_the_page_shows_is_a_fleet_file() -> None:
 def test_every_command_of_the_page_does_what_is_said_there(
     line: str, listener: Listener, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("sealift.yaml").write_text(EXAMPLES[0].replace("json://board.internal:8080/sealift", listener.url))
+    Path("sealift.yaml").write_text(EXAMPLES[0].replace("json://board.internal:8080", listener.url))
     monkeypatch.setenv("TEAM_URL", listener.url)
     program, *words = shlex.split(line, comments=True)
 

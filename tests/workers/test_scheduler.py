@@ -111,7 +111,7 @@ def test_while_no_worker_lives_beat_tells_receivers_itself(
         beat._herald.wait(30)
 
         ledger.workers.beat("eu", "worker")
-        ledger.events.begin("no_workers", "us", {"region": "us"}, "app")
+        ledger.events.no_workers("us", ["app"])
         beat.apply_async(sweep)
         beat._herald.wait(30)
         assert listener.messages == [], "a worker does it"
@@ -119,4 +119,4 @@ def test_while_no_worker_lives_beat_tells_receivers_itself(
         ledger.workers.leave("eu", "worker")
         beat.apply_async(sweep)
         beat._herald.wait(30)
-        assert listener.titles == ["Sealift · app: no worker"]
+        assert listener.titles == ["Sealift · us: no worker"]
