@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -204,9 +205,54 @@ def test_hostile_bodies_are_refused_in_one_line(
     assert text in line
 
 
-def raw(served: Served, head: str, body: bytes = b"") -> socket.socket:
+def event(repository: str, **target: str) -> dict[str, Any]:
+    """distribution's news of a push."""
+    return {"id": uuid4().hex, "action": "push", "target": {"repository": repository, "tag": "v1", **target}}
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (json.dumps({"events": [event("a" * 255)]}).encode(), BEARER),
+        (json.dumps({"events": [event("team/app", tag="a b")]}).encode(), BEARER),
+        (json.dumps({"events": [event("team/app", digest="md5:0")]}).encode(), BEARER),
+        (json.dumps({"events": [{"action": "push"}]}).encode(), BEARER),
+        (b"{", BEARER),
+        (b"{}", {**BEARER, "Content-Type": "text/plain"}),
+    ],
+)
+def test_what_a_retry_would_not_change_does_not_hold_up_the_queue_of_distribution(
+    served: Served, body: bytes, headers: dict[str, str]
+) -> None:
+    """It sends again, for ever, what is answered by an error, and everything else after it."""
+    before = served.counted("dist", "malformed")
+    assert served.ask("/hooks/dist", body, headers)[0] == 204
+    until(lambda: served.counted("dist", "malformed") == before + 1, 10, served.process.tail)
+    assert "webhook dist: a delivery that cannot be read: " in served.process.text()
+
+
+def test_a_body_too_large_of_distribution_is_heard_to_its_end_and_done_with(served: Served) -> None:
+    """Who sends its name along may make an event as large as he likes."""
+    large = json.dumps({"events": [event("team/app", useragent="x" * 20 * MOST_BYTES)]}).encode()
+    assert served.ask("/hooks/dist", large, BEARER)[0] == 204
+    head = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    head += f"Authorization: Bearer {SECRET}"
+    with raw(served, head, path="/hooks/dist") as connection:
+        part = f"{MOST_BYTES:x}\r\n".encode() + b" " * MOST_BYTES + b"\r\n"
+        connection.sendall(part * 4 + b"0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 204")
+
+
+def test_a_bad_event_of_distribution_takes_no_good_one_along(served: Served) -> None:
+    good = event("team/app", tag="good")
+    body = json.dumps({"events": [event("a" * 255), good, event("team/app", tag="a b")]}).encode()
+    status, _, text = served.ask("/hooks/dist", body, BEARER)
+    assert (status, text.endswith("of own good begins")) == (202, True)
+
+
+def raw(served: Served, head: str, body: bytes = b"", path: str = HUB) -> socket.socket:
     connection = socket.create_connection((LOOPBACK, served.port), timeout=20)
-    connection.sendall(f"POST {HUB} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body)
+    connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body)
     return connection
 
 

@@ -14,7 +14,7 @@ import pytest
 from config.webhooks import USUAL_REGISTRIES, WebhookKind
 from tasks.pushes import Push
 from workers.serve.proofs import OLDEST_S, Refused, check_body, check_sender
-from workers.serve.senders import MOST_PUSHES, Malformed, pushes
+from workers.serve.senders import MOST_PUSHES, Malformed, Told, read
 
 PAYLOADS = Path(__file__).parent / "webhooks"
 DIGEST = "sha256:97582095046f54fb5ec67a053851aac68034ea010482aee091f7d986c52575be"
@@ -28,8 +28,8 @@ def payload(name: str) -> bytes:
     return (PAYLOADS / f"{name}.json").read_bytes()
 
 
-def told(kind: WebhookKind, name: str, headers: Mapping[str, str] = PACKAGE) -> list[Push]:
-    return pushes(kind, USUAL_REGISTRIES.get(kind, "r.example"), payload(name), headers)
+def told(kind: WebhookKind, name: str, headers: Mapping[str, str] = PACKAGE) -> tuple[Push, ...]:
+    return read(kind, USUAL_REGISTRIES.get(kind, "r.example"), payload(name), headers).pushes
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_github_tells_the_same_by_either_of_its_events() -> None:
     (one,) = told("github", "github")
     (other,) = told("github", "github-package", {"x-github-event": "package"})
     assert (one.repository, one.tag) == (other.repository, other.tag) == ("ghcr.io/team/app", "v1")
-    assert told("github", "github", {"x-github-event": "ping"}) == []
+    assert told("github", "github", {"x-github-event": "ping"}) == ()
 
 
 def test_a_pipeline_of_gitlab_stands_for_all_repositories_of_its_project() -> None:
@@ -64,7 +64,7 @@ def test_a_pipeline_of_gitlab_stands_for_all_repositories_of_its_project() -> No
 
 
 def test_pulls_mounts_and_pushes_of_blobs_are_no_news() -> None:
-    assert told("distribution", "distribution-pull") == []
+    assert told("distribution", "distribution-pull") == ()
 
 
 def changed(name: str, *where: str | int, to: object) -> bytes:
@@ -90,7 +90,7 @@ def changed(name: str, *where: str | int, to: object) -> bytes:
     ],
 )
 def test_other_news_of_a_sender_is_none_of_ours(kind: WebhookKind, body: bytes) -> None:
-    assert pushes(kind, "r.example", body, PACKAGE) == []
+    assert read(kind, "r.example", body, PACKAGE) == Told()
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_other_news_of_a_sender_is_none_of_ours(kind: WebhookKind, body: bytes) 
         ("distribution", b"", "JSON"),
         ("distribution", b"[]", "object"),
         ("distribution", b'{"events": 3}', "events"),
-        ("distribution", b'{"events": [{"action": "push"}]}', "events.0.target"),
-        ("distribution", changed("distribution", "events", 0, "target", "tag", to=7), "events.0.target.tag"),
+        ("distribution", b'{"events": [{"action": "push"}]}', "events.0: target"),
+        ("distribution", changed("distribution", "events", 0, "target", "tag", to=7), "events.0: target.tag"),
         (
             "distribution",
             changed("distribution", "events", 0, "target", "repository", to="../etc"),
@@ -131,11 +131,51 @@ def test_a_body_that_cannot_be_read_is_refused_with_one_line_that_names_the_fiel
     kind: WebhookKind, body: bytes, names: str
 ) -> None:
     with pytest.raises(Malformed) as caught:
-        pushes(kind, "r.example", body, PACKAGE)
+        read(kind, "r.example", body, PACKAGE)
     text = str(caught.value)
     assert names in text
     assert "\n" not in text
     assert len(text) < 400
+
+
+def several(name: str, *where: str, bad: object) -> bytes:
+    """A delivery with what cannot be read before what can."""
+    document: Any = json.loads(payload(name))
+    part = document
+    for key in where:
+        part = part[key]
+    part.insert(0, bad)
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "fault"),
+    [
+        ("distribution", several("distribution", "events", bad=3), "events.0: "),
+        (
+            "distribution",
+            several(
+                "distribution",
+                "events",
+                bad={"action": "push", "target": {"repository": "a" * 255, "tag": "v1"}},
+            ),
+            "events.0: the repository's name: ",
+        ),
+        (
+            "harbor",
+            several("harbor", "event_data", "resources", bad={"tag": "a b"}),
+            "resources.0: the tag: ",
+        ),
+        ("quay", several("quay", "updated_tags", bad=7), "updated_tags.0: "),
+    ],
+)
+def test_what_cannot_be_read_takes_no_other_news_of_its_delivery_along(
+    kind: WebhookKind, body: bytes, fault: str
+) -> None:
+    told = read(kind, "r.example", body, PACKAGE)
+    assert [(one.repository, one.tag) for one in told.pushes] == [("r.example/team/app", "v1")]
+    (line,) = told.faults
+    assert line.startswith(fault)
 
 
 @pytest.mark.parametrize("tag", [f"sha256-{'0' * 64}.sig", "sealift-keep.1.v1", f"sha256-{'0' * 64}"])

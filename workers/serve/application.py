@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from workers.serve.hooks import AWAY, Answer, Hooks
+from workers.serve.senders import PERSISTENT
 
 MOST_BYTES = 2**19
 """Of a delivery: the largest documented ones, GitHub's, bring a package's README along."""
@@ -118,15 +119,16 @@ async def _taken(hooks: Hooks, request: Request) -> Answer:
     known = await run_in_threadpool(hooks.greet, name, headers, secret)
     if isinstance(known, Answer):
         return known
+    webhook = known.webhook
     try:
         async with asyncio.timeout(BODY_S):
-            body = await _body(request)
+            body = await _body(request, to_its_end=webhook.kind in PERSISTENT)
     except TimeoutError:
-        return hooks.malformed(name, f"the body took longer than {BODY_S:.0f} s", 408)
+        return hooks.malformed(webhook, f"the body took longer than {BODY_S:.0f} s", 408)
     except ClientDisconnect:
-        return hooks.malformed(name, "the body has broken off")
+        return hooks.malformed(webhook, "the body has broken off")
     except _Unfit as unfit:
-        return hooks.malformed(name, str(unfit), unfit.status)
+        return hooks.malformed(webhook, str(unfit), unfit.status)
     return await run_in_threadpool(hooks.deal, known, headers, body)
 
 
@@ -138,20 +140,36 @@ class _Unfit(Exception):
         self.status = status
 
 
-async def _body(request: Request) -> bytes:
-    """Raise _Unfit where it is no JSON, and as soon as it is, or says that it will be, too large."""
-    if not _is_json(request.headers.get("content-type", "")):
-        raise _Unfit(415, "Content-Type is not application/json")
-    too_large = _Unfit(413, f"the body is larger than {MOST_BYTES} bytes")
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length[:20]) > MOST_BYTES:
-        raise too_large
+async def _body(request: Request, *, to_its_end: bool) -> bytes:
+    """Raise _Unfit where it is no JSON or too large: as soon as that is known, or when it is over.
+
+    ``to_its_end``: of a sender that has to hear the answer; many do not while they are sending.
+    """
+    unfit = _unfit(request)
     read = bytearray()
-    async for part in request.stream():
-        read += part
-        if len(read) > MOST_BYTES:
-            raise too_large
+    if unfit is None or to_its_end:
+        async for part in request.stream():
+            if unfit is None and len(read) + len(part) > MOST_BYTES:
+                unfit = _too_large()
+            if unfit is None:
+                read += part
+            elif not to_its_end:
+                break
+    if unfit is not None:
+        raise unfit
     return bytes(read)
+
+
+def _unfit(request: Request) -> _Unfit | None:
+    """By what is said of the body before it comes."""
+    if not _is_json(request.headers.get("content-type", "")):
+        return _Unfit(415, "Content-Type is not application/json")
+    length = request.headers.get("content-length", "0")
+    return _too_large() if not length.isdigit() or int(length[:20]) > MOST_BYTES else None
+
+
+def _too_large() -> _Unfit:
+    return _Unfit(413, f"the body is larger than {MOST_BYTES} bytes")
 
 
 def _is_json(content_type: str) -> bool:

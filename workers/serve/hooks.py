@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import REQUEST_TIMEOUT
 
 from kombu.exceptions import OperationalError
 
@@ -22,7 +23,7 @@ from tasks.schedules import FleetFile
 from tasks.terms import host_of
 from workers.serve.proofs import SIGNED, Refused, check_body, check_sender
 from workers.serve.seldom import Seldom
-from workers.serve.senders import Headers, Malformed, pushes
+from workers.serve.senders import PERSISTENT, Headers, Malformed, Told, read
 from workers.serve.tally import Result, Tally
 
 logger = logging.getLogger(__name__)
@@ -110,18 +111,21 @@ class Hooks:
         try:
             if kind in SIGNED:
                 check_body(kind, known.secret(), headers, body, time.time())
-            told = pushes(kind, host_of(known.webhook.host) or "", body, headers)
-            return self._follow(known, [push for push in told if not push.travels])
+            return self._answer(known, read(kind, host_of(known.webhook.host) or "", body, headers))
         except Refused as refused:
             return self._refused(known, refused)
         except Malformed as error:
-            return self.malformed(name, str(error))
+            return self.malformed(known.webhook, str(error))
         except (*AWAY, FleetError) as error:
             return self.unavailable(name, str(error))
 
-    def malformed(self, name: str, fault: str, status: int = 400) -> Answer:
-        self.tally.count(name, "malformed")
-        self._seldom.say(f"{name} malformed", f"webhook {name}: a delivery that cannot be read: {fault}")
+    def malformed(self, webhook: Webhook, fault: str, status: int = 400) -> Answer:
+        """A PERSISTENT sender is let go on, unless (408) it may do better the next time."""
+        self.tally.count(webhook.name, "malformed")
+        text = f"webhook {webhook.name}: a delivery that cannot be read: {fault}"
+        self._seldom.say(f"{webhook.name} malformed", text)
+        if webhook.kind in PERSISTENT and status != REQUEST_TIMEOUT:
+            return Answer(204)
         return Answer(status, fault)
 
     def unavailable(self, name: str, why: str) -> Answer:
@@ -135,6 +139,14 @@ class Hooks:
         self.tally.count(name, "refused")
         self._seldom.say(f"{name} refused", f"webhook {name}: a delivery is refused: {refused.reason}")
         return Answer(refused.status, refused.reason)
+
+    def _answer(self, known: Known, told: Told) -> Answer:
+        answer = self._follow(known, [push for push in told.pushes if not push.travels])
+        if not told.faults:
+            return answer
+        self.malformed(known.webhook, told.faults[0])
+        left_out = f"{len(told.faults)} cannot be read: {told.faults[0]}"
+        return Answer(answer.status, f"{answer.text}\n{left_out}") if answer.text else answer
 
     def _follow(self, known: Known, told: list[Push]) -> Answer:
         name = known.webhook.name
@@ -170,11 +182,11 @@ class Hooks:
         return lines
 
     def _unknown(self, known: Known, told: list[Push]) -> Answer:
-        """To distribution it is no error: it would send that again and again, and all others after it."""
+        """To a PERSISTENT sender it is no error."""
         name = known.webhook.name
         if not told:
             return self._nothing(name, "ignored")
-        if known.webhook.kind == "distribution":
+        if known.webhook.kind in PERSISTENT:
             return self._nothing(name, "unknown")
         self.tally.count(name, "unknown")
         return Answer(404, f"no mirror reads or writes {told[0].repository}")
