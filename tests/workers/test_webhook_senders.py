@@ -84,6 +84,7 @@ def changed(name: str, *where: str | int, to: object) -> bytes:
         ("quay", b'{"build_id": "1", "repository": "team/app"}'),
         ("gitlab", b'{"object_kind": "push", "project": 3}'),
         ("gitlab", changed("gitlab", "object_attributes", "status", to="failed")),
+        ("gitlab", changed("gitlab", "project", "path_with_namespace", to="team/_app")),
         ("github", changed("github", "registry_package", "package_type", to="npm")),
         ("github", changed("github", "registry_package", "package_version", to=None)),
         ("github", changed("github", "action", to="deleted")),

@@ -235,8 +235,11 @@ def _gitlab(body: bytes, headers: Headers, host: str) -> Told:
     told = _read(_GitLab, body, only=lambda told: told.get("object_kind") == "pipeline")
     if told is None or told.object_attributes.status != "success":
         return Told()
-    push = _push(host, told.project.path_with_namespace.lower(), "", "", _by_body(body))
-    return Told((Push(push.repository, has_below=True, delivery=push.delivery),))
+    try:
+        repository = _repository(host, told.project.path_with_namespace.lower())
+    except MalformedReference:
+        return Told()  # a project of that path can have no repositories
+    return Told((Push(repository, has_below=True, delivery=_by_body(body)),))
 
 
 _READERS: Mapping[WebhookKind, Callable[[bytes, Headers, str], Told]] = {
@@ -250,7 +253,7 @@ _READERS: Mapping[WebhookKind, Callable[[bytes, Headers, str], Told]] = {
 
 
 _OBJECT = TypeAdapter(dict[str, Any])
-_TAG = TypeAdapter(Annotated[str, Field(min_length=1)]).validate_python
+_TAG = TypeAdapter(str).validate_python
 
 
 def read(kind: WebhookKind, host: str, body: bytes, headers: Headers) -> Told:
@@ -303,13 +306,13 @@ def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text)[:300]
 
 
-def _push(host: str, repository: str, tag: str = "", digest: str = "", delivery: str = "") -> Push:
+def _push(host: str, repository: str, tag: str, digest: str = "", delivery: str = "") -> Push:
     try:
         name = _repository(host, repository)
     except MalformedReference as error:
         raise Malformed(f"the repository's name: {_one_line(str(error))}") from error
     try:
-        check_tag(tag or "none")
+        check_tag(tag)
     except MalformedReference as error:
         raise Malformed(f"the tag: {_one_line(str(error))}") from error
     if digest and not is_digest(digest):
