@@ -90,6 +90,11 @@ class Served:
         return sum(one.value for one in found if one.labels == {"webhook": webhook, "result": result})
 
 
+def event(repository: str, **target: str) -> dict[str, Any]:
+    """distribution's news of a push."""
+    return {"id": uuid4().hex, "action": "push", "target": {"repository": repository, "tag": "v1", **target}}
+
+
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     with ExitStack() as stack:
@@ -141,6 +146,17 @@ def test_a_copy_of_a_delivery_that_names_itself_begins_nothing(served: Served) -
     assert served.ask("/hooks/dist", body, BEARER)[0] == 204
     assert len(served.runs()) == before
     until(lambda: served.counted("dist", "copy") == 1, 10, served.process.tail)
+
+
+def test_a_delivery_that_came_to_nothing_is_followed_when_it_is_sent_again(served: Served) -> None:
+    """By hand, once the mistake in the fleet file is mended."""
+    body = json.dumps({"events": [event("team/app", tag="edge")]}).encode()
+    file = served.folder / "sealift.yaml"
+    file.write_text(FLEET.replace("[eu.example/own]", "[eu.example/own], tags: [v*]"))
+    assert served.ask("/hooks/dist", body, BEARER)[0] == 204
+    file.write_text(FLEET)
+    assert served.ask("/hooks/dist", body, BEARER)[0] == 202
+    assert served.ask("/hooks/dist", body, BEARER)[0] == 204
 
 
 @pytest.mark.parametrize(
@@ -203,11 +219,6 @@ def test_hostile_bodies_are_refused_in_one_line(
     found, _, line = served.ask(HUB, body, headers)
     assert found == status
     assert text in line
-
-
-def event(repository: str, **target: str) -> dict[str, Any]:
-    """distribution's news of a push."""
-    return {"id": uuid4().hex, "action": "push", "target": {"repository": repository, "tag": "v1", **target}}
 
 
 @pytest.mark.parametrize(

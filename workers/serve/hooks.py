@@ -16,6 +16,8 @@ from config.fleet import Fleet
 from config.problems import FleetError
 from config.webhooks import LEAST_SECRET, Webhook
 from mirror.ledger import LedgerError
+from mirror.ledger.pushes import Asked
+from mirror.spec import MirrorSpec
 from tasks.broker import BrokerUnreachable, WrongBroker
 from tasks.pushes import Push, Wanted, follow
 from tasks.runtime import Runtime
@@ -155,30 +157,31 @@ class Hooks:
             return self._unknown(known, told)
         rt = self.runtime()
         copies = rt.ledger.pushes.delivered(name, [push.delivery for push in of_ours if push.delivery])
-        lines = list[str]()
+        lines, dealt_with = list[str](), list[str]()
         for push in of_ours:
-            lines += self._of_push(rt, known, push, is_copy=push.delivery in copies)
-        rt.ledger.pushes.remember(name, [push.delivery for push in of_ours if push.delivery])
+            if push.delivery in copies:
+                self.tally.count(name, "copy")
+                continue
+            asked = [(spec, follow(rt, spec, push)) for spec in known.wanted.specs(push)]
+            lines += self._said(name, push, asked)
+            if asked and push.delivery:  # else a fleet file that is put right has to see it come again
+                dealt_with.append(push.delivery)
+        rt.ledger.pushes.remember(name, dealt_with)
         if not lines:
             return self._nothing(name, "ignored")
         return Answer(202, "\n".join(lines))
 
-    def _of_push(self, rt: Runtime, known: Known, push: Push, *, is_copy: bool) -> list[str]:
-        """What is said of its runs; empty where there are none."""
-        name = known.webhook.name
-        if is_copy:
-            self.tally.count(name, "copy")
-            return []
+    def _said(self, name: str, push: Push, asked: list[tuple[MirrorSpec, Asked]]) -> list[str]:
+        """A line for each of a push's runs."""
         lines = list[str]()
-        for spec in known.wanted.specs(push):
-            asked = follow(rt, spec, push)
-            self.tally.count(name, asked.how)
-            if asked.how == "ours":
+        for spec, one in asked:
+            self.tally.count(name, one.how)
+            if one.how == "ours":
                 continue
             what = f"{spec.name} {push.tag}" if spec.refs else spec.name
-            lines.append(f"run {asked.run} of {what} {asked.how}")
-            about = {"mirror": spec.name, "run": asked.run, "tag": push.tag}
-            logger.info("webhook %s: %s was pushed: %s", name, push.repository, asked.how, extra=about)
+            lines.append(f"run {one.run} of {what} {one.how}")
+            about = {"mirror": spec.name, "run": one.run, "tag": push.tag}
+            logger.info("webhook %s: %s was pushed: %s", name, push.repository, one.how, extra=about)
         return lines
 
     def _unknown(self, known: Known, told: list[Push]) -> Answer:
