@@ -7,7 +7,9 @@ import json
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,11 @@ from uuid import uuid4
 
 import pytest
 
+from config.settings import Settings
 from mirror.ledger import Ledger
+from tasks.broker import BrokerUnreachable
+from tasks.runtime import Runtime
+from tasks.schedules import FleetFile
 from tests.support.fleet import made
 from tests.support.ports import LOOPBACK, free_fixed_port, is_listening
 from tests.support.process import Process
@@ -25,6 +31,7 @@ from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers.cli import main
 from workers.serve.application import MOST_BYTES
+from workers.serve.hooks import Answer, Hooks
 
 SECRET = "told-by-nobody-else"
 PAYLOADS = Path(__file__).parent / "webhooks"
@@ -307,6 +314,38 @@ def test_while_redis_is_away_senders_are_asked_to_come_again(served: Served) -> 
     until(lambda: served.ask("/readyz", method="GET")[0] == 200, 20, served.process.tail)
     assert served.ask(HUB, served.told("v7"))[0] == 202
     until(lambda: served.counted("hub", "unavailable"), 10, served.process.tail)
+
+
+def test_while_one_thread_waits_for_redis_at_the_start_the_others_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sealift.yaml").write_text(FLEET)
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    began, answered = threading.Event(), threading.Event()
+
+    def compose() -> Runtime:
+        began.set()
+        answered.wait(60)
+        raise BrokerUnreachable("Redis does not answer")
+
+    hooks = Hooks(FleetFile(Settings(fleet_file=tmp_path / "sealift.yaml")), compose)
+    body = (PAYLOADS / "distribution.json").read_bytes()
+    headers = {"authorization": f"Bearer {SECRET}"}
+
+    def deliver() -> int:
+        known = hooks.greet("dist", headers, "")
+        return known.status if isinstance(known, Answer) else hooks.deal(known, headers, body).status
+
+    with ThreadPoolExecutor(3) as threads:
+        try:
+            first = threads.submit(deliver)
+            assert began.wait(10)
+            others = [threads.submit(deliver) for _ in range(2)]
+            until(lambda: all(one.done() for one in others), 10, "the answers to the others")
+            assert not first.done()
+        finally:
+            answered.set()
+        assert [one.result() for one in (first, *others)] == [503] * 3
 
 
 def test_a_process_that_is_to_stop_finishes_what_it_has_begun_to_answer(tmp_path: Path) -> None:

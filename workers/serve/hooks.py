@@ -70,14 +70,20 @@ class Hooks:
         self._runtime: Runtime | None = None
         self._fleet: Fleet | None = None
         self._known: dict[str, Known] = {}
-        self._lock = threading.Lock()
+        self._lock, self._composing = threading.Lock(), threading.Lock()
         self._seldom, self.tally = Seldom(logger), Tally()
 
     def runtime(self) -> Runtime:
-        """Raises what is in AWAY."""
-        with self._lock:
-            self._runtime = self._runtime or self._compose()
-            return self._runtime
+        """Raises what is in AWAY; at once while another thread still waits for Redis."""
+        runtime = self._runtime
+        if runtime is None:
+            if not self._composing.acquire(blocking=False):
+                raise BrokerUnreachable("Redis has not answered yet")
+            try:
+                runtime = self._runtime = self._runtime or self._compose()
+            finally:
+                self._composing.release()
+        return runtime
 
     def ping(self) -> None:
         """Raises what is in AWAY."""
