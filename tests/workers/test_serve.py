@@ -386,3 +386,16 @@ def test_what_cannot_be_served_is_said_in_one_line(
     monkeypatch.delenv("HOOK_SECRET", raising=False)
     assert main(["serve", *words]) == code
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "config check"])
+def test_a_secret_that_no_sender_can_bring_is_refused_before_one_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    (tmp_path / "sealift.yaml").write_text(FLEET)
+    (tmp_path / "hub-secret").write_text(SECRET)
+    monkeypatch.setenv("SEALIFT_FLEET_FILE", str(tmp_path / "sealift.yaml"))
+    monkeypatch.setenv("HOOK_SECRET", "told/by?nobody#else")  # a header may hold that
+    assert main(command.split()) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/sealift.yaml:4: webhooks[2].secret: the secret there cannot end an address" in line

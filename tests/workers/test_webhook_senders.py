@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from config.webhooks import USUAL_REGISTRIES, WebhookKind
+from config.webhooks import USUAL_REGISTRIES, WebhookKind, secret_fault
 from tasks.pushes import Push
 from workers.serve.proofs import OLDEST_S, Refused, check_body, check_sender
 from workers.serve.senders import MOST_PUSHES, Malformed, Told, read
 
 PAYLOADS = Path(__file__).parent / "webhooks"
 DIGEST = "sha256:97582095046f54fb5ec67a053851aac68034ea010482aee091f7d986c52575be"
-SECRET = "0123456789abcdef-ünlike"
+SECRET = "0123456789abcdef-unlike"
 SIGNING = f"whsec_{base64.b64encode(b'a key of thirty-two bytes, or so').decode()}"
 NOW = 1_800_000_000.0
 PACKAGE = {"x-github-event": "registry_package"}
@@ -194,19 +194,20 @@ def test_only_what_names_its_push_is_known_again() -> None:
 # -- who it is from
 
 
-def proof(kind: WebhookKind, body: bytes, secret: str, at: float = NOW) -> tuple[dict[str, str], str]:
+def proof(kind: WebhookKind, body: bytes, secret: str, at: float | str = NOW) -> tuple[dict[str, str], str]:
     """Headers, and the end of the address."""
     if kind in {"dockerhub", "quay"}:
         return {}, secret
     if kind == "github":
         return {"x-hub-signature-256": f"sha256={hmac.new(secret.encode(), body, 'sha256').hexdigest()}"}, ""
     if kind == "gitlab" and secret.startswith("whsec_"):
+        stamp = at if isinstance(at, str) else str(int(at))
         key = base64.b64decode(secret.removeprefix("whsec_"))
-        mac = hmac.new(key, b"id-1." + str(int(at)).encode() + b"." + body, "sha256").digest()
+        mac = hmac.new(key, b"id-1." + stamp.encode() + b"." + body, "sha256").digest()
         signature = f"v1,{base64.b64encode(mac).decode()}"
         return {
             "webhook-id": "id-1",
-            "webhook-timestamp": str(int(at)),
+            "webhook-timestamp": stamp,
             "webhook-signature": f"v1,other {signature}",
         }, ""
     if kind == "gitlab":
@@ -220,10 +221,12 @@ def check(kind: WebhookKind, secret: str, brought: tuple[dict[str, str], str], b
     check_body(kind, secret, headers, body, NOW)
 
 
+UNFIT_ENDS = [f"{SECRET}{one}x" for one in ("/", "?", "#", "%", " ", "\n", "\\", "ü")]
+UNFIT_HEADERS = [f"{SECRET}ü", f" {SECRET}", f"{SECRET}\n", f"{SECRET}\tx"]
 WAYS: list[tuple[WebhookKind, str]] = [
     ("distribution", SECRET),
     ("dockerhub", SECRET),
-    ("github", SECRET),
+    ("github", f"{SECRET} ü"),
     ("gitlab", SECRET),
     ("gitlab", SIGNING),
     ("harbor", SECRET),
@@ -254,9 +257,31 @@ def test_a_signature_is_about_one_body(kind: WebhookKind, secret: str) -> None:
 def test_a_time_that_is_signed_has_to_be_about_now() -> None:
     body = b"{}"
     check("gitlab", SIGNING, proof("gitlab", body, SIGNING, NOW - OLDEST_S), body)
-    for at in (NOW - OLDEST_S - 1, NOW + OLDEST_S + 1):
+    for at in (NOW - OLDEST_S - 1, NOW + OLDEST_S + 1, "9" * 400, "9" * 5000):
         with pytest.raises(Refused, match="webhook-timestamp"):
             check("gitlab", SIGNING, proof("gitlab", body, SIGNING, at), body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret"),
+    [
+        *((kind, secret) for kind in ("dockerhub", "quay") for secret in UNFIT_ENDS),
+        *((kind, secret) for kind in ("distribution", "gitlab", "harbor") for secret in UNFIT_HEADERS),
+        ("gitlab", "whsec_not base64 at all"),
+        ("gitlab", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS"),
+        ("gitlab", "whsec_MfKQ9r8GKYqrTwjüPD8ILPZIo2LaLaSw"),
+        ("github", "too short"),
+    ],
+)
+def test_a_secret_that_nobody_could_prove_to_know_is_none(kind: WebhookKind, secret: str) -> None:
+    fault = secret_fault(kind, secret)
+    assert "; " in fault
+    assert secret not in fault
+
+
+@pytest.mark.parametrize(("kind", "secret"), WAYS)
+def test_a_secret_that_can_be_proved_to_be_known_is_one(kind: WebhookKind, secret: str) -> None:
+    assert secret_fault(kind, secret) == ""
 
 
 def test_a_signing_token_is_never_taken_as_a_plain_one() -> None:

@@ -11,10 +11,10 @@ from http.client import REQUEST_TIMEOUT
 
 from kombu.exceptions import OperationalError
 
-from config.environment import looked_up
+from config.environment import secret_of
 from config.fleet import Fleet
 from config.problems import FleetError
-from config.webhooks import LEAST_SECRET, Webhook
+from config.webhooks import Webhook
 from mirror.ledger import LedgerError
 from mirror.ledger.pushes import Asked
 from mirror.spec import MirrorSpec
@@ -53,12 +53,7 @@ class Known:
 
     def secret(self) -> str:
         """As it is now: files are read again. Raises FleetError."""
-        where = ("webhooks", self.place, "secret")
-        secret = looked_up(self.fleet, where, self.webhook.secret)
-        if len(secret) < LEAST_SECRET:
-            text = f"the secret there is shorter than {LEAST_SECRET} characters; take a longer one"
-            raise FleetError((self.fleet.problem(where, text),))
-        return secret
+        return secret_of(self.fleet, self.place)
 
 
 class Hooks:
