@@ -30,8 +30,9 @@ from tests.support.scratch import scratch_folder
 from tests.support.valkey import ValkeyServer
 from tests.support.waiting import until
 from workers.cli import main
-from workers.serve.application import MOST_BYTES
+from workers.serve.application import MOST_AT_ONCE, MOST_BYTES, MOST_UNPROVEN, PROBES
 from workers.serve.hooks import Answer, Hooks
+from workers.serve.server import MOST_CONNECTIONS
 
 SECRET = "told-by-nobody-else"
 PAYLOADS = Path(__file__).parent / "webhooks"
@@ -40,6 +41,7 @@ webhooks:
   - {name: dist, kind: distribution, registry: r.example, secret: env:HOOK_SECRET}
   - {name: hub, kind: dockerhub, secret: file:hub-secret}
   - {name: quay, kind: quay, secret: env:HOOK_SECRET}
+  - {name: gh, kind: github, secret: env:HOOK_SECRET}
 mirrors:
   - {name: app, source: docker.io/team/app, targets: [eu.example/app]}
   - {name: own, source: r.example/team/app, targets: [eu.example/own]}
@@ -268,8 +270,12 @@ def test_a_bad_event_of_distribution_takes_no_good_one_along(served: Served) -> 
     assert (status, text.endswith("of own good begins")) == (202, True)
 
 
+def silent(served: Served) -> socket.socket:
+    return socket.create_connection((LOOPBACK, served.port), timeout=20)
+
+
 def raw(served: Served, head: str, body: bytes = b"", path: str = HUB) -> socket.socket:
-    connection = socket.create_connection((LOOPBACK, served.port), timeout=20)
+    connection = silent(served)
     connection.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode() + body)
     return connection
 
@@ -282,6 +288,39 @@ def test_a_body_that_says_or_proves_to_be_too_large_is_not_read_to_its_end(serve
     part = f"{MOST_BYTES:x}\r\n".encode() + b" " * MOST_BYTES + b"\r\n"
     with raw(served, f"{kind}\r\nTransfer-Encoding: chunked", part + b"1\r\n \r\n") as proved:
         assert proved.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def slow(served: Served, path: str, headers: dict[str, str]) -> socket.socket:
+    """Who sends half of a body and rests."""
+    head = "\r\n".join(f"{name}: {value}" for name, value in headers.items())
+    return raw(served, f"{head}\r\nContent-Length: 9", b"1234", path)
+
+
+def test_connections_on_which_nobody_speaks_take_nobodys_place(served: Served) -> None:
+    with ExitStack() as stack:
+        for _ in range(MOST_CONNECTIONS + 8):
+            stack.enter_context(silent(served))
+        assert served.ask("/healthz", method="GET")[0] == 200
+        assert served.ask(HUB, served.told("v1"))[0] == 202
+
+
+def test_slow_bodies_take_neither_all_memory_nor_the_place_of_the_probes(served: Served) -> None:
+    with ExitStack() as stack:
+        for _ in range(MOST_AT_ONCE):
+            stack.enter_context(slow(served, "/hooks/dist", BEARER))
+        until(lambda: served.ask("/x", method="GET")[0] == 503, 10, served.process.tail)
+        assert [served.ask(path, method="GET")[0] for path in sorted(PROBES)] == [200, 200]
+    until(lambda: served.ask(HUB, served.told("v1"))[0] == 202, 10, served.process.tail)
+
+
+def test_slow_bodies_of_senders_that_only_their_end_proves_are_bounded_by_webhook(served: Served) -> None:
+    signed = {**JSON, "X-Hub-Signature-256": "sha256=0"}
+    with ExitStack() as stack:
+        for _ in range(MOST_UNPROVEN):
+            stack.enter_context(slow(served, "/hooks/gh", signed))
+        until(lambda: served.ask("/hooks/gh", b"{}", signed)[0] == 503, 8, served.process.tail)
+        assert served.ask(HUB, served.told("v1"))[0] == 202
+    until(lambda: served.ask("/hooks/gh", b"{}", signed)[0] == 403, 10, served.process.tail)
 
 
 def test_a_secret_in_a_file_is_taken_as_it_is_now(served: Served) -> None:
