@@ -42,6 +42,7 @@ webhooks:
   - {name: hub, kind: dockerhub, secret: file:hub-secret}
   - {name: quay, kind: quay, secret: env:HOOK_SECRET}
   - {name: gh, kind: github, secret: env:HOOK_SECRET}
+  - {name: lab, kind: gitlab, registry: r.example, secret: env:HOOK_SECRET}
 mirrors:
   - {name: app, source: docker.io/team/app, targets: [eu.example/app]}
   - {name: own, source: r.example/team/app, targets: [eu.example/own]}
@@ -200,12 +201,14 @@ def test_refusals_are_logged_once_a_minute_and_never_with_a_secret(served: Serve
     assert SECRET not in served.process.text()
 
 
-def test_a_repository_that_nobody_reads_is_not_found_and_distribution_is_let_go_on(served: Served) -> None:
+def test_a_repository_that_nobody_reads_is_not_found_but_for_senders_that_tell_of_all(served: Served) -> None:
     unknown = served.told("v1", repository={"repo_name": "team/other"})
     before = len(served.runs())
     assert served.ask(HUB, unknown)[::2] == (404, "no mirror reads or writes docker.io/team/other")
     news = (PAYLOADS / "distribution.json").read_bytes().replace(b"team/app", b"team/none")
     assert served.ask("/hooks/dist", news, BEARER)[0] == 204
+    pipeline = (PAYLOADS / "gitlab.json").read_bytes().replace(b"Team/app", b"team/none")
+    assert served.ask("/hooks/lab", pipeline, {**JSON, "X-Gitlab-Token": SECRET})[0] == 204
     assert len(served.runs()) == before
 
 

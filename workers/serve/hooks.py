@@ -25,7 +25,7 @@ from tasks.schedules import FleetFile
 from tasks.terms import host_of
 from workers.serve.proofs import SIGNED, Refused, check_body, check_sender
 from workers.serve.seldom import Seldom
-from workers.serve.senders import PERSISTENT, Headers, Malformed, Told, read
+from workers.serve.senders import PERSISTENT, TELL_ALL, Headers, Malformed, Told, read
 from workers.serve.tally import Result, Tally
 
 logger = logging.getLogger(__name__)
@@ -186,11 +186,11 @@ class Hooks:
         return lines
 
     def _unknown(self, known: Known, told: list[Push]) -> Answer:
-        """To a PERSISTENT sender it is no error."""
+        """To those that TELL_ALL it is no error."""
         name = known.webhook.name
         if not told:
             return self._nothing(name, "ignored")
-        if known.webhook.kind in PERSISTENT:
+        if known.webhook.kind in TELL_ALL:
             return self._nothing(name, "unknown")
         self.tally.count(name, "unknown")
         return Answer(404, f"no mirror reads or writes {told[0].repository}")

@@ -24,6 +24,9 @@ MOST_PUSHES = 500
 PERSISTENT: frozenset[WebhookKind] = frozenset({"distribution"})
 """Senders that send again for ever what is answered by an error, and keep all later news until it is taken
 (distribution's notifications/http.go: any status from 200 to 399 takes it)."""
+TELL_ALL: frozenset[WebhookKind] = frozenset({"distribution", "gitlab"})
+"""Senders that tell of more than mirrors read, and to which an error is more than one: GitLab turns a webhook
+off after some in a row, and that of a group tells of all its projects."""
 Headers = Mapping[str, str]
 _T = TypeVar("_T")
 
