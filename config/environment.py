@@ -13,15 +13,24 @@ from config.fleet import Fleet
 from config.lines import Path as Where
 from config.problems import FleetError, Problem
 from config.redis_url import parse_redis_url
+from config.webhooks import secret_fault
 
 
 def check_environment(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> list[Problem]:
-    """Every variable and file that the fleet file names and this process lacks, in the file's order."""
+    """Every variable and file that the fleet file names and this process lacks, in the file's order.
+
+    And those that hold no secret of a webhook.
+    """
     found = [
         fleet.problem(where, fault)
         for where, value in _indirect(fleet)
         if (fault := _fault(value, fleet, environ))
     ]
+    for place in range(len(fleet.webhooks)):
+        try:
+            secret_of(fleet, place, environ)
+        except FleetError as error:
+            found += error.problems
     return sorted(found, key=lambda problem: problem.line)
 
 
@@ -37,6 +46,15 @@ def redis_url_of(fleet: Fleet, environ: Mapping[str, str] = os.environ) -> Secre
     return SecretStr(url)
 
 
+def secret_of(fleet: Fleet, place: int, environ: Mapping[str, str] = os.environ) -> str:
+    """What the sender of that webhook has to know, as it is now: files are read again. Raises FleetError."""
+    where, webhook = ("webhooks", place, "secret"), fleet.webhooks[place]
+    secret = looked_up(fleet, where, webhook.secret, environ)
+    if fault := secret_fault(webhook.kind, secret):
+        raise FleetError((fleet.problem(where, fault),))
+    return secret
+
+
 def looked_up(fleet: Fleet, where: Where, value: str, environ: Mapping[str, str] = os.environ) -> str:
     """What ``value``, which stands at ``where``, points at; itself if it is the value. Raises FleetError."""
     if not is_indirect(value):
@@ -44,7 +62,14 @@ def looked_up(fleet: Fleet, where: Where, value: str, environ: Mapping[str, str]
     if fault := _fault(value, fleet, environ):
         raise FleetError((fleet.problem(where, fault),))
     kind, _, rest = value.partition(":")
-    return environ[rest] if kind == "env" else Path(fleet.resolve(rest)).read_text(encoding="utf-8").strip()
+    if kind == "env":
+        return environ[rest]
+    path = Path(fleet.resolve(rest))
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise FleetError((fleet.problem(where, f"the file {path} cannot be read: {why}"),)) from None
 
 
 def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
@@ -59,8 +84,6 @@ def _indirect(fleet: Fleet) -> Iterator[tuple[Where, str]]:
             yield ("registries", host, "accounts", place, "password"), account.password
     for place, receiver in enumerate(fleet.notify):
         yield ("notify", place, "to"), receiver.to
-    for place, webhook in enumerate(fleet.webhooks):
-        yield ("webhooks", place, "secret"), webhook.secret
 
 
 def _fault(value: str, fleet: Fleet, environ: Mapping[str, str]) -> str:

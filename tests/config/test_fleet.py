@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -439,6 +440,34 @@ def test_missing_variables_and_files_are_named_with_their_line(tmp_path: Path) -
     )
     assert f"/f.yaml:6: {at}.password: the file {tmp_path}/none cannot be read; create it" in str(password)
     assert f"/f.yaml:7: {at}.proxy: the environment variable PROXY is empty; export it" in str(proxy)
+
+
+def test_what_is_no_secret_of_a_webhook_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "hub").write_text("told-by/nobody-else\n")
+    text = (
+        "webhooks:\n"
+        "  - {name: gone, kind: quay, secret: env:GONE}\n"
+        "  - {name: good, kind: quay, secret: env:GOOD}\n"
+        "  - {name: hub, kind: dockerhub, secret: file:hub}\n"
+    )
+    environ = {"GOOD": "told-by-nobody-else"}
+
+    gone, hub = check_environment(parse_fleet(text, tmp_path / "f.yaml"), environ)
+
+    assert str(gone).endswith(
+        "/f.yaml:2: webhooks[0].secret: the environment variable GONE is not set; export it"
+    )
+    assert "/f.yaml:4: webhooks[2].secret: the secret there cannot end an address as it is; take " in str(hub)
+    assert "nobody-else" not in str(hub)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_bytes(b"\xff")])
+def test_a_file_that_holds_no_text_is_named(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "token")
+    fleet = parse_fleet("redis_url: file:token", tmp_path / "f.yaml")
+
+    with pytest.raises(FleetError, match=r"f\.yaml:1: redis_url: the file .*/token cannot be read: "):
+        redis_url_of(fleet, {})
 
 
 def test_values_are_looked_up_where_they_are_kept(tmp_path: Path) -> None:

@@ -161,6 +161,14 @@ def test_what_is_pushed_while_nobody_listens_is_told_again_and_not_lost(world: W
         world.await_at(f"{target.host}/app:v2", THREE.digest)
 
 
+def test_what_cannot_be_read_holds_up_nothing_that_is_told_after_it(world: World) -> None:
+    """A registry takes longer names than references have room for."""
+    push(f"{world.source.host}/{'a' * 60}/{'b' * 180}", ONE, "v1")
+    push(f"{world.source.host}/app", THREE, "v3")
+    for target in (world.us, world.eu):
+        world.await_at(f"{target.host}/app:v3", THREE.digest)
+
+
 def test_the_commands_show_who_has_asked(world: World) -> None:
     done = world.fleet.sealift("runs", "--json")
     assert done.returncode == 0, done.stderr

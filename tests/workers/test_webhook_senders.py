@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from config.webhooks import USUAL_REGISTRIES, WebhookKind
+from config.webhooks import USUAL_REGISTRIES, WebhookKind, secret_fault
 from tasks.pushes import Push
 from workers.serve.proofs import OLDEST_S, Refused, check_body, check_sender
-from workers.serve.senders import MOST_PUSHES, Malformed, pushes
+from workers.serve.senders import MOST_PUSHES, Malformed, Told, read
 
 PAYLOADS = Path(__file__).parent / "webhooks"
 DIGEST = "sha256:97582095046f54fb5ec67a053851aac68034ea010482aee091f7d986c52575be"
-SECRET = "0123456789abcdef-ünlike"
+SECRET = "0123456789abcdef-unlike"
 SIGNING = f"whsec_{base64.b64encode(b'a key of thirty-two bytes, or so').decode()}"
 NOW = 1_800_000_000.0
 PACKAGE = {"x-github-event": "registry_package"}
@@ -28,8 +28,8 @@ def payload(name: str) -> bytes:
     return (PAYLOADS / f"{name}.json").read_bytes()
 
 
-def told(kind: WebhookKind, name: str, headers: Mapping[str, str] = PACKAGE) -> list[Push]:
-    return pushes(kind, USUAL_REGISTRIES.get(kind, "r.example"), payload(name), headers)
+def told(kind: WebhookKind, name: str, headers: Mapping[str, str] = PACKAGE) -> tuple[Push, ...]:
+    return read(kind, USUAL_REGISTRIES.get(kind, "r.example"), payload(name), headers).pushes
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_github_tells_the_same_by_either_of_its_events() -> None:
     (one,) = told("github", "github")
     (other,) = told("github", "github-package", {"x-github-event": "package"})
     assert (one.repository, one.tag) == (other.repository, other.tag) == ("ghcr.io/team/app", "v1")
-    assert told("github", "github", {"x-github-event": "ping"}) == []
+    assert told("github", "github", {"x-github-event": "ping"}) == ()
 
 
 def test_a_pipeline_of_gitlab_stands_for_all_repositories_of_its_project() -> None:
@@ -64,7 +64,7 @@ def test_a_pipeline_of_gitlab_stands_for_all_repositories_of_its_project() -> No
 
 
 def test_pulls_mounts_and_pushes_of_blobs_are_no_news() -> None:
-    assert told("distribution", "distribution-pull") == []
+    assert told("distribution", "distribution-pull") == ()
 
 
 def changed(name: str, *where: str | int, to: object) -> bytes:
@@ -84,13 +84,14 @@ def changed(name: str, *where: str | int, to: object) -> bytes:
         ("quay", b'{"build_id": "1", "repository": "team/app"}'),
         ("gitlab", b'{"object_kind": "push", "project": 3}'),
         ("gitlab", changed("gitlab", "object_attributes", "status", to="failed")),
+        ("gitlab", changed("gitlab", "project", "path_with_namespace", to="team/_app")),
         ("github", changed("github", "registry_package", "package_type", to="npm")),
         ("github", changed("github", "registry_package", "package_version", to=None)),
         ("github", changed("github", "action", to="deleted")),
     ],
 )
 def test_other_news_of_a_sender_is_none_of_ours(kind: WebhookKind, body: bytes) -> None:
-    assert pushes(kind, "r.example", body, PACKAGE) == []
+    assert read(kind, "r.example", body, PACKAGE) == Told()
 
 
 @pytest.mark.parametrize(
@@ -99,8 +100,8 @@ def test_other_news_of_a_sender_is_none_of_ours(kind: WebhookKind, body: bytes) 
         ("distribution", b"", "JSON"),
         ("distribution", b"[]", "object"),
         ("distribution", b'{"events": 3}', "events"),
-        ("distribution", b'{"events": [{"action": "push"}]}', "events.0.target"),
-        ("distribution", changed("distribution", "events", 0, "target", "tag", to=7), "events.0.target.tag"),
+        ("distribution", b'{"events": [{"action": "push"}]}', "events.0: target"),
+        ("distribution", changed("distribution", "events", 0, "target", "tag", to=7), "events.0: target.tag"),
         (
             "distribution",
             changed("distribution", "events", 0, "target", "repository", to="../etc"),
@@ -131,11 +132,51 @@ def test_a_body_that_cannot_be_read_is_refused_with_one_line_that_names_the_fiel
     kind: WebhookKind, body: bytes, names: str
 ) -> None:
     with pytest.raises(Malformed) as caught:
-        pushes(kind, "r.example", body, PACKAGE)
+        read(kind, "r.example", body, PACKAGE)
     text = str(caught.value)
     assert names in text
     assert "\n" not in text
     assert len(text) < 400
+
+
+def several(name: str, *where: str, bad: object) -> bytes:
+    """A delivery with what cannot be read before what can."""
+    document: Any = json.loads(payload(name))
+    part = document
+    for key in where:
+        part = part[key]
+    part.insert(0, bad)
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "fault"),
+    [
+        ("distribution", several("distribution", "events", bad=3), "events.0: "),
+        (
+            "distribution",
+            several(
+                "distribution",
+                "events",
+                bad={"action": "push", "target": {"repository": "a" * 255, "tag": "v1"}},
+            ),
+            "events.0: the repository's name: ",
+        ),
+        (
+            "harbor",
+            several("harbor", "event_data", "resources", bad={"tag": "a b"}),
+            "resources.0: the tag: ",
+        ),
+        ("quay", several("quay", "updated_tags", bad=7), "updated_tags.0: "),
+    ],
+)
+def test_what_cannot_be_read_takes_no_other_news_of_its_delivery_along(
+    kind: WebhookKind, body: bytes, fault: str
+) -> None:
+    told = read(kind, "r.example", body, PACKAGE)
+    assert [(one.repository, one.tag) for one in told.pushes] == [("r.example/team/app", "v1")]
+    (line,) = told.faults
+    assert line.startswith(fault)
 
 
 @pytest.mark.parametrize("tag", [f"sha256-{'0' * 64}.sig", "sealift-keep.1.v1", f"sha256-{'0' * 64}"])
@@ -153,19 +194,20 @@ def test_only_what_names_its_push_is_known_again() -> None:
 # -- who it is from
 
 
-def proof(kind: WebhookKind, body: bytes, secret: str, at: float = NOW) -> tuple[dict[str, str], str]:
+def proof(kind: WebhookKind, body: bytes, secret: str, at: float | str = NOW) -> tuple[dict[str, str], str]:
     """Headers, and the end of the address."""
     if kind in {"dockerhub", "quay"}:
         return {}, secret
     if kind == "github":
         return {"x-hub-signature-256": f"sha256={hmac.new(secret.encode(), body, 'sha256').hexdigest()}"}, ""
     if kind == "gitlab" and secret.startswith("whsec_"):
+        stamp = at if isinstance(at, str) else str(int(at))
         key = base64.b64decode(secret.removeprefix("whsec_"))
-        mac = hmac.new(key, b"id-1." + str(int(at)).encode() + b"." + body, "sha256").digest()
+        mac = hmac.new(key, b"id-1." + stamp.encode() + b"." + body, "sha256").digest()
         signature = f"v1,{base64.b64encode(mac).decode()}"
         return {
             "webhook-id": "id-1",
-            "webhook-timestamp": str(int(at)),
+            "webhook-timestamp": stamp,
             "webhook-signature": f"v1,other {signature}",
         }, ""
     if kind == "gitlab":
@@ -179,10 +221,12 @@ def check(kind: WebhookKind, secret: str, brought: tuple[dict[str, str], str], b
     check_body(kind, secret, headers, body, NOW)
 
 
+UNFIT_ENDS = [f"{SECRET}{one}x" for one in ("/", "?", "#", "%", " ", "\n", "\\", "ü")]
+UNFIT_HEADERS = [f"{SECRET}ü", f" {SECRET}", f"{SECRET}\n", f"{SECRET}\tx"]
 WAYS: list[tuple[WebhookKind, str]] = [
     ("distribution", SECRET),
     ("dockerhub", SECRET),
-    ("github", SECRET),
+    ("github", f"{SECRET} ü"),
     ("gitlab", SECRET),
     ("gitlab", SIGNING),
     ("harbor", SECRET),
@@ -213,9 +257,31 @@ def test_a_signature_is_about_one_body(kind: WebhookKind, secret: str) -> None:
 def test_a_time_that_is_signed_has_to_be_about_now() -> None:
     body = b"{}"
     check("gitlab", SIGNING, proof("gitlab", body, SIGNING, NOW - OLDEST_S), body)
-    for at in (NOW - OLDEST_S - 1, NOW + OLDEST_S + 1):
+    for at in (NOW - OLDEST_S - 1, NOW + OLDEST_S + 1, "9" * 400, "9" * 5000):
         with pytest.raises(Refused, match="webhook-timestamp"):
             check("gitlab", SIGNING, proof("gitlab", body, SIGNING, at), body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "secret"),
+    [
+        *((kind, secret) for kind in ("dockerhub", "quay") for secret in UNFIT_ENDS),
+        *((kind, secret) for kind in ("distribution", "gitlab", "harbor") for secret in UNFIT_HEADERS),
+        ("gitlab", "whsec_not base64 at all"),
+        ("gitlab", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS"),
+        ("gitlab", "whsec_MfKQ9r8GKYqrTwjüPD8ILPZIo2LaLaSw"),
+        ("github", "too short"),
+    ],
+)
+def test_a_secret_that_nobody_could_prove_to_know_is_none(kind: WebhookKind, secret: str) -> None:
+    fault = secret_fault(kind, secret)
+    assert "; " in fault
+    assert secret not in fault
+
+
+@pytest.mark.parametrize(("kind", "secret"), WAYS)
+def test_a_secret_that_can_be_proved_to_be_known_is_one(kind: WebhookKind, secret: str) -> None:
+    assert secret_fault(kind, secret) == ""
 
 
 def test_a_signing_token_is_never_taken_as_a_plain_one() -> None:

@@ -100,9 +100,9 @@ def _address(bind: str) -> tuple[str, int]:
 
 def _check_secrets(session: Session) -> None:
     """What a webhook's secret points at must be there, and be one. Raises FleetError."""
-    from tasks.pushes import Wanted
-    from workers.serve.hooks import Known
+    from config.environment import check_environment
+    from config.problems import FleetError
 
-    wanted = Wanted(session.fleet)
-    for place, webhook in enumerate(session.fleet.webhooks):
-        Known(webhook, place, session.fleet, wanted).secret()
+    lacking = [one for one in check_environment(session.fleet) if one.where[0] == "webhooks"]
+    if lacking:
+        raise FleetError(tuple(lacking))

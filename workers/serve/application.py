@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
@@ -16,12 +17,20 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from config.webhooks import Webhook
 from workers.serve.hooks import AWAY, Answer, Hooks
+from workers.serve.proofs import SIGNED
+from workers.serve.senders import PERSISTENT
 
 MOST_BYTES = 2**19
 """Of a delivery: the largest documented ones, GitHub's, bring a package's README along."""
 BODY_S = 10.0
 """How long a sender may take to send its body."""
+MOST_AT_ONCE = 256
+"""Requests that are being answered; further ones get a 503, probes excepted."""
+MOST_UNPROVEN = 32
+"""Bodies of one webhook that are being read while nothing proves yet who sends them."""
+PROBES = frozenset({"/healthz", "/readyz"})
 TELL_S = 1.0
 RETRY_AFTER_S = 5
 _SAFE = {
@@ -37,7 +46,8 @@ logger = logging.getLogger(__name__)
 def application(hooks: Hooks, more: Sequence[BaseRoute] = ()) -> ASGIApp:
     """Webhooks at ``/hooks/NAME``, ``/healthz`` and ``/readyz``; and ``more``, which comes first."""
     routes = [*more, *_health(hooks), *_hook_routes(hooks)]
-    return _Safe(Starlette(routes=routes, lifespan=_telling(hooks), exception_handlers={404: _not_found}))
+    app = Starlette(routes=routes, lifespan=_telling(hooks), exception_handlers={404: _not_found})
+    return _Safe(_Bounded(app))
 
 
 class _Safe:
@@ -55,6 +65,27 @@ class _Safe:
             await send(message)
 
         await self._app(scope, receive, safely if scope["type"] == "http" else send)
+
+
+class _Bounded:
+    """So many requests at once: a crowd of slow ones takes neither all memory nor the place of the probes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app, self._under_way = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self._app(scope, receive, send)
+        elif self._under_way >= MOST_AT_ONCE:
+            await _response(Answer(503, "too many requests at once; send it again later"))(
+                scope, receive, send
+            )
+        else:
+            self._under_way += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._under_way -= 1
 
 
 def _telling(hooks: Hooks) -> Any:
@@ -104,30 +135,45 @@ def _health(hooks: Hooks) -> Iterable[BaseRoute]:
 
 
 def _hook_routes(hooks: Hooks) -> Iterable[BaseRoute]:
+    unproven = Counter[str]()
+
     async def hook(request: Request) -> Response:
-        return _response(await _taken(hooks, request))
+        return _response(await _taken(hooks, unproven, request))
 
     yield Route("/hooks/{name}", hook, methods=["POST"])
     yield Route("/hooks/{name}/{secret}", hook, methods=["POST"])
 
 
-async def _taken(hooks: Hooks, request: Request) -> Answer:
-    """Nothing of a body is read whose sender could be known to be wrong before."""
+async def _taken(hooks: Hooks, unproven: Counter[str], request: Request) -> Answer:
+    """Nothing of a body is read whose sender could be known to be wrong before.
+
+    ``unproven``: bodies that are being read, by webhook, of senders that only their end may prove.
+    """
     name, secret = request.path_params["name"], request.path_params.get("secret", "")
     headers = dict(request.headers)
     known = await run_in_threadpool(hooks.greet, name, headers, secret)
     if isinstance(known, Answer):
         return known
+    if unproven[name] >= MOST_UNPROVEN:
+        return hooks.unavailable(name, f"{MOST_UNPROVEN} others are being read")
+    unproven[name] += known.webhook.kind in SIGNED
+    try:
+        body = await _heard(hooks, known.webhook, request)
+    finally:
+        unproven[name] -= known.webhook.kind in SIGNED
+    return body if isinstance(body, Answer) else await run_in_threadpool(hooks.deal, known, headers, body)
+
+
+async def _heard(hooks: Hooks, webhook: Webhook, request: Request) -> bytes | Answer:
     try:
         async with asyncio.timeout(BODY_S):
-            body = await _body(request)
+            return await _body(request, to_its_end=webhook.kind in PERSISTENT)
     except TimeoutError:
-        return hooks.malformed(name, f"the body took longer than {BODY_S:.0f} s", 408)
+        return hooks.malformed(webhook, f"the body took longer than {BODY_S:.0f} s", 408)
     except ClientDisconnect:
-        return hooks.malformed(name, "the body has broken off")
+        return hooks.malformed(webhook, "the body has broken off")
     except _Unfit as unfit:
-        return hooks.malformed(name, str(unfit), unfit.status)
-    return await run_in_threadpool(hooks.deal, known, headers, body)
+        return hooks.malformed(webhook, str(unfit), unfit.status)
 
 
 class _Unfit(Exception):
@@ -138,20 +184,36 @@ class _Unfit(Exception):
         self.status = status
 
 
-async def _body(request: Request) -> bytes:
-    """Raise _Unfit where it is no JSON, and as soon as it is, or says that it will be, too large."""
-    if not _is_json(request.headers.get("content-type", "")):
-        raise _Unfit(415, "Content-Type is not application/json")
-    too_large = _Unfit(413, f"the body is larger than {MOST_BYTES} bytes")
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length[:20]) > MOST_BYTES:
-        raise too_large
+async def _body(request: Request, *, to_its_end: bool) -> bytes:
+    """Raise _Unfit where it is no JSON or too large: as soon as that is known, or when it is over.
+
+    ``to_its_end``: of a sender that has to hear the answer; many do not while they are sending.
+    """
+    unfit = _unfit(request)
     read = bytearray()
-    async for part in request.stream():
-        read += part
-        if len(read) > MOST_BYTES:
-            raise too_large
+    if unfit is None or to_its_end:
+        async for part in request.stream():
+            if unfit is None and len(read) + len(part) > MOST_BYTES:
+                unfit = _too_large()
+            if unfit is None:
+                read += part
+            elif not to_its_end:
+                break
+    if unfit is not None:
+        raise unfit
     return bytes(read)
+
+
+def _unfit(request: Request) -> _Unfit | None:
+    """By what is said of the body before it comes."""
+    if not _is_json(request.headers.get("content-type", "")):
+        return _Unfit(415, "Content-Type is not application/json")
+    length = request.headers.get("content-length", "0")
+    return _too_large() if not length.isdigit() or int(length[:20]) > MOST_BYTES else None
+
+
+def _too_large() -> _Unfit:
+    return _Unfit(413, f"the body is larger than {MOST_BYTES} bytes")
 
 
 def _is_json(content_type: str) -> bool:

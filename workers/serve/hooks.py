@@ -7,14 +7,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import REQUEST_TIMEOUT
 
 from kombu.exceptions import OperationalError
 
-from config.environment import looked_up
+from config.environment import secret_of
 from config.fleet import Fleet
 from config.problems import FleetError
-from config.webhooks import LEAST_SECRET, Webhook
+from config.webhooks import Webhook
 from mirror.ledger import LedgerError
+from mirror.ledger.pushes import Asked
+from mirror.spec import MirrorSpec
 from tasks.broker import BrokerUnreachable, WrongBroker
 from tasks.pushes import Push, Wanted, follow
 from tasks.runtime import Runtime
@@ -22,7 +25,7 @@ from tasks.schedules import FleetFile
 from tasks.terms import host_of
 from workers.serve.proofs import SIGNED, Refused, check_body, check_sender
 from workers.serve.seldom import Seldom
-from workers.serve.senders import Headers, Malformed, pushes
+from workers.serve.senders import PERSISTENT, TELL_ALL, Headers, Malformed, Told, read
 from workers.serve.tally import Result, Tally
 
 logger = logging.getLogger(__name__)
@@ -50,12 +53,7 @@ class Known:
 
     def secret(self) -> str:
         """As it is now: files are read again. Raises FleetError."""
-        where = ("webhooks", self.place, "secret")
-        secret = looked_up(self.fleet, where, self.webhook.secret)
-        if len(secret) < LEAST_SECRET:
-            text = f"the secret there is shorter than {LEAST_SECRET} characters; take a longer one"
-            raise FleetError((self.fleet.problem(where, text),))
-        return secret
+        return secret_of(self.fleet, self.place)
 
 
 class Hooks:
@@ -67,14 +65,20 @@ class Hooks:
         self._runtime: Runtime | None = None
         self._fleet: Fleet | None = None
         self._known: dict[str, Known] = {}
-        self._lock = threading.Lock()
+        self._lock, self._composing = threading.Lock(), threading.Lock()
         self._seldom, self.tally = Seldom(logger), Tally()
 
     def runtime(self) -> Runtime:
-        """Raises what is in AWAY."""
-        with self._lock:
-            self._runtime = self._runtime or self._compose()
-            return self._runtime
+        """Raises what is in AWAY; at once while another thread still waits for Redis."""
+        runtime = self._runtime
+        if runtime is None:
+            if not self._composing.acquire(blocking=False):
+                raise BrokerUnreachable("Redis has not answered yet")
+            try:
+                runtime = self._runtime = self._runtime or self._compose()
+            finally:
+                self._composing.release()
+        return runtime
 
     def ping(self) -> None:
         """Raises what is in AWAY."""
@@ -110,18 +114,21 @@ class Hooks:
         try:
             if kind in SIGNED:
                 check_body(kind, known.secret(), headers, body, time.time())
-            told = pushes(kind, host_of(known.webhook.host) or "", body, headers)
-            return self._follow(known, [push for push in told if not push.travels])
+            return self._answer(known, read(kind, host_of(known.webhook.host) or "", body, headers))
         except Refused as refused:
             return self._refused(known, refused)
         except Malformed as error:
-            return self.malformed(name, str(error))
+            return self.malformed(known.webhook, str(error))
         except (*AWAY, FleetError) as error:
             return self.unavailable(name, str(error))
 
-    def malformed(self, name: str, fault: str, status: int = 400) -> Answer:
-        self.tally.count(name, "malformed")
-        self._seldom.say(f"{name} malformed", f"webhook {name}: a delivery that cannot be read: {fault}")
+    def malformed(self, webhook: Webhook, fault: str, status: int = 400) -> Answer:
+        """A PERSISTENT sender is let go on, unless (408) it may do better the next time."""
+        self.tally.count(webhook.name, "malformed")
+        text = f"webhook {webhook.name}: a delivery that cannot be read: {fault}"
+        self._seldom.say(f"{webhook.name} malformed", text)
+        if webhook.kind in PERSISTENT and status != REQUEST_TIMEOUT:
+            return Answer(204)
         return Answer(status, fault)
 
     def unavailable(self, name: str, why: str) -> Answer:
@@ -136,6 +143,14 @@ class Hooks:
         self._seldom.say(f"{name} refused", f"webhook {name}: a delivery is refused: {refused.reason}")
         return Answer(refused.status, refused.reason)
 
+    def _answer(self, known: Known, told: Told) -> Answer:
+        answer = self._follow(known, [push for push in told.pushes if not push.travels])
+        if not told.faults:
+            return answer
+        self.malformed(known.webhook, told.faults[0])
+        left_out = f"{len(told.faults)} cannot be read: {told.faults[0]}"
+        return Answer(answer.status, f"{answer.text}\n{left_out}") if answer.text else answer
+
     def _follow(self, known: Known, told: list[Push]) -> Answer:
         name = known.webhook.name
         of_ours = [push for push in told if known.wanted.knows(push)]
@@ -143,38 +158,39 @@ class Hooks:
             return self._unknown(known, told)
         rt = self.runtime()
         copies = rt.ledger.pushes.delivered(name, [push.delivery for push in of_ours if push.delivery])
-        lines = list[str]()
+        lines, dealt_with = list[str](), list[str]()
         for push in of_ours:
-            lines += self._of_push(rt, known, push, is_copy=push.delivery in copies)
-        rt.ledger.pushes.remember(name, [push.delivery for push in of_ours if push.delivery])
+            if push.delivery in copies:
+                self.tally.count(name, "copy")
+                continue
+            asked = [(spec, follow(rt, spec, push)) for spec in known.wanted.specs(push)]
+            lines += self._said(name, push, asked)
+            if asked and push.delivery:  # else a fleet file that is put right has to see it come again
+                dealt_with.append(push.delivery)
+        rt.ledger.pushes.remember(name, dealt_with)
         if not lines:
             return self._nothing(name, "ignored")
         return Answer(202, "\n".join(lines))
 
-    def _of_push(self, rt: Runtime, known: Known, push: Push, *, is_copy: bool) -> list[str]:
-        """What is said of its runs; empty where there are none."""
-        name = known.webhook.name
-        if is_copy:
-            self.tally.count(name, "copy")
-            return []
+    def _said(self, name: str, push: Push, asked: list[tuple[MirrorSpec, Asked]]) -> list[str]:
+        """A line for each of a push's runs."""
         lines = list[str]()
-        for spec in known.wanted.specs(push):
-            asked = follow(rt, spec, push)
-            self.tally.count(name, asked.how)
-            if asked.how == "ours":
+        for spec, one in asked:
+            self.tally.count(name, one.how)
+            if one.how == "ours":
                 continue
             what = f"{spec.name} {push.tag}" if spec.refs else spec.name
-            lines.append(f"run {asked.run} of {what} {asked.how}")
-            about = {"mirror": spec.name, "run": asked.run, "tag": push.tag}
-            logger.info("webhook %s: %s was pushed: %s", name, push.repository, asked.how, extra=about)
+            lines.append(f"run {one.run} of {what} {one.how}")
+            about = {"mirror": spec.name, "run": one.run, "tag": push.tag}
+            logger.info("webhook %s: %s was pushed: %s", name, push.repository, one.how, extra=about)
         return lines
 
     def _unknown(self, known: Known, told: list[Push]) -> Answer:
-        """To distribution it is no error: it would send that again and again, and all others after it."""
+        """To those that TELL_ALL it is no error."""
         name = known.webhook.name
         if not told:
             return self._nothing(name, "ignored")
-        if known.webhook.kind == "distribution":
+        if known.webhook.kind in TELL_ALL:
             return self._nothing(name, "unknown")
         self.tally.count(name, "unknown")
         return Answer(404, f"no mirror reads or writes {told[0].repository}")

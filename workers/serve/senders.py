@@ -7,9 +7,10 @@ looked at, since senders add to their payloads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
@@ -20,11 +21,26 @@ from tasks.pushes import Push
 
 MOST_PUSHES = 500
 """Events or tags of one delivery."""
+PERSISTENT: frozenset[WebhookKind] = frozenset({"distribution"})
+"""Senders that send again for ever what is answered by an error, and keep all later news until it is taken
+(distribution's notifications/http.go: any status from 200 to 399 takes it)."""
+TELL_ALL: frozenset[WebhookKind] = frozenset({"distribution", "gitlab"})
+"""Senders that tell of more than mirrors read, and to which an error is more than one: GitLab turns a webhook
+off after some in a row, and that of a group tells of all its projects."""
 Headers = Mapping[str, str]
+_T = TypeVar("_T")
 
 
 class Malformed(ValueError):
     """The body is not what this kind of sender sends; the message names the field."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a delivery says was pushed; and, a line each, what of it cannot be read, where other news can."""
+
+    pushes: tuple[Push, ...] = ()
+    faults: tuple[str, ...] = ()
 
 
 def _or_empty(value: object) -> object:
@@ -49,16 +65,19 @@ class _Event(BaseModel):
 class _Envelope(BaseModel):
     """distribution: docs/content/about/notifications.md, "Events" and "Envelope"."""
 
-    events: list[_Event] = Field(max_length=MOST_PUSHES)
+    events: list[Any] = Field(max_length=MOST_PUSHES)
 
 
-def _distribution(body: bytes, headers: Headers, host: str) -> list[Push]:
+def _distribution(body: bytes, headers: Headers, host: str) -> Told:
     del headers
-    return [
-        _push(host, one.target.repository, one.target.tag, one.target.digest, one.id)
-        for one in _read(_Envelope, body).events
-        if one.action == "push" and one.target.tag
-    ]
+
+    def push_of(told: object) -> Push | None:
+        event = _valid(_Event.model_validate, told)
+        if event.action != "push" or not event.target.tag:
+            return None
+        return _push(host, event.target.repository, event.target.tag, event.target.digest, event.id)
+
+    return _each("events", _read(_Envelope, body).events, push_of)
 
 
 class _HubPush(BaseModel):
@@ -76,11 +95,11 @@ class _Hub(BaseModel):
     repository: _HubRepository
 
 
-def _dockerhub(body: bytes, headers: Headers, host: str) -> list[Push]:
+def _dockerhub(body: bytes, headers: Headers, host: str) -> Told:
     """Known by nothing: two pushes of a tag within a second are told in the same words."""
     del headers
     told = _read(_Hub, body)
-    return [_push(host, told.repository.repo_name, told.push_data.tag)]
+    return Told((_push(host, told.repository.repo_name, told.push_data.tag),))
 
 
 class _Login(BaseModel):
@@ -116,10 +135,10 @@ class _GitHub(BaseModel):
     registry_package: _Package | None = None
 
 
-def _github(body: bytes, headers: Headers, host: str) -> list[Push]:
+def _github(body: bytes, headers: Headers, host: str) -> Told:
     event = headers.get("x-github-event", "")
     if event not in {"package", "registry_package"}:
-        return []
+        return Told()
     told = _read(_GitHub, body)
     package = told.registry_package or told.package
     if package is None:
@@ -128,12 +147,12 @@ def _github(body: bytes, headers: Headers, host: str) -> list[Push]:
     tag = version.container_metadata.tag if version and version.container_metadata else None
     is_image = package.package_type.lower() in {"container", "docker"}
     if told.action not in {"published", "updated"} or not is_image or tag is None or not tag.name:
-        return []
+        return Told()
     owner = package.namespace or (package.owner.login if package.owner else "")
     if not owner:
         raise Malformed(f"{event}.namespace: is missing")
     name = f"{owner}/{package.name}".lower()
-    return [_push(host, name, tag.name, tag.digest, _by_body(body))]
+    return Told((_push(host, name, tag.name, tag.digest, _by_body(body)),))
 
 
 class _HarborResource(BaseModel):
@@ -146,7 +165,7 @@ class _HarborRepository(BaseModel):
 
 
 class _HarborData(BaseModel):
-    resources: list[_HarborResource] = Field(default=[], max_length=MOST_PUSHES)
+    resources: list[Any] = Field(default=[], max_length=MOST_PUSHES)
     repository: _HarborRepository
 
 
@@ -158,19 +177,22 @@ class _Harbor(BaseModel):
     data: _HarborData | None = None
 
 
-def _harbor(body: bytes, headers: Headers, host: str) -> list[Push]:
+def _harbor(body: bytes, headers: Headers, host: str) -> Told:
     del headers
     told = _read(_Harbor, body, only=lambda told: told.get("type") in _HARBOR_PUSHES)
     if told is None:
-        return []
+        return Told()
     data = told.event_data or told.data
     if data is None:
         raise Malformed(f"{_HARBOR_PUSHES[told.type]}: is missing")
-    return [
-        _push(host, data.repository.repo_full_name, one.tag, one.digest, _by_body(body, one.tag))
-        for one in data.resources
-        if one.tag and not is_digest(one.tag)
-    ]
+
+    def push_of(resource: object) -> Push | None:
+        one = _valid(_HarborResource.model_validate, resource)
+        if not one.tag or is_digest(one.tag):
+            return None
+        return _push(host, data.repository.repo_full_name, one.tag, one.digest, _by_body(body, one.tag))
+
+    return _each("resources", data.resources, push_of)
 
 
 _HARBOR_PUSHES = {"PUSH_ARTIFACT": "event_data", "harbor.artifact.pushed": "data"}
@@ -181,14 +203,18 @@ class _Quay(BaseModel):
     """Quay: "Repository notifications", event "Push to Repository"."""
 
     repository: str
-    updated_tags: list[str] | dict[str, Any] = Field(max_length=MOST_PUSHES)
+    updated_tags: list[Any] | dict[str, Any] = Field(max_length=MOST_PUSHES)
 
 
-def _quay(body: bytes, headers: Headers, host: str) -> list[Push]:
+def _quay(body: bytes, headers: Headers, host: str) -> Told:
     """Known by nothing: all pushes of a tag are told in the same words. Other events have no such tags."""
     del headers
     told = _read(_Quay, body, only=lambda told: "updated_tags" in told)
-    return [_push(host, told.repository, tag) for tag in told.updated_tags] if told else []
+    if told is None:
+        return Told()
+    return _each(
+        "updated_tags", told.updated_tags, lambda tag: _push(host, told.repository, _valid(_TAG, tag))
+    )
 
 
 class _Project(BaseModel):
@@ -206,17 +232,20 @@ class _GitLab(BaseModel):
     object_attributes: _Pipeline
 
 
-def _gitlab(body: bytes, headers: Headers, host: str) -> list[Push]:
+def _gitlab(body: bytes, headers: Headers, host: str) -> Told:
     """GitLab tells of no pushed tag. A pipeline that has succeeded may have pushed to any of a project's."""
     del headers
     told = _read(_GitLab, body, only=lambda told: told.get("object_kind") == "pipeline")
     if told is None or told.object_attributes.status != "success":
-        return []
-    push = _push(host, told.project.path_with_namespace.lower(), "", "", _by_body(body))
-    return [Push(push.repository, has_below=True, delivery=push.delivery)]
+        return Told()
+    try:
+        repository = _repository(host, told.project.path_with_namespace.lower())
+    except MalformedReference:
+        return Told()  # a project of that path can have no repositories
+    return Told((Push(repository, has_below=True, delivery=_by_body(body)),))
 
 
-_READERS: Mapping[WebhookKind, Callable[[bytes, Headers, str], list[Push]]] = {
+_READERS: Mapping[WebhookKind, Callable[[bytes, Headers, str], Told]] = {
     "distribution": _distribution,
     "dockerhub": _dockerhub,
     "github": _github,
@@ -227,12 +256,13 @@ _READERS: Mapping[WebhookKind, Callable[[bytes, Headers, str], list[Push]]] = {
 
 
 _OBJECT = TypeAdapter(dict[str, Any])
+_TAG = TypeAdapter(str).validate_python
 
 
-def pushes(kind: WebhookKind, host: str, body: bytes, headers: Headers) -> list[Push]:
+def read(kind: WebhookKind, host: str, body: bytes, headers: Headers) -> Told:
     """The tags that the delivery says were pushed at ``host``; none where it is about something else.
 
-    ``headers`` by their names in small letters. Raises Malformed.
+    ``headers`` by their names in small letters. Raises Malformed where there are none that can be read.
     """
     return _READERS[kind](body, headers, host)
 
@@ -242,9 +272,31 @@ def _read(model: Any, body: bytes, only: Callable[[dict[str, Any]], bool] | None
     try:
         if only is not None and not only(_OBJECT.validate_json(body)):
             return None
-        return model.model_validate_json(body)
     except ValidationError as error:
         raise Malformed(_first_fault(error)) from error
+    return _valid(model.model_validate_json, body)
+
+
+def _valid(validate: Callable[[Any], _T], value: object) -> _T:
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise Malformed(_first_fault(error)) from error
+
+
+def _each(field: str, told: Iterable[object], push_of: Callable[[object], Push | None]) -> Told:
+    """One by one: what is wrong with one of them is no reason to drop the others."""
+    pushes, faults = list[Push](), list[str]()
+    for place, one in enumerate(told):
+        try:
+            push = push_of(one)
+        except Malformed as error:
+            faults.append(f"{field}.{place}: {error}")
+        else:
+            pushes += [push] if push else []
+    if faults and not pushes:
+        raise Malformed(faults[0])
+    return Told(tuple(pushes), tuple(faults))
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -257,13 +309,13 @@ def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text)[:300]
 
 
-def _push(host: str, repository: str, tag: str = "", digest: str = "", delivery: str = "") -> Push:
+def _push(host: str, repository: str, tag: str, digest: str = "", delivery: str = "") -> Push:
     try:
         name = _repository(host, repository)
     except MalformedReference as error:
         raise Malformed(f"the repository's name: {_one_line(str(error))}") from error
     try:
-        check_tag(tag or "none")
+        check_tag(tag)
     except MalformedReference as error:
         raise Malformed(f"the tag: {_one_line(str(error))}") from error
     if digest and not is_digest(digest):

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-MOST_AT_ONCE = 512
-"""Connections, idle ones included; on further ones requests get a 503 at once, instead of memory."""
+MOST_CONNECTIONS = 512
+"""Idle ones included; for a further one the connection goes that has waited longest for a request."""
+HEAD_S = 10.0
+"""How long the head of a request may take: a connection's first from when that is open, others from when they
+begin. And how long the rest of a request that is answered already."""
 GRACE_S = 20
 """How long a stopping process may finish what it has begun to answer."""
 IDLE_S = 75
@@ -17,6 +23,61 @@ IDLE_S = 75
 
 SWITCH_S = 0.0005
 """How long a thread that works keeps the one waiting that reads requests: by default ten times as long."""
+
+
+class Connection(H11Protocol):
+    """One that does not wait for ever: uvicorn does, for all but a request that has not begun."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limit: asyncio.TimerHandle | None = None
+        self._since = 0.0
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is no request to be answered."""
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first
+        return cycle is None or cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._watch()
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Also where an answer has not been fetched: to close would wait for that."""
+        self.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_watch()
+        super().connection_lost(exc)
+
+    def _make_room(self) -> None:
+        own = (one for one in self.connections if isinstance(one, Connection))
+        waiting = [one for one in own if one.waits and not one.transport.is_closing()]
+        min(waiting, key=lambda one: one._since).transport.abort()  # noqa: SLF001 - its own kind
+
+    def _watch(self) -> None:
+        """While something is owed; that it comes byte by byte gains no time."""
+        if not self.waits:
+            self._end_watch()
+        elif self._limit is None and self.timeout_keep_alive_task is None:
+            self._limit = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _end_watch(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -46,12 +107,11 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
         app,
         access_log=False,
         date_header=False,
-        limit_concurrency=MOST_AT_ONCE,
         log_config=None,
         log_level="warning",
         lifespan="on",
         loop="asyncio",
-        http="h11",
+        http=Connection,
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
