@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from mirror.companions import is_there
-from mirror.decide import half_moved
+from mirror.decide import HAD_MOVED, half_moved
 from mirror.engine import Engine, Progress
 from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
@@ -343,7 +343,7 @@ def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
             return replace(
                 outcome, state="split", reason=f"split: {outcome.reason}; it may have moved ({error})"
             )
-    return replace(outcome, reason=f"{outcome.reason}; it had moved and {_went_back(outcome)}")
+    return replace(outcome, reason=f"{outcome.reason}; {HAD_MOVED}{_went_back(outcome)}")
 
 
 def _held(stage: Stage, pair: Pair) -> str | None:
