@@ -20,6 +20,8 @@ from registry.errors import NotFound, TagImmutable
 
 Step = Literal["land", "flip", "return", "parked", "concluded", "wait", "nothing"]
 """``wait``: not everything has come in; whoever comes last asks again. ``nothing``: it is decided."""
+HAD_MOVED = "it had moved and "
+"""In the reason of a move that failed and was made all the same, before what was done about it."""
 _NOT_MOVED: tuple[OutcomeState, ...] = ("split", "failed", "returned")
 IMMUTABLE = TagImmutable.__name__
 MAX_ROLLS = 2
@@ -213,7 +215,7 @@ def _after_return(one: _Batch) -> Decision:
 
 def _went_back(outcome: Outcome) -> str:
     """What users may have seen of it, kept for the report: what only failed is told by what comes of it."""
-    return outcome.reason if outcome.state == "returned" else ""
+    return outcome.reason if outcome.state == "returned" or HAD_MOVED in outcome.reason else ""
 
 
 def _wait_landing(one: _Batch, waiting: Outcomes, state: Literal["landing"]) -> Decision:

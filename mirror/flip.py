@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from mirror.companions import is_there
-from mirror.decide import half_moved
+from mirror.decide import HAD_MOVED, half_moved
 from mirror.engine import Engine, Progress
 from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
@@ -61,10 +61,8 @@ def flip_early(engine: Engine, batch: str, region: str, heard: Heard | None = No
 
 
 def _flip(stage: Stage, known: Outcomes) -> None:
-    engine, now = stage.engine, stage.view.now
-    going = {
-        pair: one for pair, one in _of_region(stage, known).items() if one.state == "ready" and one.at <= now
-    }
+    engine, now, own = stage.engine, stage.view.now, _of_region(stage, known)
+    going = {pair: one for pair, one in own.items() if one.state == "ready" and one.at <= now}
     with engine.crew() as crew:
         stale = outdated(stage, going)
         current = {pair: one for pair, one in going.items() if pair not in stale}
@@ -116,13 +114,8 @@ def unflip(engine: Engine, batch: str, region: str) -> None:
     stage = Stage.open(engine, batch, region, Progress(engine.ledger, batch, region))
     if stage.view.is_through(region, "returning"):
         return
-    known = stage.view.outcomes
-    failures = half_moved(known)
-    moved = {
-        p: one
-        for p, one in _of_region(stage, known).items()
-        if p[0] in failures and one.state in MAY_HAVE_MOVED
-    }
+    failures, own = half_moved(stage.view.outcomes), _of_region(stage, stage.view.outcomes)
+    moved = {p: one for p, one in own.items() if p[0] in failures and one.state in MAY_HAVE_MOVED}
     with engine.crew() as crew:
         returned = _each(crew, moved, lambda pair, one: _take_back(stage, pair, one, failures[pair[0]]))
     stage.outcomes.update(returned)
@@ -187,13 +180,12 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
         try:
             if not _is_claimed(stage, pair, turn.claim):
                 return _superseded(outcome)
-            if other := _pushed(stage, pair):
-                return replace(other, moved=outcome.moved)
             if stage.is_alone:
                 # The answer to the PUT says what was stored; a registry that lacks content is given it again.
                 put_graph(stage, stage.targets[name], stage.graph(digest), tag)
+            elif other := _put_unless_pushed(stage, pair, stage.graph(digest).root):
+                return replace(other, moved=outcome.moved)
             else:
-                _put_tag(stage, stage.targets[name], tag, stage.graph(digest).root)
                 _read_back(stage, stage.targets[name], tag, digest)
             return _unless_newer(stage, turn, outcome)
         except RegistryError as error:
@@ -207,12 +199,22 @@ def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
             return _again_or_failed(outcome, ended)
 
 
-def _pushed(stage: Stage, pair: Pair) -> Outcome | None:
-    """What becomes of a tag of a two-way mirror that somebody has pushed since it was looked at.
+def _put_unless_pushed(stage: Stage, pair: Pair, root: Manifest) -> Outcome | None:
+    """Put the tag; of a two-way mirror, what becomes of it where somebody has pushed since it was looked at.
 
-    Asked one round trip before the PUT, which is as near as it gets: registries cannot compare and set.
+    Asked one round trip before each attempt, which is as near as it gets: registries cannot compare and set.
     """
-    return meanwhile(stage, *pair, _held(stage, pair)) if stage.spec.is_two_way else None
+    tag, name = pair
+    target = stage.targets[name]
+
+    def put() -> Outcome | None:
+        other = meanwhile(stage, tag, name, _at(target, tag)) if stage.spec.is_two_way else None
+        if other is None:
+            target.put_manifest(tag, root)
+        return other
+
+    with stage.alone_with(target, root.digest):
+        return stage.engine.patience.attempt(put)
 
 
 def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
@@ -316,14 +318,9 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
     because = f"because the move failed elsewhere: {failed.reason}"
     with stage.engine.ledger.turns.take_back(name, tag):
         try:
-            held = _held(stage, pair)
-            if (
-                held != outcome.previous
-            ):  # else this was done before, and cut short before it was written down
-                if not _is_ours(stage, pair, held):
-                    reason = "somebody else has moved this tag since"
-                    return replace(outcome, state="superseded", reason=reason)
-                _restore(stage, stage.targets[name], tag, outcome.previous)
+            if not _restore(stage, pair, outcome.previous):
+                reason = "somebody else has moved this tag since"
+                return replace(outcome, state="superseded", reason=reason)
         except RegistryError as error:
             reason = f"split: it moved here and could not be taken back ({error}) {because}"
             return replace(outcome, state="split", reason=reason, kind=failed.kind)
@@ -336,21 +333,24 @@ def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     tag, name = pair
     with stage.engine.ledger.turns.take_back(name, tag):
         try:
-            if outcome.previous == _wanted(stage, tag) or not _is_ours(stage, pair, _held(stage, pair)):
+            is_there = outcome.previous in {_wanted(stage, tag), _held(stage, pair)}
+            if is_there or not _restore(stage, pair, outcome.previous):
                 return outcome
-            _restore(stage, stage.targets[name], tag, outcome.previous)
         except RegistryError as error:
-            return replace(
-                outcome, state="split", reason=f"split: {outcome.reason}; it may have moved ({error})"
-            )
-    return replace(outcome, reason=f"{outcome.reason}; it had moved and {_went_back(outcome)}")
+            reason = f"split: {outcome.reason}; it may have moved ({error})"
+            return replace(outcome, state="split", reason=reason)
+    return replace(outcome, reason=f"{outcome.reason}; {HAD_MOVED}{_went_back(outcome)}")
 
 
 def _held(stage: Stage, pair: Pair) -> str | None:
     """The tag's digest in the target now; None where there is no such tag."""
     tag, name = pair
+    return stage.engine.patience.attempt(lambda: _at(stage.targets[name], tag))
+
+
+def _at(target: Repository, tag: str) -> str | None:
     try:
-        return stage.engine.patience.attempt(lambda: stage.targets[name].resolve(tag)).digest
+        return target.resolve(tag).digest
     except NotFound:
         return None
 
@@ -367,13 +367,24 @@ def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
     return (held == _wanted(stage, tag) or is_half_deleted) and not is_wanted
 
 
-def _restore(stage: Stage, target: Repository, tag: str, previous: str | None) -> None:
-    if previous is None:
-        with suppress(NotFound):  # it is gone, and the answer was lost
-            stage.engine.patience.attempt(lambda: delete_tag(target, tag))
-        return
-    manifest = stage.engine.patience.attempt(lambda: target.manifest(previous))
-    _put_tag(stage, target, tag, manifest)
+def _restore(stage: Stage, pair: Pair, previous: str | None) -> bool:
+    """Put the tag where it was. False where it is not ours to move, which is asked before each attempt."""
+    tag, target, patience = pair[0], stage.targets[pair[1]], stage.engine.patience
+    manifest = patience.attempt(lambda: target.manifest(previous)) if previous else None
+
+    def put() -> bool:
+        held = _at(target, tag)
+        if held == previous or not _is_ours(stage, pair, held):
+            return held == previous  # done before, and cut short before it was written down
+        if manifest:
+            target.put_manifest(tag, manifest)
+        else:
+            with suppress(NotFound):  # it is gone, and the answer was lost
+                delete_tag(target, tag)
+        return True
+
+    with stage.alone_with(target, previous or tag):
+        return patience.attempt(put)
 
 
 def _went_back(outcome: Outcome) -> str:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.chaos.figures import DOCUMENT, write
+from tests.chaos.plan import SMALL, WHOLE
 from tests.chaos.run import run
-from tests.chaos.storm import SMALL, WHOLE
 from tests.support.scratch import scratch_folder
 
 

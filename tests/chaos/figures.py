@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.storm import Plan
+from tests.chaos.plan import Plan
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "guarantees.md"
 BEGIN, END = "<!-- figures: written by make chaos -->", "<!-- end of figures -->"
@@ -28,6 +28,15 @@ KINDS: dict[str, tuple[str, str]] = {
         r"sealift:ledger:kept(-for|-manifests)?:.*",
         "one for each target repository, two for each image that is kept",
     ),
+    "ledger: sides": (
+        r"sealift:ledger:(agreed|conflicts|settled|deleted):.*",
+        "four for each two-way mirror",
+    ),
+    "ledger: probes": (
+        r"sealift:ledger:(probes|seen-from):.*",
+        "one for each registry, and one for each region and registry",
+    ),
+    "ledger: told": (r"sealift:ledger:told:.*", "some for each mirror, registry and region"),
     "ledger: derived": (r"sealift:ledger:.*", "expire within hours or days"),
     "chords": (r"sealift:celery-taskset-meta-.*", "7 days: left by chords that were killed"),
     "results": (r"sealift:celery-task-meta-.*", "7 days: failures of tasks"),
@@ -43,6 +52,7 @@ MAY_STAY = frozenset(
         "ledger: newest",
         "ledger: history",
         "ledger: kept",
+        "ledger: sides",
         "bindings",
         "messages at work",
         "queues",
@@ -74,6 +84,47 @@ def unexplained(client: Any) -> list[str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class SideFigures:
+    """Of two-way mirrors."""
+
+    pushes: int
+    decisions: int
+    settled: int
+    held: int
+    met: int
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [
+            ("pushes at sides of two-way mirrors", f"{self.pushes:,}"),
+            ("of these overwritten, as they came between the last look and the PUT", f"{self.met}"),
+            ("decisions by people about tags that had moved apart", f"{self.decisions:,}"),
+            ("conflicts that are over, as far as they are remembered", f"{self.settled:,}"),
+            ("tags that are apart at the end, each on record", f"{self.held}"),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFigures:
+    """Of probes and receivers."""
+
+    outages: int
+    told_down: int
+    """Changes that probes told, as far as they are kept."""
+    events: int
+    messages: int
+    failures: int
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [
+            ("times that a registry was away", f"{self.outages:,}"),
+            ("times that a region's probes found one to be down, and back later", f"{self.told_down:,}"),
+            ("events, each told at least once", f"{self.events:,}"),
+            ("messages that told of them", f"{self.messages:,}"),
+            ("messages refused, unread, or taken without an answer", f"{self.failures:,}"),
+        ]
+
+
 @dataclass(slots=True)
 class Result:
     plan: Plan
@@ -90,6 +141,8 @@ class Result:
     stuck: list[str]
     leftover: list[str]
     rollbacks: int
+    sides: SideFigures
+    events: EventFigures
     went_back: int
     longest_heal_s: float
     longest_heal_of: list[str]
@@ -142,6 +195,8 @@ class Result:
             ("longest time from a fault to the next step of a release run", f"{self.longest_heal_s:.1f} s"),
             ("window in which targets differ about a tag, median", f"{self.window_median_s:.2f} s"),
             ("the same, worst", f"{self.window_worst_s:.1f} s"),
+            *self.sides.rows(),
+            *self.events.rows(),
             ("regions that could be cut off from everything", ", ".join(self.networks) or "none"),
             ("workers that were deaf by their heartbeat", f"{self.deaf}"),
             ("bytes sent to the targets", f"{self.copied:,}"),

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Self
 
+import yaml
 from redis import Redis, RedisError
 
 from mirror.ledger import Ledger
@@ -35,6 +36,8 @@ from workers.supervisor import DEAF_S
 ROOT = Path(__file__).parents[2]
 PREFIX = "sealift:"
 CONCURRENCY = 2
+SETTLE_S = 1.0
+"""For so long events are gathered before receivers are told."""
 SETTINGS = {
     "SEALIFT_SWEEP_INTERVAL_S": "1",
     "SEALIFT_STALL_S": "4",
@@ -52,6 +55,7 @@ SETTINGS = {
     "SEALIFT_COPY_THREADS": "3",
     "SEALIFT_HAUL_MIB": "4",
     "SEALIFT_TEE_KIB": "256",
+    "SEALIFT_NOTIFY_SETTLE_S": str(SETTLE_S),
 }
 """Impatient, so that minutes hold what days hold elsewhere; small, so that every path is walked."""
 
@@ -135,8 +139,14 @@ class ChaosFleet:
     """
 
     def __init__(
-        self, folder: Path, regions: list[str], fabric: Fabric, wans: dict[str, WanLink] | None = None
+        self,
+        folder: Path,
+        regions: list[str],
+        fabric: Fabric,
+        document: dict[str, object],
+        wans: dict[str, WanLink] | None = None,
     ) -> None:
+        """``document`` is the fleet file."""
         self.folder, self.regions, self.wans = made(folder), regions, wans or {}
         self.valkey = Valkey(made(folder / "valkey"))
         self._links = {region: fabric.link(self.valkey.port) for region in regions}
@@ -145,7 +155,10 @@ class ChaosFleet:
         self.armoury = Armoury(made(folder / "chaos"))
         self.client = self.valkey.client()
         self.ledger = Ledger(self.client, PREFIX)
+        file = self.folder / "sealift.yaml"
+        file.write_text(yaml.safe_dump(document))
         self._env = {
+            "SEALIFT_FLEET_FILE": str(file),
             "DOCKER_CONFIG": str(made(folder / "docker")),
             "SEALIFT_STATE_DIR": str(folder / "state"),
             "SEALIFT_REDIS_PREFIX": PREFIX,

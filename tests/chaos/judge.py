@@ -12,10 +12,19 @@ from typing import Any
 
 from mirror.select import is_keeper_tag
 from registry.deletion import tombstone
-from tests.chaos.figures import QUEUE_STEPS, Result, keys_by_kind, unexplained
+from tests.chaos.figures import (
+    QUEUE_STEPS,
+    Result,
+    SideFigures,
+    keys_by_kind,
+    unexplained,
+)
+from tests.chaos.judge_events import event_figures, judge_notices, judge_probes
+from tests.chaos.judge_sides import judge_sides
 from tests.chaos.progress import Heal
 from tests.chaos.proxy import Put
 from tests.chaos.reading import Place, Reader
+from tests.chaos.sides import SIDES
 from tests.chaos.storm import CLASSES, Storm
 from tests.chaos.told import Told, Where, tell
 from tests.chaos.world import REGIONS, TagAt, World
@@ -38,19 +47,23 @@ def judge(
     violations: list[str] = []
     if verdict is None:
         violations.append(f"the observer ended with {observer_code} and without a verdict")
-    puts = world.fabric.puts()
+    puts, pushes = world.fabric.puts(), world.sides.pushes
     told = list(tell(fleet.ledger, fleet.client, {one.host: name for name, one in world.proxies.items()}))
     violations += unowned(verdict["violations"] if verdict else [], told)
-    violations += early_flips(puts, {name: one.host for name, one in world.proxies.items()})
+    violations += early_flips(puts, {name: one.host for name, one in world.proxies.items()}, pushes)
     violations += left_behind(puts, told, seen)
-    violations += never_put(puts, told)
+    violations += never_put([*puts, *pushes], told)
     went_back, unexplained_backs = regressions(seen, world, returned(told), rolled_back(told))
     violations += unexplained_backs
     violations += piled_up(world)
+    sides = judge_sides(world.sides, fleet.ledger, puts, world.fabric.looks())
+    violations += sides.violations + [f"no rest: {one} was written at the end" for one in storm.unrest]
+    violations += judge_probes(fleet, storm.outages) + judge_notices(fleet, storm.receiver)
     lost = differing(world)
     leftover = _leftovers(storm)
-    moved = [one for one in seen if one["kind"] == "moved" and one["now"]]
-    windows = [one["seconds"] for one in seen if one["kind"] == "window"] or [0.0]
+    one_way = [one for one in seen if "tag" in one and one["tag"] and one["tag"][0] not in SIDES]
+    moved = [one for one in one_way if one["kind"] == "moved" and one["now"]]
+    windows = [one["seconds"] for one in one_way if one["kind"] == "window"] or [0.0]
     heal = max(storm.progress.heals, default=Heal(0.0, 0.0, "", ()))
     return Result(
         plan=storm.plan,
@@ -66,7 +79,9 @@ def judge(
         lost=lost,
         stuck=[] if settled else sorted(storm.progress.open) or ["a run that was asked for never began"],
         leftover=leftover,
-        rollbacks=storm.rollbacks,
+        rollbacks=storm.people.rollbacks,
+        events=event_figures(fleet, storm.outages, storm.receiver),
+        sides=SideFigures(len(pushes), storm.people.decisions, sides.settled, sides.held, sides.met),
         went_back=went_back,
         longest_heal_s=heal.seconds,
         longest_heal_of=[f"{heal.run} at {heal.at:.1f} s", *dict.fromkeys(heal.faults)],
@@ -92,11 +107,14 @@ def unowned(violations: Iterable[dict[str, Any]], told: Sequence[Told]) -> list[
     ]
 
 
-def early_flips(puts: Iterable[Put], hosts: Mapping[str, str] = NOBODY) -> list[str]:
+def early_flips(
+    puts: Iterable[Put], hosts: Mapping[str, str] = NOBODY, pushes: Iterable[Put] = ()
+) -> list[str]:
     """Tags that were put while another target had not been given the manifest: read off the wire.
 
     These registries take a manifest only with everything it refers to, so having it is having all.
     ``hosts``, by the registries' names, say how the fleet calls what it moves a tag to in order to delete it.
+    ``pushes`` are what people put there.
     """
     held: dict[tuple[str, str, str], float] = {}
     given = [
@@ -104,7 +122,7 @@ def early_flips(puts: Iterable[Put], hosts: Mapping[str, str] = NOBODY) -> list[
         for put in puts
         if put.digest and put.status in {0, 201} and not _deletes(put, hosts.get(put.registry, ""))
     ]
-    for put in given:
+    for put in (*given, *pushes):
         key = (put.registry, put.repository, put.digest)
         held[key] = min(held.get(key, put.done), put.done)
     return [
@@ -112,7 +130,7 @@ def early_flips(puts: Iterable[Put], hosts: Mapping[str, str] = NOBODY) -> list[
         f"while {other} did not hold it"
         for put in given
         if ":" not in put.reference and not is_keeper_tag(put.reference)  # which each target has for itself
-        for other in REGIONS
+        for other in SIDES.get(put.repository, REGIONS)
         if other != put.registry and held.get((other, put.repository, put.digest), float("inf")) > put.begun
     ]
 
@@ -221,7 +239,7 @@ def regressions(
     orders = {at: {digest: n for n, digest in enumerate(digests)} for at, digests in world.truth.items()}
     count, faults = 0, []
     for one in seen:
-        if one["kind"] != "moved" or not one["was"] or not one["now"]:
+        if one["kind"] != "moved" or not one["was"] or not one["now"] or one["tag"][0] in SIDES:
             continue
         repository, tag = one["tag"]
         order = orders[TagAt(repository, tag)]
@@ -273,14 +291,19 @@ def differing(world: World) -> list[str]:
 
 
 def _leftovers(storm: Storm) -> list[str]:
-    """Messages nobody takes: of killed workers they come back after the visibility timeout."""
+    """Messages nobody takes: of killed workers they come back after the visibility timeout.
+
+    Probes go on: their messages are there for a moment now and then.
+    """
+    left = list[str]()
 
     def none() -> bool:
         storm.fleet.look_after()
-        return not leftovers(storm)
+        left[:] = leftovers(storm)
+        return not left
 
     eventually(none, LEFTOVERS_S)
-    return leftovers(storm)
+    return left
 
 
 def leftovers(storm: Storm) -> list[str]:

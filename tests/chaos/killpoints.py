@@ -27,8 +27,10 @@ KILL_POINTS: tuple[str, ...] = (
     "in the body",
     "between two flips",
     "after the flip, before conclude",
+    "before a message is sent",
+    "after a message, before that is known",
 )
-TAKEN, MID_BLOB, SEALING, LANDED, BODY, FLIPPING, FLIPPED = KILL_POINTS
+TAKEN, MID_BLOB, SEALING, LANDED, BODY, FLIPPING, FLIPPED, TELLING, TOLD = KILL_POINTS
 
 
 class Armoury:
@@ -94,6 +96,7 @@ def install() -> None:
     _patch_messages(armoury)
     _patch_landing(armoury)
     _patch_flipping(armoury)
+    _patch_telling(armoury)
 
 
 def _patch_messages(armoury: Armoury) -> None:
@@ -163,6 +166,18 @@ def _patch_flipping(armoury: Armoury) -> None:
 
     replace(RemoteRepository, "put_manifest", put_manifest)
     replace(steps, "flip", flip_and_die)
+
+
+def _patch_telling(armoury: Armoury) -> None:
+    from tasks import notify
+
+    def send_and_die(send: Function, *args: Any) -> Any:
+        armoury.here(TELLING)
+        result = send(*args)
+        armoury.here(TOLD)
+        return result
+
+    replace(notify, "send", send_and_die)
 
 
 def _all(engine: Any, batch: str, step: Literal["landed", "flipped"]) -> bool:

@@ -24,9 +24,11 @@ from tests.support.waiting import until
 from tests.support.wanlink import enter
 
 PRELOADED = (
+    "apprise",
     "celery.app.amqp", "celery.apps.beat", "celery.apps.worker", "celery.backends.redis", "celery.bin.worker",
     "celery.concurrency.prefork", "celery.worker.consumer", "kombu.transport.redis", "mirror.land",
-    "tasks.probing", "tasks.pruning", "tasks.steps", "tasks.sweep", "tests.chaos.launch", "workers.launch",
+    "tasks.notify", "tasks.probing", "tasks.pruning", "tasks.steps", "tasks.sweep", "tests.chaos.launch",
+    "workers.launch",
 )  # fmt: skip
 LOOK_S = 0.05
 PR_SET_PDEATHSIG = 1

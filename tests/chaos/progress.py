@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ EVERY_S = 0.25
 
 @dataclass(slots=True)
 class _Run:
+    mirror: str
     lane: str
     signature: object = None
     struck: float | None = None
@@ -45,6 +47,10 @@ class Progress:
         """That runs were seen to take."""
         self.heals: list[Heal] = []
 
+    def open_of(self, mirrors: Collection[str]) -> int:
+        """How many runs of these are open."""
+        return sum(one.mirror in mirrors for run, one in self._runs.items() if run in self.open)
+
     def struck(self, now: float, fault: str) -> None:
         self._write({"at": now, "fault": fault})
         for run in self._runs.values():
@@ -60,7 +66,8 @@ class Progress:
         members = [member.decode() for member in self._client.zrange(self._keys.open, 0, -1)]
         self.open = {member.partition(".")[0] for member in members}
         for run in self.open - set(self._runs):
-            self._runs[run] = _Run((self._client.hget(self._keys.run(run), "lane") or b"").decode())
+            mirror, lane = self._client.hmget(self._keys.run(run), "mirror", "lane")
+            self._runs[run] = _Run((mirror or b"").decode(), (lane or b"").decode())
         for run in list(self._runs):
             self._follow(run, [one for one in members if one.startswith(f"{run}.")], now)
         return True

@@ -41,6 +41,17 @@ class Put(NamedTuple):
     """0: the registry's answer was lost, and it may have taken it or not."""
 
 
+class Look(NamedTuple):
+    """A tag was asked for, and the registry answered what it is, or that it is not there."""
+
+    registry: str
+    repository: str
+    tag: str
+    begun: float
+    done: float
+    """Unix times."""
+
+
 @dataclass(slots=True, eq=False)
 class Wires:
     """The two ends of one connection through a proxy."""
@@ -159,6 +170,7 @@ class Proxy(Gate):
     def __init__(self, loop: Loop, name: str, upstream: int, weather: Weather, *, stale: bool = True) -> None:
         self.name, self.weather, self._stale = name, weather, stale
         self.puts: list[Put] = []
+        self.looks: list[Look] = []
         self.uploads: list[tuple[str, int]] = []
         """Digest and bytes of every blob that the registry took."""
         self._tags = Tags()
@@ -221,6 +233,8 @@ class Proxy(Gate):
                 digest = digest_of(request.body) if request.method == "PUT" else ""
                 put = (asked.repository, asked.reference, digest, begun, time.time(), status)
                 self.puts.append(Put(self.name, *put))
+            elif asked.tag and status in {200, 404}:
+                self.looks.append(Look(self.name, asked.repository, asked.tag, begun, time.time()))
         if request.method == "PUT" and status == 201:
             self._taken(request, asked)
         return reply
@@ -307,6 +321,9 @@ class Fabric:
 
     def puts(self) -> list[Put]:
         return sorted((put for proxy in self.proxies for put in proxy.puts), key=lambda put: put.begun)
+
+    def looks(self) -> list[Look]:
+        return sorted((one for proxy in self.proxies for one in proxy.looks), key=lambda one: one.begun)
 
     def close(self) -> None:
         for gate in (*self.proxies, *self.links):

@@ -11,8 +11,11 @@ from pathlib import Path
 from tests.chaos.figures import Result, keys_by_kind
 from tests.chaos.fleet import ROOT, ChaosFleet
 from tests.chaos.judge import judge
+from tests.chaos.plan import Plan
 from tests.chaos.proxy import Fabric
-from tests.chaos.storm import REGION_NAMES, Plan, Storm
+from tests.chaos.receiver import Receiver
+from tests.chaos.sides import BOTH
+from tests.chaos.storm import REGION_NAMES, Storm
 from tests.chaos.weather import Weather
 from tests.chaos.world import FAR, World
 from tests.support.process import Process
@@ -25,16 +28,23 @@ LAST_LOOK_S = 120.0
 def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _: None) -> Result:
     """Build the world, let it storm, heal it, and judge what is left."""
     begun = time.monotonic()
-    fabric = Fabric(Weather(plan.seed))
+    fabric = Fabric(Weather(plan.seed, honest=BOTH))
     try:
         with (
             World(folder, fabric, plan.tags, plan.seed) as world,
-            ChaosFleet(folder / "fleet", REGION_NAMES, fabric, _wans(fabric, say)) as fleet,
+            Receiver(plan.seed) as receiver,
+            ChaosFleet(
+                folder / "fleet",
+                REGION_NAMES,
+                fabric,
+                world.fleet_file(receiver.entries()),
+                _wans(fabric, say),
+            ) as fleet,
         ):
             say(f"{plan.tags} tags in {len(world.repositories)} repositories, 3 targets: the storm begins")
             observer = _observe(world, folder, plan)
             before = keys_by_kind(fleet.client)
-            storm = Storm(plan, world, fleet, fabric, say)
+            storm = Storm(plan, world, fleet, fabric, receiver, say)
             storm.blow()
             blew_s = time.monotonic() - begun
             say("the storm is over: healing, then one last run of each mirror")

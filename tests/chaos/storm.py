@@ -11,16 +11,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal
 
 from redis import RedisError
 
-from mirror.rollback import rollback_of
-from mirror.spec import Lane, MirrorSpec
+from mirror.spec import MirrorSpec
 from tests.chaos.fleet import ChaosFleet
 from tests.chaos.killpoints import KILL_POINTS
+from tests.chaos.outages import SEEN_WITHIN_S, Outage, Outages
+from tests.chaos.people import People
+from tests.chaos.plan import Plan
 from tests.chaos.progress import Progress
-from tests.chaos.proxy import Fabric, Proxy
+from tests.chaos.proxy import Fabric
+from tests.chaos.receiver import SHARE, Receiver
 from tests.chaos.weather import HTTP_FAULTS
 from tests.chaos.world import REGIONS, World
 
@@ -29,43 +31,16 @@ VALKEY, TAIL, FULL = "Valkey killed", "Valkey killed, its last writes lost", "Va
 DOUBLED, DOWN, CUT, FLEET = "messages doubled", "registry down", "region cut off", "whole fleet killed"
 MACHINE_FAULTS = (CHILD, WORKER, BEAT, PRODUCER, VALKEY, TAIL, FULL, DOUBLED, DOWN, CUT, FLEET)
 CLASSES = (*MACHINE_FAULTS, *KILL_POINTS, *HTTP_FAULTS)
+UNSEEN = "a registry that probes are to see"
 TICK_S = 0.02
+SEEN_EVERY_S = 0.25
+"""So often it is asked whether probes have seen something."""
 BURSTS = (0.5, 0.3, 0.2)
 """How often a fault comes alone, in twos and in threes."""
 STEP_S = 1.5
 """About how long it takes the fleet to get up again."""
-ROLLBACKS = 0.15
-"""The share of the runs that are rollbacks."""
-MOST_ROLLED_BACK = 3
 PATIENCE_S = 12.0
 """The next blow comes once the fleet has worked, or after this long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    tags: int
-    each: int
-    """How often each class of faults comes up at least."""
-    gap_s: float
-    """Mean time between two blows to machines and processes, if the fleet has got up again."""
-    work: int
-    """Exchanges with registries that say that it has."""
-    share: float
-    """Of the exchanges with registries that suffer a fault in bad weather."""
-    moves_each: int
-    longest_s: float
-    long_outage_s: float = 0.0
-    """One registry is away for this long once."""
-    open_runs: int = 6
-    seed: int = 20261124
-    rate: float = 40.0
-
-
-SMALL = Plan(tags=24, each=1, gap_s=0.8, work=20, share=0.03, moves_each=1, longest_s=150.0, open_runs=2)
-WHOLE = Plan(
-    tags=300, each=50, gap_s=0.6, work=60, share=0.01, moves_each=3, longest_s=3600.0, long_outage_s=60.0,
-    open_runs=4, rate=25.0,
-)  # fmt: skip
 
 
 @dataclass(slots=True, order=True)
@@ -79,20 +54,29 @@ class Storm:
     """One storm over one world; ``blow`` runs it from start to the last fault."""
 
     def __init__(
-        self, plan: Plan, world: World, fleet: ChaosFleet, fabric: Fabric, say: Callable[[str], None]
+        self,
+        plan: Plan,
+        world: World,
+        fleet: ChaosFleet,
+        fabric: Fabric,
+        receiver: Receiver,
+        say: Callable[[str], None],
     ) -> None:
         self.plan, self.world, self.fleet, self.fabric, self._say = plan, world, fleet, fabric, say
+        self.receiver = receiver
         self.random = Random(plan.seed)
         self.faults: Counter[str] = Counter()
-        self.rollbacks = 0
+        self.people = People(plan, world, fleet, self._expected_s())
+        self.outages = Outages(fleet.ledger, fleet.regions, [one.host for one in fabric.proxies])
+        self.unrest: list[str] = []
+        """What was written when nothing was left to do."""
         self.progress = Progress(fleet.ledger.keys, fleet.client, fleet.folder / "progress.jsonl")
         self._deck = [one for one in (*MACHINE_FAULTS, *KILL_POINTS) for _ in range(plan.each)]
         self.random.shuffle(self._deck)
         self._timers: list[Timer] = []
         self._numbers = itertools.count()
         self._down: set[str] = set()
-        self._specs = world.specs()
-        self._turn = itertools.cycle(self._specs)
+        self._is_healing = False
         self._begun = time.monotonic()
         self._struck = (0.0, 0, 0)
         self._pause = threading.Event()
@@ -105,7 +89,7 @@ class Storm:
             TAIL: self._lose_tail,
             FULL: self._fill_valkey,
             DOUBLED: self._double,
-            DOWN: lambda: self._registry_down(self.random.uniform(1, 4)),
+            DOWN: self._registry_down,
             CUT: self._cut,
             FLEET: self._kill_fleet,
         }
@@ -118,7 +102,8 @@ class Storm:
         self.fabric.weather.share = self.plan.share
         if self.plan.long_outage_s:
             self._after(30.0, lambda: self._registry_down(self.plan.long_outage_s))
-        next_fault, next_move, next_word = 1.0, 0.0, 5.0
+        self.receiver.share = SHARE
+        next_fault, next_word = 1.0, 5.0
         while not self._is_over():
             now = self._elapsed()
             self._tick()
@@ -127,9 +112,7 @@ class Storm:
                     self._strike()
                 self._struck = (now, self.fabric.weather.exchanges, self.progress.steps)
                 next_fault = now + self.random.expovariate(1 / self.plan.gap_s)
-            if now >= next_move:
-                self.world.move_any()
-                next_move = now + self._move_every()
+            self.people.push(now)
             if now >= next_word:
                 self._tell()
                 next_word = now + 10.0
@@ -140,7 +123,9 @@ class Storm:
 
     def heal(self) -> None:
         """No more faults; what was switched off is switched on."""
+        self._is_healing = True
         self.fleet.armoury.disarm()
+        self.receiver.share = 0.0
         while self._timers:
             heapq.heappop(self._timers).action()
         self.fabric.heal()
@@ -153,8 +138,17 @@ class Storm:
         self.heal()
         if not self._wait(lambda: not self.progress.open, deadline):
             return False
+        if not self._run_each([*self.people.one_way, *self.people.two_way], deadline):
+            return False
+        before = self.world.written()
+        is_over = self._run_each(self.people.two_way, deadline)
+        self.unrest = sorted(self.world.written() - before)
+        return is_over
+
+    def _run_each(self, specs: list[MirrorSpec], deadline: float) -> bool:
+        """One run of each mirror; whether all of them ended."""
         producer = self.fleet.producer
-        for spec in self._specs:
+        for spec in specs:
             producer.ask(spec, "release")
         # A run is in the ledger before its producer speaks of it: only a later look can say that it is over.
         begun = self._wait(lambda: producer.running and not producer.waiting, deadline)
@@ -175,8 +169,7 @@ class Storm:
             return True
         counts = {**self.fabric.weather.counts, **self.fleet.armoury.kills()}
         enough = all(counts.get(one, 0) >= self.plan.each for one in (*HTTP_FAULTS, *KILL_POINTS))
-        moved = all(len(self.world.truth[tag]) > self.plan.moves_each for tag in self.world.tags)
-        return not self._deck and enough and moved and self.rollbacks > 0
+        return not self._deck and enough and self.people.are_through() and UNSEEN not in self._down
 
     def _is_worth_it(self, now: float) -> bool:
         """Whether work was done since the last blow: what lies on the ground cannot be hit."""
@@ -186,12 +179,6 @@ class Storm:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._begun
-
-    def _move_every(self) -> float:
-        left = self.plan.moves_each * len(self.world.tags) - self.world.moves
-        # All moves within three quarters of the expected time, so that faults meet moving tags to the end.
-        time_left = max(5.0, 0.75 * self._expected_s() - self._elapsed())
-        return min(3.0, max(0.1, time_left / max(1, left)))
 
     def _expected_s(self) -> float:
         """A guess: a blow, and as long again until something moves."""
@@ -208,29 +195,16 @@ class Storm:
                     self._produce()
 
     def _produce(self) -> None:
-        """One more run where there is room, at most one for each look at the ledger."""
-        producer = self.fleet.producer
-        if producer.waiting + len(self.progress.open) < self.plan.open_runs:
-            # Now and then the same mirror twice at once: the newest must win.
-            spec = self.random.choice(self._specs) if self.random.random() < 0.3 else next(self._turn)
-            lane: Lane = "backfill" if self.random.random() < 0.3 else "release"
-            producer.ask(self._rollback(spec) or spec, lane)
+        """One more run where there is room, at most one for each look at the ledger.
 
-    def _rollback(self, spec: MirrorSpec) -> MirrorSpec | None:
-        """Now and then some of the mirror's tags go back together; its next run takes them on again.
-
-        The first time as soon as there is something to go back to: in a short storm chance may have none.
+        Of two-way mirrors one is always open: a push is in danger while a run of its tag is under way.
         """
-        if self.rollbacks and self.random.random() >= ROLLBACKS:
-            return None
-        before = {
-            at.tag: digests[-2]
-            for at, digests in self.world.truth.items()
-            if len(digests) > 1 and spec.source.endswith(f"/{at.repository}")
-        }
-        tags = self.random.sample(sorted(before), min(len(before), MOST_ROLLED_BACK))
-        self.rollbacks += bool(tags)
-        return rollback_of(spec, {tag: before[tag] for tag in tags}, pin=False) if tags else None
+        sides = self.progress.open_of([spec.name for spec in self.people.two_way])
+        waiting = self.fleet.producer.waiting
+        if not sides and not waiting:
+            self.people.equalise()
+        elif waiting + len(self.progress.open) - sides < self.plan.open_runs:
+            self.people.start_some_run()
 
     def _tell(self) -> None:
         kills, weather = self.fleet.armoury.kills(), self.fabric.weather.counts
@@ -288,8 +262,7 @@ class Storm:
         producer = self.fleet.producer
         if not producer.running:
             return False
-        for _ in range(2):
-            producer.ask(next(self._turn), "release")
+        self.people.start_runs(2)
         self._after(self.random.uniform(0.0, 0.03), producer.kill)
         return True
 
@@ -324,13 +297,40 @@ class Storm:
         self._mark("single", self.random.uniform(1, 3), lambda: self.fleet.armoury.double(on=False))
         return True
 
-    def _registry_down(self, seconds: float) -> bool:
+    def _registry_down(self, seconds: float = 0.0) -> bool:
+        """For so long; else for some seconds, and at times until probes have seen it from everywhere."""
         up = [proxy for proxy in self.fabric.proxies if proxy.name not in self._down]
-        if not up:
+        until_seen = not seconds and self.outages.is_to_be_seen and UNSEEN not in self._down
+        if not up or (until_seen and not self._does_ledger_say(self.outages.are_known)):
             return False
         proxy = self.random.choice(up)
-        self._switch(proxy, "refuse", seconds)
+        outage = self.outages.begin(proxy.host)
+        proxy.switch("refuse")
+
+        def end() -> None:
+            outage.ended = time.time()
+            proxy.switch("through")
+
+        if until_seen:
+            self._down |= {proxy.name, UNSEEN}
+            self._await_seen(proxy.name, outage, end)
+        else:
+            self._mark(proxy.name, seconds or self.random.uniform(1, 4), end)
         return True
+
+    def _await_seen(self, name: str, outage: Outage, end: Callable[[], None]) -> None:
+        """Look again and again, until it is seen, it is late, or all is healed."""
+        is_late = self._is_healing or time.time() - outage.begun >= SEEN_WITHIN_S
+        if is_late or self._does_ledger_say(lambda: self.outages.is_seen(outage)):
+            self._down -= {name, UNSEEN}
+            end()
+        else:
+            self._after(SEEN_EVERY_S, lambda: self._await_seen(name, outage, end))
+
+    def _does_ledger_say(self, so: Callable[[], bool]) -> bool:
+        with contextlib.suppress(RedisError):
+            return "valkey" not in self._down and so()
+        return False
 
     def _cut(self) -> bool:
         """A region's workers reach nobody, or at least not Redis; half the time their connections survive."""
@@ -341,10 +341,6 @@ class Storm:
         link.switch("cut")
         self._mark(region, self.random.uniform(1, 5), lambda: link.switch("through", resets=resets))
         return True
-
-    def _switch(self, proxy: Proxy, mode: Literal["refuse", "cut"], seconds: float) -> None:
-        proxy.switch(mode)
-        self._mark(proxy.name, seconds, lambda: proxy.switch("through"))
 
     def _kill_fleet(self) -> bool:
         if "valkey" in self._down:

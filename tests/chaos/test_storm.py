@@ -10,8 +10,10 @@ import pytest
 
 from tests.chaos.fleet import ROOT
 from tests.chaos.killpoints import FOLDER, KILL_POINTS, Armoury
+from tests.chaos.plan import SMALL
 from tests.chaos.run import run
-from tests.chaos.storm import SMALL
+from tests.chaos.sides import LEAST_TAGS, SIDES
+from tests.chaos.storm import REGION_NAMES
 
 _PASS = """
 import os, pathlib
@@ -19,6 +21,10 @@ from tests.chaos.killpoints import KILL_POINTS, Armoury
 Armoury(pathlib.Path(os.environ["CHAOS_FOLDER"])).here(KILL_POINTS[2])
 print("alive")
 """
+
+
+PUSHED_AT = LEAST_TAGS * len(SIDES)
+"""Tags of two-way mirrors."""
 
 
 @pytest.mark.fleet
@@ -31,6 +37,9 @@ def test_nothing_is_violated_lost_or_stuck_in_a_storm(scratch: Path) -> None:
     assert result.observed["kept"], result.text()
     assert result.flips >= 2 * result.tags, result.text()
     assert result.observed["checked G2"] >= result.flips, result.text()
+    assert result.sides.pushes >= 2 * PUSHED_AT, result.text()
+    assert result.events.told_down >= len(REGION_NAMES), result.text()
+    assert result.events.messages, result.text()
 
 
 def test_an_armed_point_kills_once(tmp_path: Path) -> None:

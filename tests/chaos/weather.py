@@ -19,7 +19,7 @@ ANYWHERE: tuple[HttpFault, ...] = (
 )  # fmt: skip
 TO_UPLOADS: tuple[HttpFault, ...] = ("upload truncated", "upload corrupted")
 TO_BODIES: tuple[HttpFault, ...] = ("body truncated", "bytes corrupted")
-RARE: tuple[HttpFault, ...] = (*TO_UPLOADS, *TO_BODIES, "answer lost after a PUT")
+RARE: tuple[HttpFault, ...] = (*TO_UPLOADS, *TO_BODIES, "answer lost after a PUT", "stale tag")
 """They need an exchange of a kind that is seldom: where they are behind, such an exchange is not let go."""
 RARE_TIMES = 4.0
 HTTP_FAULTS: tuple[HttpFault, ...] = (
@@ -66,6 +66,8 @@ class Weather:
     stall_s: float = 3.0
     retry_after_s: int = 1
     stale: bool = True
+    honest: str = ""
+    """How repositories begin about whose tags nothing false is said, but that they are not there."""
     exchanges: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     _random: Random = field(init=False)
@@ -76,7 +78,7 @@ class Weather:
     def fault(self, asked: Asked, request: Message, *, knows_older: bool) -> HttpFault | None:
         """What happens to this exchange; None: nothing."""
         self.exchanges += 1
-        possible = list(_possible(asked, request, knows_older=knows_older and self.stale))
+        possible = list(_possible(asked, request, knows_older=knows_older and self._may_lie(asked)))
         if self._random.random() >= self.share * self._times(possible):
             return None
         fewest = min(self.counts[one] for one in possible)
@@ -85,6 +87,9 @@ class Weather:
         chosen: HttpFault = self._random.choice(rarest if self._random.random() < 0.7 else possible)
         self.counts[chosen] += 1
         return chosen
+
+    def _may_lie(self, asked: Asked) -> bool:
+        return self.stale and not (self.honest and asked.repository.startswith(self.honest))
 
     def _times(self, possible: list[HttpFault]) -> float:
         common = min(self.counts[one] for one in ANYWHERE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from mirror.spec import MirrorSpec, Target
 from registry.images import LINUX_ARM64, Blob, Image, Index, build_image, build_index, random_layer
 from registry.repository import BLOCK
 from tests.chaos.proxy import Fabric, Proxy
+from tests.chaos.sides import SIDES, Side, Sides
 from tests.support.fleet import made
 from tests.support.pushing import push
 from tests.support.registries import DockerRegistry
@@ -23,6 +24,8 @@ KEEP = 2
 """Of every second repository, from the first on: how many former images of a tag each target keeps."""
 FAR = "west"
 """The region that is in a network of its own, where the machine allows one."""
+PROBE = {"every": "4s", "bytes": "64KiB", "failures": 1}
+"""How each region looks how it reaches the registries; outside of storms every ten seconds at most."""
 TAGS_IN_A_REPOSITORY = 15
 OFTEN = 0.85
 OWN_LARGE = 0.2
@@ -54,6 +57,10 @@ class World:
         ]
         self.truth: dict[TagAt, list[str]] = defaultdict(list)
         """Every digest that a tag had at the source, in order."""
+        places = {
+            name: Side(one.host, self.proxies[name].host, REGIONS[name]) for name, one in self.targets.items()
+        }
+        self.sides = Sides(places, tags, seed, self._image)
 
     def __enter__(self) -> Self:
         for tag in self.tags:
@@ -98,6 +105,12 @@ class World:
         behind = [tag for tag in self.tags if len(self.truth[tag]) == fewest]
         self.move(self._random.choice(behind if self._random.random() < OFTEN else self.tags))
 
+    def written(self) -> Counter[str]:
+        """Everything that the fleet has put into a target or deleted there so far."""
+        puts = (f"{one.registry} {one.repository}:{one.reference} {one.digest}" for one in self.fabric.puts())
+        blobs = (f"{name} {blob}" for name, proxy in self.proxies.items() for blob, _ in proxy.uploads)
+        return Counter([*puts, *blobs])
+
     def observed(self, out: Path, rate: float) -> dict[str, object]:
         """The observer's configuration: registries and repositories, nothing of the fleet."""
         groups = [
@@ -107,7 +120,13 @@ class World:
             }
             for repository in self.repositories
         ]
-        return {"groups": groups, "out": str(out), "rate": rate}
+        pushed_at = [{"name": name, "places": self.sides.places(name), "together": False} for name in SIDES]
+        return {"groups": groups + pushed_at, "out": str(out), "rate": rate}
+
+    def fleet_file(self, receivers: list[dict[str, object]]) -> dict[str, object]:
+        """What stands in it: every mirror, how often its registries are probed, and who is told."""
+        mirrors = [_entry(spec) for spec in (*self.specs(), *self.sides.specs())]
+        return {"mirrors": mirrors, "probe": PROBE, "notify": receivers}
 
     def _registry(self, folder: Path) -> DockerRegistry:
         return self._stack.enter_context(DockerRegistry(made(folder)))
@@ -122,6 +141,15 @@ class World:
             other = build_image({"etc/motd": text[::-1].encode()}, platform=LINUX_ARM64, layers=layers[:1])
             return build_index([image, other])
         return image
+
+
+def _entry(spec: MirrorSpec) -> dict[str, object]:
+    """The mirror as the fleet file has it."""
+    targets = [{"region": one.region, "repository": one.repository} for one in spec.targets]
+    entry: dict[str, object] = {"name": spec.name, "targets": targets, "referrers": spec.referrers}
+    if not spec.two_way:
+        return {**entry, "source": spec.source, "keep": spec.keep}
+    return {**entry, "mode": "two_way", **({"prefer": spec.prefer} if spec.prefer else {})}
 
 
 def _shared_layers() -> list[Blob]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -369,6 +369,50 @@ def test_a_tag_that_nobody_could_look_at_is_put_when_the_others_are_rolled_forwa
 
         assert world.where("1.0") == [image("new").digest] * 2
         assert run.states("1.0") == ["updated", "updated"]
+
+
+def test_a_tag_that_was_removed_where_its_move_failed_and_rolled_forward_says_so(
+    valkey: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users may have seen it come and go."""
+    monkeypatch.setattr(decide, "ROLL_PAUSE_S", 0.0)
+    with (
+        MemoryRegistry() as source,
+        MemoryRegistry(deletes=False) as us,
+        MemoryRegistry() as eu,
+        engine_on(valkey) as engine,
+    ):
+        world = World(engine, source, us, eu)
+        source.hold("app", image("new"), "1.0")
+        run = world.drive("1.0")
+        for step in (run.resolve, run.land, run.finalize, lambda: run.flip("us")):
+            step()
+        eu.on_request = closed_after_a_put()
+        run.flip("eu")
+        assert world.where("1.0") == [image("new").digest] * 2
+        eu.on_request = None
+        run.conclude()
+        assert world.where("1.0") == [image("new").digest, None]
+        run.flip()
+        run.conclude()
+
+        assert world.where("1.0") == [image("new").digest] * 2
+        (batch,) = run.batches
+        told = engine.ledger.batches.outcomes(batch)["1.0", world.spec.targets[1].repository]
+        assert (told.state, told.reason) == ("updated", "was removed again")
+
+
+def closed_after_a_put() -> Callable[[str, str], None]:
+    """A registry that takes a tag, and tells nobody about it any more."""
+    taken = list[str]()
+
+    def hear(method: str, path: str) -> None:
+        if path.endswith("/manifests/1.0"):
+            if taken:
+                raise ErrorReply(403, "DENIED", "closed")
+            taken.extend([path] if method == "PUT" else [])
+
+    return hear
 
 
 def out_of_order(method: str, path: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -515,6 +515,47 @@ def test_a_push_in_the_last_round_trip_before_the_move_is_kept(world: World) -> 
 
     assert world.at() == [TWO.digest, THREE.digest, ONE.digest]
     assert drive.states("v1") == ["current", "held", "held"]
+
+
+def pushing_at_the_first_put(world: World, side: int) -> Callable[[str, str], None]:
+    """A registry that takes no tag the first time, and has been pushed at by the second."""
+    tried = list[str]()
+
+    def hear(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/v1") and not tried:
+            tried.append(path)
+            world.push(side, THREE)
+            raise ErrorReply(503, "UNAVAILABLE", "not now")
+
+    return hear
+
+
+def test_a_push_between_two_attempts_at_the_move_is_kept(world: World) -> None:
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    world.sides[1].on_request = pushing_at_the_first_put(world, 1)
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, THREE.digest, ONE.digest]
+    assert drive.states("v1") == ["current", "held", "held"]
+
+
+def test_a_push_between_two_attempts_at_taking_back_is_kept(world: World) -> None:
+    drive = begun(world)
+    drive.land()
+    drive.finalize()
+    world.push(2, FOUR)
+    drive.flip()
+    assert world.at() == [TWO.digest, TWO.digest, FOUR.digest]
+    world.sides[1].on_request = pushing_at_the_first_put(world, 1)
+    drive.conclude()
+    world.sides[1].on_request = None
+
+    assert world.at() == [TWO.digest, THREE.digest, FOUR.digest]
+    assert drive.states("v1") == ["current", "superseded", "held"]
 
 
 def test_a_deletion_before_the_move_is_kept(world: World) -> None:
