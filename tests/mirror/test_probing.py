@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from mirror.budget import Allowance, Budget
 from mirror.engine import Engine
+from mirror.ledger.leases import Lease
 from mirror.ledger.probes import Measurement
 from mirror.probing import Subject, probe
 from mirror.retry import Patience
@@ -216,6 +218,34 @@ def test_a_registry_that_hangs_ends_the_probe_after_its_time(
         one = prober.probe(registry.host)
     assert not one.up
     assert time.monotonic() - began < 60
+
+
+def test_a_probe_holds_up_nobody_who_needs_the_same_manifest(
+    prober: Prober, registry: MemoryRegistry
+) -> None:
+    content = prober.engine.ledger.content
+    with ThreadPoolExecutor(1) as pool:
+        with registry.pause(lambda method, path: method == "GET" and "/manifests/" in path) as pause:
+            one = pool.submit(prober.probe, registry.host)
+            assert pause.reached.wait(10)
+            lease = content.begin_reading(IMAGE.digest)
+        assert isinstance(lease, Lease), "the turn to read it is free"
+        content.leases.release(lease)
+        assert one.result(30).bytes_per_second is not None
+
+
+def test_a_probe_waits_for_nobody_who_reads_the_same_manifest(
+    prober: Prober, registry: MemoryRegistry
+) -> None:
+    content = prober.engine.ledger.content
+    lease = content.begin_reading(IMAGE.digest)
+    assert isinstance(lease, Lease)
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(prober.probe, registry.host)
+        try:
+            assert one.result(30).bytes_per_second is not None
+        finally:
+            content.leases.release(lease)
 
 
 def test_of_an_empty_repository_only_the_registry_is_asked(prober: Prober, registry: MemoryRegistry) -> None:
