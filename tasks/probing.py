@@ -33,7 +33,7 @@ AT_WORK = "probe from {}"
 """The place of the lease of whoever probes a registry from a region."""
 UNDER_WAY = "pass of probes"
 """The place of the lease of a region's pass: passes that take longer than a slot do not pile up."""
-CONNECT_S, READ_S = 5.0, 15.0
+CONNECT_S, READ_S, WHOLE_S = 5.0, 15.0, 30.0
 """A registry that takes longer is none to go by; no probe is to hold a worker's slot for minutes."""
 THREADS = 8
 
@@ -103,7 +103,9 @@ class Pass:
         """Probe them all. What was measured before a worker is killed is kept, and nothing of the rest."""
         samples = self.rt.ledger.probes.samples.of([spec.name for spec in specs_of(self.fleet)])
         subjects = _subjects(self.fleet, self.region, mirrors, samples)
-        connections = connections_of(_impatient(self.rt.settings), self.fleet, self.rt.ledger)
+        connections = connections_of(
+            _impatient(self.rt.settings), self.fleet, self.rt.ledger, whole_s=WHOLE_S
+        )
         engine = replace(
             self.rt.engine,
             patience=Patience(attempts=1),

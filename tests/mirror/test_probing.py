@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +29,10 @@ from registry.endpoint import Endpoint, Timeouts
 from registry.errors import Throttled
 from registry.images import LINUX_AMD64, LINUX_ARM64, build_image, build_index
 from registry.memory import Cut, ErrorReply, MemoryRegistry, PullLimits
+from registry.timing import AT_ONCE, Stopwatch
 from tests.conftest import RegistryFactory
 from tests.support.engine import Drive, engine_on
-from tests.support.ports import free_port
+from tests.support.ports import LOOPBACK, free_port
 from tests.support.pushing import push
 from tests.support.registries import RegistryOptions
 from tests.support.token_server import Answer, LoopbackTokenServer, User
@@ -56,7 +61,7 @@ def prober(valkey: ValkeyServer) -> Iterator[Prober]:
 def prober_on(valkey: ValkeyServer, accounts: CredentialSource | None = None) -> Iterator[Prober]:
     with engine_on(valkey) as engine:
         connections = Connections(
-            lambda host: Endpoint(host, timeouts=Timeouts(connect_s=1.0, read_s=2.0)),
+            lambda host: Endpoint(host, timeouts=Timeouts(connect_s=1.0, read_s=2.0, whole_s=3.0)),
             accounts or ChainedCredentials(()),
             gate=Budget(engine.ledger, lambda _: Allowance()),
         )
@@ -246,6 +251,44 @@ def test_a_probe_waits_for_nobody_who_reads_the_same_manifest(
             assert one.result(30).bytes_per_second is not None
         finally:
             content.leases.release(lease)
+
+
+@pytest.fixture
+def trickling() -> Iterator[str]:
+    """A registry whose answer never ends, a few bytes at a time."""
+    over = threading.Event()
+    with socket.create_server((LOOPBACK, 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not over.wait(0.2):
+                    connection.sendall(b"y")
+
+        pool.submit(answer)
+        yield f"{LOOPBACK}:{server.getsockname()[1]}"
+        over.set()
+
+
+def test_a_registry_that_trickles_ends_the_probe_after_its_time(prober: Prober, trickling: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(prober.probe, trickling).result(30)
+    assert not one.up
+    assert "in the middle of an answer" in one.error
+
+
+def test_of_a_slow_layer_no_more_is_waited_for_than_there_is_time(
+    prober: Prober, registry: MemoryRegistry
+) -> None:
+    layer = max((blob.descriptor for blob in IMAGE.blobs), key=lambda blob: blob.size)
+    seconds = itertools.count()
+    watch = Stopwatch(prober.connections.registry(registry.host), "app", clock=lambda: float(next(seconds)))
+
+    watch.read(layer, layer.size)
+
+    assert watch.bytes_per_second is not None
+    assert watch.bytes_per_second <= AT_ONCE, "a block a second, by this clock"
 
 
 def test_of_an_empty_repository_only_the_registry_is_asked(prober: Prober, registry: MemoryRegistry) -> None:
