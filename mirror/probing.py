@@ -101,7 +101,7 @@ def _is_up(watch: Stopwatch, error: RegistryError) -> bool:
 
 def _layer(engine: Engine, subject: Subject, most_bytes: int) -> Descriptor | None:
     """The first one that is large enough, else the largest."""
-    source, root = engine.open_repository(subject.repository), subject.root
+    source, root = engine.open_repository(subject.repository, gives_way=True), subject.root
     for _ in range(MAX_DEPTH + 1):
         if root is None:
             return None

@@ -58,12 +58,14 @@ def prober(valkey: ValkeyServer) -> Iterator[Prober]:
     yield from prober_on(valkey)
 
 
-def prober_on(valkey: ValkeyServer, accounts: CredentialSource | None = None) -> Iterator[Prober]:
+def prober_on(
+    valkey: ValkeyServer, accounts: CredentialSource | None = None, allowance: Allowance | None = None
+) -> Iterator[Prober]:
     with engine_on(valkey) as engine:
         connections = Connections(
             lambda host: Endpoint(host, timeouts=Timeouts(connect_s=1.0, read_s=2.0, whole_s=3.0)),
             accounts or ChainedCredentials(()),
-            gate=Budget(engine.ledger, lambda _: Allowance()),
+            gate=Budget(engine.ledger, lambda _: allowance or Allowance()),
         )
         own = replace(
             engine,
@@ -139,6 +141,17 @@ def test_a_registry_that_counts_pulls_loses_none_unless_that_is_allowed(prober: 
         assert prober.probe(registry.host, pulls=True).bytes_per_second is not None
         budgets = prober.engine.ledger.budgets.report([registry.host])
         assert [budget.remaining for budget in budgets] == [4], "it is taken from the fleet's budget"
+
+
+def test_a_probe_that_may_pull_leaves_what_is_kept_for_the_release_lane(valkey: ValkeyServer) -> None:
+    with MemoryRegistry(pulls=PullLimits(5)) as registry:
+        registry.hold("app", IMAGE, "v1")
+        for prober in prober_on(valkey, allowance=Allowance(reserve=1.0)):
+            one = prober.probe(registry.host, pulls=True)
+
+            assert one.up
+            assert "kept for the release lane" in one.error
+            assert registry.count("manifest", "GET") == 0
 
 
 def test_a_registry_that_is_paused_is_not_asked_and_nothing_is_said_of_it(
@@ -345,6 +358,14 @@ class TestRealRegistries:
             assert (one.up, one.token_s) == (True, None)
             assert one.error
             assert "wrong" not in one.error.replace("wrong password", "")
+
+
+    def test_credentials_that_are_missing_are_no_outage_of_the_registry(
+        self, prober: Prober, registry_factory: RegistryFactory
+    ) -> None:
+        one = prober.probe(registry_factory(RegistryOptions(users=(("ann", "secret"),))).host)
+        assert (one.up, one.head_s) == (True, None)
+        assert "401" in one.error
 
 
 def test_a_run_leaves_an_image_for_probes_to_ask_for(valkey: ValkeyServer, registry: MemoryRegistry) -> None:
