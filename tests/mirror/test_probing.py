@@ -359,7 +359,6 @@ class TestRealRegistries:
             assert one.error
             assert "wrong" not in one.error.replace("wrong password", "")
 
-
     def test_credentials_that_are_missing_are_no_outage_of_the_registry(
         self, prober: Prober, registry_factory: RegistryFactory
     ) -> None:
