@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from typing import TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from mirror.select import is_digest_tag
+from mirror.several import Failures, Several
 from mirror.siblings import Shunned
 from registry.descriptor import Descriptor, is_digest
 from registry.errors import NotFound, Refused, RegistryError
 from registry.manifest import Manifest
 from registry.repository import Source
 
-T = TypeVar("T")
 
-
-class Anywhere:
+class Anywhere(Several):
     """A Source over several, in this order but for who served last: that one is asked first.
 
     By digest, and by tags that name one (``sha256-….sig``): what any other tag is depends on whom one asks.
@@ -37,6 +35,7 @@ class Anywhere:
         ``helpers``: those of the places that need not be reached from here. What such a one cannot be asked
         about what belongs to an image it does not know, and its host is ``shunned``.
         """
+        super().__init__()
         self._places = tuple(places)
         self._first = self._places[0]
         self._named, self._helpers, self._shunned = named, tuple(helpers), shunned or Shunned()
@@ -66,14 +65,14 @@ class Anywhere:
     def resolve(self, tag_or_digest: str) -> Descriptor:
         if self._named is not None and not is_digest(tag_or_digest):
             return self._named.resolve(tag_or_digest)
-        return self._ask(lambda one: one.resolve(_digest(tag_or_digest)))
+        return self._ask(_digest(tag_or_digest), lambda one: one.resolve(tag_or_digest))
 
     def named(self, tag: str) -> Descriptor:
         """What a tag is where it counts, or at all that have it: NotFound where that is not the same."""
         if self._named is not None:
             return self._named.named(tag) if isinstance(self._named, Anywhere) else self._named.resolve(tag)
         found: dict[str, Descriptor] = {}
-        for place in self._asked():
+        for place in self._reached():
             with suppress(NotFound), self._if_reached(place):
                 one = place.resolve(tag)
                 found[one.digest] = one
@@ -83,47 +82,22 @@ class Anywhere:
         raise NotFound(self.host, f"{self.name}:{tag}", reason)
 
     def manifest(self, tag_or_digest: str) -> Manifest:
-        return self._ask(lambda one: one.manifest(_digest(tag_or_digest)))
+        return self._ask(_digest(tag_or_digest), lambda one: one.manifest(tag_or_digest))
 
     def blob_size(self, digest: str) -> int:
-        return self._ask(lambda one: one.blob_size(digest))
+        return self._ask(digest, lambda one: one.blob_size(digest))
 
     def referrers(self, digest: str, *, has_tag: bool = True) -> list[Descriptor]:
         """What any of them knows to be about the digest; or the one whose referrers count."""
         if self._named is not None:
             return self._named.referrers(digest, has_tag=has_tag)
         found: dict[str, Descriptor] = {}
-        for place in self._asked():
+        for place in self._reached():
             with self._if_reached(place):
                 found |= {one.digest: one for one in place.referrers(digest, has_tag=has_tag)}
         return list(found.values())
 
-    def open_blob(
-        self, blob: Descriptor, offset: int = 0
-    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
-        """As Source's; where one breaks off, the next goes on from there."""
-        return self._opened(blob, offset)
-
-    @contextmanager
-    def _opened(self, blob: Descriptor, offset: int) -> Iterator[Iterator[bytes | memoryview]]:
-        with ExitStack() as stack:
-            yield self._blocks(stack, blob, offset)
-
-    def _blocks(self, stack: ExitStack, blob: Descriptor, at: int) -> Iterator[bytes | memoryview]:
-        errors: list[RegistryError] = []
-        for place in self._in_order():
-            try:
-                for block in stack.enter_context(place.open_blob(blob, at)):
-                    at += len(block)
-                    yield block
-            except RegistryError as error:
-                errors.append(error)
-            else:
-                self._first = place
-                return
-        raise _worst(errors)
-
-    def _asked(self) -> list[Source]:
+    def _reached(self) -> list[Source]:
         return [one for one in self._places if one not in self._helpers or one.host not in self._shunned]
 
     @contextmanager
@@ -136,21 +110,24 @@ class Anywhere:
             if not isinstance(error, NotFound | Refused):
                 self._shunned.add(place.host)
 
-    def _ask(self, question: Callable[[Source], T]) -> T:
-        errors: list[RegistryError] = []
-        for place in self._in_order():
-            try:
-                answer = question(place)
-            except RegistryError as error:
-                errors.append(error)
-            else:
-                self._first = place
-                return answer
-        raise _worst(errors)
-
-    def _in_order(self) -> list[Source]:
+    def _in_order(self) -> Sequence[Source]:
         first = self._first
         return [first, *(one for one in self._places if one is not first)]
+
+    def _served(self, place: Source) -> None:
+        self._first = place
+
+    def _failed(self, place: Source, error: RegistryError) -> bool:  # noqa: ARG002 - any other may help
+        return False
+
+    def _worst(self, failures: Failures) -> RegistryError:
+        errors = list(failures.values())
+        first = next((error for error in errors if not isinstance(error, NotFound)), errors[0])
+        others = [end for end in dict.fromkeys(error.end for error in errors) if end != first.end]
+        if isinstance(first, NotFound) and others:
+            reason = f"{first.reason}, and none in {', '.join(others)} either"
+            return NotFound(first.end, first.what, reason, first.status, first.code)
+        return first
 
 
 def places_of(source: Source) -> tuple[Source, ...]:
@@ -169,12 +146,3 @@ def _digest(text: str) -> str:
     if not is_digest(text) and not is_digest_tag(text):
         raise ValueError(f"{text} is a tag, and which of several repositories is meant is not said")
     return text
-
-
-def _worst(errors: Sequence[RegistryError]) -> RegistryError:
-    first = next((error for error in errors if not isinstance(error, NotFound)), errors[0])
-    others = [end for end in dict.fromkeys(error.end for error in errors) if end != first.end]
-    if isinstance(first, NotFound) and others:
-        reason = f"{first.reason}, and none in {', '.join(others)} either"
-        return NotFound(first.end, first.what, reason, first.status, first.code)
-    return first

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
 
+from mirror.several import Failures, Several
 from registry.descriptor import Descriptor, is_digest
 from registry.errors import RegistryError, Transient
 from registry.manifest import Manifest
 from registry.repository import Repository, Source
 
 
-class Backed:
-    """The source; what it cannot be asked for now comes from others that hold it. Thread-safe.
+class Backed(Several):
+    """The source; what it cannot be asked for now comes from others that hold it.
 
     What tags are and what refers to what is the source's to say. What it denies having is not looked for
     elsewhere; what the others do not have either fails as it does at the source.
@@ -27,14 +27,14 @@ class Backed:
         is_down: bool = False,
         holders: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
-        """``others``: ``host/repository``, the nearest first, to be ``opened`` when needed.
+        """``others``: ``host/repository``, the nearest first, as they are to be ``opened``.
 
         ``is_down``: they are asked first. ``holders``: of the others those that are known to hold a
         manifest, by its digest, and are better asked for it than the source.
         """
-        self._source, self._names, self._opened = source, tuple(others), opened
+        super().__init__()
+        self._source, self._others = source, {name: opened(name) for name in others}
         self._prefers_others, self._holders = is_down, holders
-        self._lacking: set[tuple[str, str]] = set()
 
     @property
     def name(self) -> str:
@@ -60,60 +60,21 @@ class Backed:
         """See Source; of a digest from whoever has it."""
         if not is_digest(tag_or_digest):
             return self._source.manifest(tag_or_digest)
-        failure: RegistryError | None = None
-        for name in self._in_order(tag_or_digest, self._holders(tag_or_digest)):
-            try:
-                return self._place(name).manifest(tag_or_digest)
-            except RegistryError as error:
-                failure = self._failed(name, tag_or_digest, error, failure)
-        raise _certain(failure)
+        holders = [self._others[name] for name in self._holders(tag_or_digest)]
+        return self._ask(tag_or_digest, lambda one: one.manifest(tag_or_digest), holders)
 
-    def open_blob(
-        self, blob: Descriptor, offset: int = 0
-    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
-        """As Source's; where one breaks off, the next goes on from there."""
-        return self._opening(blob, offset)
+    def _in_order(self) -> Sequence[Source]:
+        others = self._others.values()
+        return (*others, self._source) if self._prefers_others else (self._source, *others)
 
-    @contextmanager
-    def _opening(self, blob: Descriptor, offset: int) -> Iterator[Iterator[bytes | memoryview]]:
-        with ExitStack() as stack:
-            yield self._blocks(stack, blob, offset)
-
-    def _blocks(self, stack: ExitStack, blob: Descriptor, at: int) -> Iterator[bytes | memoryview]:
-        failure: RegistryError | None = None
-        for name in self._in_order(blob.digest, ()):
-            try:
-                for block in stack.enter_context(self._place(name).open_blob(blob, at)):
-                    at += len(block)
-                    yield block
-            except RegistryError as error:
-                failure = self._failed(name, blob.digest, error, failure)
-            else:
-                return
-        raise _certain(failure)
-
-    def _place(self, name: str) -> Source:
-        return self._opened(name) if name else self._source
-
-    def _in_order(self, digest: str, holders: Sequence[str]) -> list[str]:
-        """Who is to be asked, each if those before fail: the source (empty) and who did not lack it yet."""
-        first = self._names if self._prefers_others else holders
-        names = dict.fromkeys((*first, "", *self._names))
-        return [name for name in names if (name, digest) not in self._lacking]
-
-    def _failed(
-        self, name: str, digest: str, error: RegistryError, before: RegistryError | None
-    ) -> RegistryError:
-        """The failure that counts so far: the source's own. Raises it where nobody else can help."""
-        if name:
-            self._lacking.add((name, digest))
-            return before or error
+    def _failed(self, place: Source, error: RegistryError) -> bool:
+        if place is not self._source:
+            return True
         if not isinstance(error, Transient):
             raise error
         self._prefers_others = True  # the next content does not wait for it again
-        return error
+        return False
 
-
-def _certain(failure: RegistryError | None) -> RegistryError:
-    assert failure is not None  # noqa: S101 - the source is always asked
-    return failure
+    def _worst(self, failures: Failures) -> RegistryError:
+        """The source's own: it is asked, whoever else was."""
+        return failures[self.name]

@@ -9,11 +9,12 @@ from typing import Protocol
 from mirror.engine import Engine
 from mirror.graph import MAX_DEPTH, is_foreign
 from mirror.ledger.probes import Measurement
-from mirror.manifests import Manifests
 from mirror.places import counts
 from registry.descriptor import Descriptor, Platform
 from registry.errors import Denied, RegistryError, Throttled, Transient, Unauthorized
 from registry.exchange import Registry
+from registry.manifest import Manifest
+from registry.repository import Source
 from registry.timing import Stopwatch
 
 _UNKNOWN = Platform("unknown", "unknown")
@@ -84,7 +85,7 @@ def _and_content(
     watch.head(subject.root.digest)
     if counts(engine, one.host) and not pulls:
         return replace(one, error="no layer was read: the registry counts pulls")
-    layer = _layer(Manifests(engine, engine.open_repository(subject.repository)), subject, most_bytes)
+    layer = _layer(engine, subject, most_bytes)
     if layer is None:
         return replace(one, error="no layer was read: the image has none")
     watch.read(layer, most_bytes)
@@ -98,17 +99,31 @@ def _is_up(watch: Stopwatch, error: RegistryError) -> bool:
     return watch.is_let_in or isinstance(error, Unauthorized | Denied)
 
 
-def _layer(manifests: Manifests, subject: Subject, most_bytes: int) -> Descriptor | None:
+def _layer(engine: Engine, subject: Subject, most_bytes: int) -> Descriptor | None:
     """The first one that is large enough, else the largest."""
-    root = subject.root
+    source, root = engine.open_repository(subject.repository, gives_way=True), subject.root
     for _ in range(MAX_DEPTH + 1):
         if root is None:
             return None
-        manifest = manifests.get(root.digest)
+        manifest = _manifest(engine, source, root.digest)
         if not manifest.is_index:
             return _large([one for one in manifest.blobs if not is_foreign(one)], most_bytes)
         root = _child(manifest.children, subject.platforms)
     return None
+
+
+def _manifest(engine: Engine, source: Source, digest: str) -> Manifest:
+    """As the fleet knows it, else read here and now.
+
+    Not in turn with the runs that need it: a registry that is slow to answer a probe must not hold them up,
+    and what they wait out at theirs is nothing to wait for here.
+    """
+    content = engine.ledger.content
+    known = content.manifest(digest)
+    if known is None:
+        known = source.manifest(digest)
+        content.keep_manifest(known)
+    return known
 
 
 def _child(children: Sequence[Descriptor], platforms: tuple[str, ...]) -> Descriptor | None:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol, Self
 
 from mirror.retry import Patience
+from mirror.several import Several
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, RegistryError
 
@@ -154,9 +155,14 @@ class Reading:
             raise self.failure
 
     def _mismatch(self, reason: str) -> DigestMismatch:
-        host = self._source.host
-        repository = self._source.name.removeprefix(host).removeprefix("/")
-        return DigestMismatch(host, f"{repository}@{self._blob.digest}", reason)
+        """Whoever sent the bytes takes the blame."""
+        source, digest = self._source, self._blob.digest
+        sender = source.sender(digest) if isinstance(source, Several) else source
+        repository = sender.name.removeprefix(sender.host).removeprefix("/")
+        error = DigestMismatch(sender.host, f"{repository}@{digest}", reason)
+        if isinstance(source, Several):
+            source.disown(digest, error)
+        return error
 
     def _hang_up(self) -> None:
         self._blocks, self._rest = None, memoryview(b"")

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mirror.ledger.content import Content
 from mirror.reading import Readable
+from mirror.several import Failures, Several
 from registry.descriptor import Descriptor
 from registry.errors import NotFound, RegistryError
 from registry.repository import Repository, Source
@@ -39,53 +40,39 @@ class Shunned:
             return self._until.get(host, 0.0) > time.monotonic()
 
 
-class Served:
+class Served(Several):
     """A blob at a sibling for as long as that serves it, then at the source."""
 
     def __init__(self, sibling: Repository, source: Source, failed: Callable[[RegistryError], None]) -> None:
         """``failed`` is told why the sibling was given up."""
-        self._end: Source = sibling
-        self._source, self._failed = source, failed
+        super().__init__()
+        self._sibling, self._source, self._told = sibling, source, failed
+        self._is_given_up = False
 
     @property
     def name(self) -> str:
-        return self._end.name
+        return self._now.name
 
     @property
     def host(self) -> str:
-        return self._end.host
+        return self._now.host
 
     @property
-    def is_sibling(self) -> bool:
-        return self._end is not self._source
+    def _now(self) -> Source:
+        return self._in_order()[0]
 
-    def open_blob(
-        self, blob: Descriptor, offset: int = 0
-    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
-        """As Repository's; what the sibling fails to send comes from the source."""
-        return self._opened(blob, offset)
+    def _in_order(self) -> Sequence[Source]:
+        return [self._source] if self._is_given_up else [self._sibling, self._source]
 
-    def give_up(self, error: RegistryError) -> None:
-        """Read at the source from now on."""
-        self._failed(error)
-        self._end = self._source
+    def _failed(self, place: Source, error: RegistryError) -> bool:
+        if place is self._source:
+            raise error
+        self._is_given_up = True
+        self._told(error)
+        return True
 
-    @contextmanager
-    def _opened(self, blob: Descriptor, offset: int) -> Iterator[Iterator[bytes | memoryview]]:
-        with ExitStack() as stack:
-            yield self._blocks(stack, blob, offset)
-
-    def _blocks(self, stack: ExitStack, blob: Descriptor, at: int) -> Iterator[bytes | memoryview]:
-        if self.is_sibling:
-            try:
-                for block in stack.enter_context(self._end.open_blob(blob, at)):
-                    at += len(block)
-                    yield block
-            except RegistryError as error:
-                self.give_up(error)
-            else:
-                return
-        yield from stack.enter_context(self._source.open_blob(blob, at))
+    def _worst(self, failures: Failures) -> RegistryError:
+        return failures[self._source.name]
 
 
 @dataclass(frozen=True, slots=True)

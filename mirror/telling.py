@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from mirror.ledger.failures import MOST_EXAMPLES, common
 from mirror.ledger.values import HELD, Resolved
 from mirror.report import FOLLOWS, TagReport, TargetReport
-from registry.errors import Transient
+from registry.errors import DigestMismatch, Transient
 from registry.reference import LAYOUT
 
 logger = logging.getLogger("mirror")
@@ -89,6 +89,12 @@ def tell_attempt(error: Transient, attempt: int, pause_s: float) -> None:
     logger.info(
         text, error, attempt + 1, pause_s, extra={"registry": error.end, "kind": type(error).__name__}
     )
+
+
+def tell_passed_over(error: DigestMismatch) -> None:
+    """A registry sent wrong bytes, and another one may have the right ones."""
+    text = "%s; it is not asked for that again just now"
+    logger.warning(text, error, extra={"registry": error.end, "kind": type(error).__name__})
 
 
 def _registry(repository: str) -> str:

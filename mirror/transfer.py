@@ -15,7 +15,8 @@ from mirror.ledger.leases import LEASE_S
 from mirror.reading import Bytes, Kept, Readable, Reading
 from mirror.resume import Delivery, PieceTerms, Session, Sessions, path_of
 from mirror.retry import Patience
-from mirror.siblings import Served, Siblings
+from mirror.several import Several
+from mirror.siblings import Siblings
 from mirror.tee import tee
 from registry.descriptor import Descriptor
 from registry.errors import DigestMismatch, NotFound, RegistryError, Transient
@@ -69,8 +70,7 @@ class Carrier:
             # Given back last: whoever reads next must find what was brought meanwhile.
             reader = self._reader(blob, source, held, at_last)
             sights = {target.name: hold.sight for target, hold in zip(firsts, held, strict=True)}
-            placed = self._place_leased(blob, reader, firsts, sights)
-            placed |= self._place_again(blob, reader, firsts, placed)
+            placed = self._place_right(blob, reader, firsts, sights)
             for target, hold in zip(firsts, held, strict=True):
                 placing = placed[target.name]
                 hold.became, hold.done = _BECAME[placing.how], Done(target.name, placing, blob.size)
@@ -78,7 +78,7 @@ class Carrier:
             brought = [target for target in firsts if placed[target.name].how != "failed"]
             self._saw(blob, brought if others else (), placed)
             for target in others:
-                placed |= self._place_leased(blob, reader, [target], {})
+                placed |= self._place_right(blob, reader, [target], {})
                 self._saw(blob, [target], placed)
         return placed
 
@@ -91,15 +91,16 @@ class Carrier:
             raise Busy(source.host)
         return reader
 
-    def _place_again(
-        self, blob: Descriptor, reader: Readable, targets: Sequence[Repository], placed: Mapping[str, Placing]
+    def _place_right(
+        self, blob: Descriptor, reader: Readable, targets: Sequence[Repository], sights: dict[str, Sight]
     ) -> dict[str, Placing]:
-        """A sibling that sends wrong bytes does not make the source's wrong."""
-        wrong = [target for target in targets if placed[target.name].kind == DigestMismatch.__name__]
-        if not (wrong and isinstance(reader, Served) and reader.is_sibling):
-            return {}
-        reader.give_up(DigestMismatch(reader.host, blob.digest, "sends other bytes"))
-        return self._place_leased(blob, reader, wrong, {})
+        """Where one of several sends wrong bytes, the next is asked for the right ones."""
+        placed = self._place_leased(blob, reader, targets, sights)
+        while wrong := [one for one in targets if placed[one.name].kind == DigestMismatch.__name__]:
+            if not (isinstance(reader, Several) and reader.goes_on(blob.digest)):
+                break
+            placed |= self._place_leased(blob, reader, wrong, {})
+        return placed
 
     def place_patiently(
         self, blob: Descriptor, source: Source, targets: Sequence[Repository]

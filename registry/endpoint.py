@@ -34,12 +34,14 @@ class ListingTerms:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds of silence that end an exchange; none is a limit on the whole transfer."""
+    """Seconds of silence that end an exchange; none but ``whole_s`` is a limit on the whole transfer."""
 
     connect_s: float = 10.0
     read_s: float = 60.0
     commit_s: float = 300.0
     """For the answer to an upload's PUT: a registry commits after the last byte."""
+    whole_s: float | None = None
+    """For the whole of an answer, however it trickles; None: no limit. Kept by the direct transport only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,10 @@ from registry.errors import Refused, RegistryError, Transient, Unsafe
 from registry.gate import Admission, Answer, Asking, Gate
 from registry.locations import ForbiddenLocation, is_same_origin, redirected
 from registry.ratelimits import rate_limits
+from registry.repository import BLOCK
 from registry.retry_after import retry_after_s
 from registry.tokens import subject
-from registry.transport import VIEWS, transport_for
+from registry.transport import AT_ONCE, VIEWS, transport_for
 from registry.urls import at, origin_of
 
 Kind = Literal["manifest", "blob", "upload", "tags", "referrers", "catalog", "token", "api"]
@@ -100,6 +101,8 @@ class Call:
     """Whether redirects are followed; only reading calls may."""
     views: bool = False
     """Whether the answer's blocks may be views of one buffer."""
+    block: int = BLOCK
+    """How much of the answer is waited for at once, in bytes."""
     gives_way: bool = False
     """Whether it leaves the reserve of pulls to others."""
 
@@ -251,6 +254,7 @@ class Registry:
             extensions={
                 "timeout": self._timeouts(commits=call.method in {"PUT", "PATCH"}),
                 VIEWS: call.views,
+                AT_ONCE: call.block,
             },
         )
         transport = self._writing if call.writes else self._reading
@@ -296,7 +300,7 @@ class Registry:
             self._gate.answered(Admission(asking), _answer_of(response, "token"))
         return response
 
-    def _timeouts(self, *, commits: bool) -> dict[str, float]:
+    def _timeouts(self, *, commits: bool) -> dict[str, float | None]:
         """By phase. A wait for a free connection is a wait for another exchange, which may be an upload's."""
         timeouts = self.endpoint.timeouts
         return {
@@ -304,6 +308,7 @@ class Registry:
             "read": timeouts.commit_s if commits else timeouts.read_s,
             "write": timeouts.read_s,
             "pool": timeouts.commit_s,
+            "whole": timeouts.whole_s,
         }
 
     def _observe(self, method: str, kind: Kind, status: int) -> None:

@@ -11,6 +11,7 @@ import io
 import re
 import socket
 import ssl
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -27,17 +28,27 @@ _CONTINUE = 100
 class _Incoming(io.RawIOBase):
     """What a socket receives, asked for without the layers of ``makefile``: TLS brings 16 KiB at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, within_s: float | None) -> None:
+        """``within_s``: from when on nothing is waited for, whatever the socket's own timeout."""
         super().__init__()
         self._sock = sock
+        self._until = None if within_s is None else time.monotonic() + within_s
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self._until is not None:
+            self._hurry(self._until - time.monotonic())
         if isinstance(self._sock, ssl.SSLSocket):
             return self._sock.read(len(memoryview(buffer)), buffer)  # type: ignore[return-value]
         return self._sock.recv_into(buffer)
+
+    def _hurry(self, left_s: float) -> None:
+        if left_s <= 0:
+            raise TimeoutError("the answer takes too long")
+        usual_s = self._sock.gettimeout()
+        self._sock.settimeout(left_s if usual_s is None else min(usual_s, left_s))
 
 
 class Reader(io.BufferedReader):
@@ -78,10 +89,10 @@ class Answer(http.client.HTTPResponse):
     fields: list[tuple[bytes, bytes]]
     """Name and value of each header as they were sent."""
 
-    def __init__(self, sock: socket.socket, method: str) -> None:
+    def __init__(self, sock: socket.socket, method: str, within_s: float | None = None) -> None:
         super().__init__(sock, method=method)
         self.fp.close()
-        self.fp = self.reader = Reader(_Incoming(sock))
+        self.fp = self.reader = Reader(_Incoming(sock, within_s))
         self._is_headless = method == "HEAD"
 
     def begin(self) -> None:

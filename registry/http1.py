@@ -39,11 +39,13 @@ class Phases:
     read: float | None
     write: float | None
     pool: float | None
+    whole: float | None = None
+    """For all of the answer."""
 
     @classmethod
     def of(cls, request: httpx.Request) -> Phases:
         given = request.extensions.get("timeout") or {}
-        return cls(*(given.get(phase) for phase in ("connect", "read", "write", "pool")))
+        return cls(*(given.get(phase) for phase in ("connect", "read", "write", "pool", "whole")))
 
 
 class NoAnswer(Exception):
@@ -102,7 +104,7 @@ class Connection:
         Whatever the body's iterator raises propagates unchanged. Raises NoAnswer or httpx.TransportError; the
         connection is then good for nothing.
         """
-        self._response = response = Answer(self._sock, request.method)
+        self._response = response = Answer(self._sock, request.method, timeouts.whole)
         self._sock.settimeout(timeouts.write)
         try:
             self._send(request_head(request))
@@ -170,8 +172,11 @@ class Connection:
 class Body(httpx.SyncByteStream):
     """The body of one answer, once; ``done`` is told, once, whether the connection can be used again."""
 
-    def __init__(self, response: Answer, *, reuse: bool, done: Callable[[bool], None]) -> None:
+    def __init__(
+        self, response: Answer, *, reuse: bool, done: Callable[[bool], None], block: int = BLOCK
+    ) -> None:
         """With ``reuse`` every block is a view of one buffer, which the next block overwrites."""
+        self._block = block
         self._response = response
         self._reuse = reuse
         self._done = done
@@ -179,9 +184,9 @@ class Body(httpx.SyncByteStream):
         self._finish_if_read()
 
     def __iter__(self) -> Iterator[bytes]:
-        """Blocks of at most BLOCK bytes; httpx.ReadError or its kin where the body is cut short."""
+        """Blocks of at most ``block`` bytes; httpx.ReadError or its kin where the body is cut short."""
         length = self._response.length
-        view = memoryview(bytearray(BLOCK if length is None else min(BLOCK, length)))
+        view = memoryview(bytearray(self._block if length is None else min(self._block, length)))
         while self._is_open and (count := self._fill(view)):
             self._finish_if_read()
             block = view[:count]

@@ -19,6 +19,8 @@ from registry.urls import at
 
 LONGEST_READ_S = 15.0
 """What has not come by then says enough about the speed."""
+AT_ONCE = 64 * 1024
+"""So much is waited for before the time is looked at."""
 LEAST_BYTES = 128 * 1024
 """Of fewer bytes no speed can be told: they come in the first packets."""
 
@@ -87,6 +89,7 @@ class Stopwatch:
             accepted=frozenset({200, 206}),
             follows=True,
             views=True,
+            block=AT_ONCE,
         )
         began = self._clock()
         with self._registry.exchange(call) as response, wire_errors(self._registry.host, call.what):

@@ -16,8 +16,9 @@ from registry.dialing import ABANDON, AddressGuard, dial
 from registry.endpoint import Endpoint
 from registry.heads import Answer
 from registry.http1 import Body, Connection, NoAnswer, Origin, Phases, body_length, counted
+from registry.repository import BLOCK
 
-VIEWS = "sealift.views"
+VIEWS, AT_ONCE = "sealift.views", "sealift.at-once"
 """Request extension: the answer's blocks may be views of one buffer. Other transports ignore it."""
 IDLE_S = 30.0
 """Shorter than what servers and load balancers commonly grant an idle connection (60 s)."""
@@ -70,7 +71,12 @@ class DirectTransport(httpx.BaseTransport):
         return httpx.Response(
             answer.status,
             headers=answer.fields,
-            stream=Body(answer, reuse=bool(request.extensions.get(VIEWS)), done=done),
+            stream=Body(
+                answer,
+                reuse=bool(request.extensions.get(VIEWS)),
+                done=done,
+                block=request.extensions.get(AT_ONCE, BLOCK),
+            ),
             extensions={"http_version": b"HTTP/1.1"},
         )
 

@@ -31,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 AT_WORK = "probe from {}"
 """The place of the lease of whoever probes a registry from a region."""
-CONNECT_S, READ_S = 5.0, 15.0
+UNDER_WAY = "pass of probes"
+"""The place of the lease of a region's pass: passes that take longer than a slot do not pile up."""
+CONNECT_S, READ_S, WHOLE_S = 5.0, 15.0, 30.0
 """A registry that takes longer is none to go by; no probe is to hold a worker's slot for minutes."""
 THREADS = 8
 
@@ -43,9 +45,19 @@ def probe_task(region: str, name: str, mirrors: list[str]) -> None:
     ``mirrors``: only theirs; none: all.
     """
     rt = runtime()
-    if name.isdecimal() and not rt.ledger.probes.begin_slot(region, int(name)):
-        return  # a later pass was sent: this message came late
-    Pass(rt, _fleet_now(rt), region, name).go(mirrors)
+    take(rt, _fleet_now(rt), region, name, mirrors)
+
+
+def take(rt: Runtime, fleet: Fleet, region: str, name: str, mirrors: Collection[str] = ()) -> None:
+    """The pass; one of the schedule only if no later one was sent, and none is under way."""
+    one, leases = Pass(rt, fleet, region, name), rt.ledger.content.leases
+    if not name.isdecimal():
+        one.go(mirrors)
+    elif rt.ledger.probes.begin_slot(region, int(name)) and (lease := leases.take(UNDER_WAY, region)):
+        try:
+            one.go(mirrors)
+        finally:
+            leases.release(lease)
 
 
 def _fleet_now(rt: Runtime) -> Fleet:
@@ -91,7 +103,9 @@ class Pass:
         """Probe them all. What was measured before a worker is killed is kept, and nothing of the rest."""
         samples = self.rt.ledger.probes.samples.of([spec.name for spec in specs_of(self.fleet)])
         subjects = _subjects(self.fleet, self.region, mirrors, samples)
-        connections = connections_of(_impatient(self.rt.settings), self.fleet, self.rt.ledger)
+        connections = connections_of(
+            _impatient(self.rt.settings), self.fleet, self.rt.ledger, whole_s=WHOLE_S
+        )
         engine = replace(
             self.rt.engine,
             patience=Patience(attempts=1),
@@ -123,6 +137,9 @@ class Pass:
             change = probes.record(one, self.name, fresh_s(self.fleet), rules.failures)
         except Throttled as error:
             return error.reason
+        except FleetError as error:
+            logger.warning("%s is not probed: %s", host, error, extra={"registry": host})
+            return str(error)
         finally:
             leases.release(lease)
         if change:

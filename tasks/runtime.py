@@ -157,11 +157,16 @@ def replicas_of(settings: Settings, url: str) -> int:
 
 
 def connections_of(
-    settings: Settings, fleet: Fleet, ledger: Ledger | None = None, observer: Observer | None = None
+    settings: Settings,
+    fleet: Fleet,
+    ledger: Ledger | None = None,
+    observer: Observer | None = None,
+    whole_s: float | None = None,
 ) -> Connections:
     """Registries on the fleet file's terms, with its accounts first, then docker's and podman's.
 
     With a ``ledger`` they are asked within the fleet's budgets; ``observer`` is told of every answer.
+    ``whole_s``: how long a whole answer may take.
     """
     from registry.connections import Connections
     from registry.credentials import ExplicitCredentials
@@ -172,7 +177,7 @@ def connections_of(
         for host, entries in account_entries(fleet).items()
     }
     return Connections(
-        lambda host: endpoint_of(fleet, settings, host),
+        lambda host: endpoint_of(fleet, settings, host, whole_s),
         usual_credentials(credential_entries(fleet)),
         observer,
         gate=Budget(ledger, lambda host: allowance_of(fleet, host)) if ledger else None,

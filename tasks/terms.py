@@ -71,7 +71,7 @@ def check_fleet(fleet: Fleet) -> None:
         raise FleetError(_ordered(problems))
 
 
-def endpoint_of(fleet: Fleet, settings: Settings, host: str) -> Endpoint:
+def endpoint_of(fleet: Fleet, settings: Settings, host: str, whole_s: float | None = None) -> Endpoint:
     """How ``host``, spelled as in references, is reached. FleetError if its proxy's variable is missing."""
     key, config = _registry(fleet, host)
     pair = (config.client_cert, config.client_key)
@@ -86,7 +86,9 @@ def endpoint_of(fleet: Fleet, settings: Settings, host: str) -> Endpoint:
         upload_hosts=config.upload_hosts,
         max_connections=config.max_concurrency,
         transport="httpx" if proxy else settings.transport,  # the direct transport speaks to no proxy
-        timeouts=Timeouts(settings.connect_timeout_s, settings.read_timeout_s, settings.commit_timeout_s),
+        timeouts=Timeouts(
+            settings.connect_timeout_s, settings.read_timeout_s, settings.commit_timeout_s, whole_s
+        ),
     )
 
 

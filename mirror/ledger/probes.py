@@ -8,7 +8,7 @@ whatever the number of mirrors and tags: a day by the hour, 30 days by the day.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from mirror.ledger import probe_scripts as scripts
@@ -152,10 +152,6 @@ class Probes:
             pipe.hmget(self._keys.probes(region, host), *_FIELDS)
         *rows, now = pipe.time().execute()
         return [_reach(place, row, now[0] + now[1] / 1e6) for place, row in zip(asked, rows, strict=True)]
-
-    def order(self, region: str, hosts: Collection[str]) -> list[Reach]:
-        """The hosts as the region should try them: :func:`best_first`. None is left out."""
-        return best_first(self.latest([(region, host) for host in hosts]))
 
     def availability(self, places: Sequence[Place]) -> list[Availability]:
         """How reliably each was reached, in the same order."""

@@ -11,6 +11,7 @@ import pytest
 from mirror.engine import Engine, Limits
 from mirror.ledger.probes import Measurement
 from mirror.near import BELIEVED_S, Near, Order, near_first, order
+from mirror.places import backed
 from mirror.spec import MirrorSpec, ReadFrom, Target
 from registry.images import build_image, random_layer
 from registry.memory import Cut, ErrorReply, MemoryRegistry, PullLimits
@@ -21,6 +22,7 @@ from tests.support.valkey import ValkeyServer
 LIMITS = Limits(copy_threads=3, haul_bytes=10**9, tee_bytes=10**9)
 LAYER_BYTES = 400_000
 IMAGE = build_image({"app": b"1"}, layers=[random_layer(LAYER_BYTES, seed=9)])
+LAYER = max((blob.descriptor for blob in IMAGE.blobs), key=lambda blob: blob.size)
 SLOW, FAST, FASTER = 1e6, 1e7, 1e8
 
 
@@ -272,15 +274,67 @@ def test_a_source_that_breaks_off_in_the_middle_of_a_blob_is_made_up_for(world: 
     assert blobs(world.eu) >= 1
 
 
+def spoiled(size: int) -> bytes:
+    return b"x" * size
+
+
 def test_a_stand_in_that_sends_other_bytes_does_no_harm(world: World) -> None:
     run = landed_in_eu(world)
-    layer = max(IMAGE.blobs, key=lambda blob: blob.descriptor.size).descriptor
-    world.eu.blobs[layer.digest] = b"x" * layer.size
+    world.eu.blobs[LAYER.digest] = spoiled(LAYER.size)
 
     run.land("us")
 
-    assert run.states("1")[1] in {"waiting", "failed"}
-    assert not world.us.holds_blob("app", layer.digest)
+    outcome = run.tags["1"].targets[1]
+    assert outcome.state == "waiting"
+    assert outcome.reason.startswith(f"{world.source.host}/"), "the source may have the right ones"
+    assert not world.us.holds_blob("app", LAYER.digest)
+
+
+@pytest.mark.parametrize("tee_bytes", [0, 10**9])
+def test_a_stand_in_that_sends_other_bytes_is_named_and_the_next_is_asked(
+    world: World, caplog: pytest.LogCaptureFixture, tee_bytes: int
+) -> None:
+    with MemoryRegistry() as ap, MemoryRegistry() as us_too:
+        spec = world.spec("eu", "us")
+        targets = (*spec.targets, Target(f"{ap.host}/app", "ap"), Target(f"{us_too.host}/app", "us"))
+        engine = replace(world.engine, limits=replace(LIMITS, tee_bytes=tee_bytes))
+        run = Drive(engine, replace(spec, targets=targets))
+        run.resolve()
+        for region in ("eu", "ap"):
+            run.land(region)
+        world.source.stop()
+        world.eu.blobs[LAYER.digest] = spoiled(LAYER.size)
+        engine.shunned.add(ap.host)  # it is no sibling that serves it, but one of many that stand in
+
+        run.land("us")
+
+        run.finalize()
+        run.flip()
+        run.conclude()
+        assert run.report.state == "done", run.tags
+        for registry in (world.us, us_too):
+            assert registry.holds_blob("app", LAYER.digest)
+        said = [one.getMessage() for one in caplog.records if one.name == "mirror"]
+        assert f"{world.eu.host}/app@{LAYER.digest}: its bytes hash to " in "".join(said)
+
+
+def test_a_stand_in_that_sends_another_manifest_is_named_and_the_next_is_asked(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with MemoryRegistry() as ap:
+        ap.hold("app", IMAGE, "1")
+        spec = world.spec("eu", "us")
+        targets = (*spec.targets, Target(f"{ap.host}/app", "ap"))
+        source = world.engine.open_repository(spec.source)
+        world.source.stop()
+        another = build_image({"app": b"2"}).manifest.content
+        world.eu.plant("app", IMAGE.digest, replace(IMAGE.manifest, content=another))
+
+        found = backed(world.engine, replace(spec, targets=targets), "eu", source).manifest(IMAGE.digest)
+
+        assert found.digest == IMAGE.digest
+        assert asked_for_it(world.eu)
+        assert any(world.eu.host in one.getMessage() for one in caplog.records)
 
 
 def test_a_manifest_that_a_target_is_known_to_hold_costs_a_limited_source_no_pull(

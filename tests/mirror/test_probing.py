@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import secrets
+import socket
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +18,7 @@ import pytest
 
 from mirror.budget import Allowance, Budget
 from mirror.engine import Engine
+from mirror.ledger.leases import Lease
 from mirror.ledger.probes import Measurement
 from mirror.probing import Subject, probe
 from mirror.retry import Patience
@@ -23,9 +29,10 @@ from registry.endpoint import Endpoint, Timeouts
 from registry.errors import Throttled
 from registry.images import LINUX_AMD64, LINUX_ARM64, build_image, build_index
 from registry.memory import Cut, ErrorReply, MemoryRegistry, PullLimits
+from registry.timing import AT_ONCE, Stopwatch
 from tests.conftest import RegistryFactory
 from tests.support.engine import Drive, engine_on
-from tests.support.ports import free_port
+from tests.support.ports import LOOPBACK, free_port
 from tests.support.pushing import push
 from tests.support.registries import RegistryOptions
 from tests.support.token_server import Answer, LoopbackTokenServer, User
@@ -51,12 +58,14 @@ def prober(valkey: ValkeyServer) -> Iterator[Prober]:
     yield from prober_on(valkey)
 
 
-def prober_on(valkey: ValkeyServer, accounts: CredentialSource | None = None) -> Iterator[Prober]:
+def prober_on(
+    valkey: ValkeyServer, accounts: CredentialSource | None = None, allowance: Allowance | None = None
+) -> Iterator[Prober]:
     with engine_on(valkey) as engine:
         connections = Connections(
-            lambda host: Endpoint(host, timeouts=Timeouts(connect_s=1.0, read_s=2.0)),
+            lambda host: Endpoint(host, timeouts=Timeouts(connect_s=1.0, read_s=2.0, whole_s=3.0)),
             accounts or ChainedCredentials(()),
-            gate=Budget(engine.ledger, lambda _: Allowance()),
+            gate=Budget(engine.ledger, lambda _: allowance or Allowance()),
         )
         own = replace(
             engine,
@@ -132,6 +141,17 @@ def test_a_registry_that_counts_pulls_loses_none_unless_that_is_allowed(prober: 
         assert prober.probe(registry.host, pulls=True).bytes_per_second is not None
         budgets = prober.engine.ledger.budgets.report([registry.host])
         assert [budget.remaining for budget in budgets] == [4], "it is taken from the fleet's budget"
+
+
+def test_a_probe_that_may_pull_leaves_what_is_kept_for_the_release_lane(valkey: ValkeyServer) -> None:
+    with MemoryRegistry(pulls=PullLimits(5)) as registry:
+        registry.hold("app", IMAGE, "v1")
+        for prober in prober_on(valkey, allowance=Allowance(reserve=1.0)):
+            one = prober.probe(registry.host, pulls=True)
+
+            assert one.up
+            assert "kept for the release lane" in one.error
+            assert registry.count("manifest", "GET") == 0
 
 
 def test_a_registry_that_is_paused_is_not_asked_and_nothing_is_said_of_it(
@@ -218,6 +238,72 @@ def test_a_registry_that_hangs_ends_the_probe_after_its_time(
     assert time.monotonic() - began < 60
 
 
+def test_a_probe_holds_up_nobody_who_needs_the_same_manifest(
+    prober: Prober, registry: MemoryRegistry
+) -> None:
+    content = prober.engine.ledger.content
+    with ThreadPoolExecutor(1) as pool:
+        with registry.pause(lambda method, path: method == "GET" and "/manifests/" in path) as pause:
+            one = pool.submit(prober.probe, registry.host)
+            assert pause.reached.wait(10)
+            lease = content.begin_reading(IMAGE.digest)
+        assert isinstance(lease, Lease), "the turn to read it is free"
+        content.leases.release(lease)
+        assert one.result(30).bytes_per_second is not None
+
+
+def test_a_probe_waits_for_nobody_who_reads_the_same_manifest(
+    prober: Prober, registry: MemoryRegistry
+) -> None:
+    content = prober.engine.ledger.content
+    lease = content.begin_reading(IMAGE.digest)
+    assert isinstance(lease, Lease)
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(prober.probe, registry.host)
+        try:
+            assert one.result(30).bytes_per_second is not None
+        finally:
+            content.leases.release(lease)
+
+
+@pytest.fixture
+def trickling() -> Iterator[str]:
+    """A registry whose answer never ends, a few bytes at a time."""
+    over = threading.Event()
+    with socket.create_server((LOOPBACK, 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not over.wait(0.2):
+                    connection.sendall(b"y")
+
+        pool.submit(answer)
+        yield f"{LOOPBACK}:{server.getsockname()[1]}"
+        over.set()
+
+
+def test_a_registry_that_trickles_ends_the_probe_after_its_time(prober: Prober, trickling: str) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        one = pool.submit(prober.probe, trickling).result(30)
+    assert not one.up
+    assert "in the middle of an answer" in one.error
+
+
+def test_of_a_slow_layer_no_more_is_waited_for_than_there_is_time(
+    prober: Prober, registry: MemoryRegistry
+) -> None:
+    layer = max((blob.descriptor for blob in IMAGE.blobs), key=lambda blob: blob.size)
+    seconds = itertools.count()
+    watch = Stopwatch(prober.connections.registry(registry.host), "app", clock=lambda: float(next(seconds)))
+
+    watch.read(layer, layer.size)
+
+    assert watch.bytes_per_second is not None
+    assert watch.bytes_per_second <= AT_ONCE, "a block a second, by this clock"
+
+
 def test_of_an_empty_repository_only_the_registry_is_asked(prober: Prober, registry: MemoryRegistry) -> None:
     one = probe(prober.engine, prober.connections, "eu", registry.host, Subject(), MIB)
     assert (one.up, one.repository, one.head_s) == (True, "", None)
@@ -272,6 +358,13 @@ class TestRealRegistries:
             assert (one.up, one.token_s) == (True, None)
             assert one.error
             assert "wrong" not in one.error.replace("wrong password", "")
+
+    def test_credentials_that_are_missing_are_no_outage_of_the_registry(
+        self, prober: Prober, registry_factory: RegistryFactory
+    ) -> None:
+        one = prober.probe(registry_factory(RegistryOptions(users=(("ann", "secret"),))).host)
+        assert (one.up, one.head_s) == (True, None)
+        assert "401" in one.error
 
 
 def test_a_run_leaves_an_image_for_probes_to_ask_for(valkey: ValkeyServer, registry: MemoryRegistry) -> None:

@@ -36,10 +36,10 @@ class Regions:
         concurrency: int = 1,
         far_workers: int = 1,
         round_trip_ms: float = ROUND_TRIP_MS,
-        probe: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
-        """``probe``: that key of the fleet file."""
-        self._probe = dict(probe or {})
+        """``more``: further keys of the fleet file."""
+        self._more = dict(more or {})
         self.link = WanLink(round_trip_ms=round_trip_ms, mtu=USUAL_MTU)
         stack.callback(self.link.close)
         there = RegistryOptions(address=self.link.address, place=self.link.inside)
@@ -73,16 +73,22 @@ class Regions:
             messages = client.hvals(f"{PREFIX}unacked:{region}")
         return sum(f'"sealift.{task}"' in str(message) for message in messages)
 
-    def mirror(self, name: str, targets: Iterable[tuple[str, str]] = (), finalize: str = "all") -> str:
+    def mirror(
+        self,
+        name: str,
+        targets: Iterable[tuple[str, str]] = (),
+        finalize: str = "all",
+        source: DockerRegistry | None = None,
+    ) -> str:
         """Put a mirror of ``source/NAME`` into the fleet file; its name.
 
         ``targets``: (region, host/repository); none: the same name in both regions.
         """
         usual = [(region, f"{host}/{name}") for region, host in self.hosts.items()]
         places = [{"region": region, "repository": at} for region, at in targets or usual]
-        source = f"{self.source.host}/{name}"
+        source_name = f"{(source or self.source).host}/{name}"
         self.mirrors.append(
-            {"name": name, "source": source, "targets": places, "referrers": False, "finalize": finalize}
+            {"name": name, "source": source_name, "targets": places, "referrers": False, "finalize": finalize}
         )
         self.write_fleet_file()
         return name
@@ -90,7 +96,7 @@ class Regions:
     def write_fleet_file(self) -> None:
         """As somebody edits it while the fleet runs."""
         registries = {self.us.host: {"plain_http": True}}
-        document = {"registries": registries, "mirrors": self.mirrors, "probe": self._probe}
+        document = {"registries": registries, "mirrors": self.mirrors, **self._more}
         (self.folder / "sealift.yaml").write_text(yaml.safe_dump(document))
 
     def fill(self, name: str, images: Mapping[str, Image]) -> None:

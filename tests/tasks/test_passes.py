@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,10 @@ from mirror.ledger.probes import Measurement, Reach
 from registry.memory import MemoryRegistry
 from tasks import canvas
 from tasks.passes import FRESH_SLOTS, Probing, fresh_s, hosts_of, places_of
-from tasks.probing import AT_WORK, Pass
+from tasks.probing import AT_WORK, Pass, take
 from tasks.runtime import Runtime, compose
 from tests.support.valkey import ValkeyServer
+from tests.support.waiting import until
 
 FLEET = """\
 probe: {{every: 1m}}
@@ -100,6 +102,44 @@ def test_a_registry_that_is_paused_is_left_out_and_is_no_outage(rig: Rig) -> Non
     assert rig.source.requests == []
     assert rig.reach("eu", rig.source).last is None
     assert "left alone" in rig.rt.ledger.probes.ended("by-hand-0")["eu"][rig.source.host]
+
+
+def test_a_registry_that_is_set_up_wrongly_is_left_out_by_name_and_the_others_are_measured(rig: Rig) -> None:
+    text = FLEET.format(source=rig.source.host, target=rig.target.host)
+    wrong = parse_fleet(f'registries: {{"{rig.source.host}": {{proxy: env:NO_SUCH_PROXY}}}}\n{text}')
+
+    Pass(rig.rt, wrong, "eu", "by-hand-1").go()
+
+    assert rig.reach("eu", rig.target).standing == "up"
+    left_out = rig.rt.ledger.probes.ended("by-hand-1")["eu"]
+    assert "NO_SUCH_PROXY is not set" in left_out[rig.source.host]
+
+
+def test_while_a_pass_is_under_way_the_regions_next_one_does_nothing(rig: Rig) -> None:
+    probes, now = rig.rt.ledger.probes, int(rig.rt.ledger.now())
+
+    def has(registry: MemoryRegistry, slot: int) -> bool:
+        return probes.is_recorded("eu", registry.host, str(slot))
+
+    with rig.source.pause(lambda _, path: path == "/v2/") as pause, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(sent, rig, now)
+        try:
+            assert pause.reached.wait(30)
+            until(lambda: has(rig.target, now), 30, "the registry that answers")
+            sent(rig, now + 10)
+            assert not has(rig.target, now + 10)
+        finally:
+            pause.release()
+        first.result(60)
+    sent(rig, now + 20)
+    assert has(rig.source, now + 20)
+
+
+def sent(rig: Rig, slot: int) -> None:
+    """A pass of that slot reaches a worker."""
+    probes = rig.rt.ledger.probes
+    assert probes.send_slot("eu", slot, float(slot), 600)
+    take(rig.rt, rig.fleet, "eu", str(slot))
 
 
 def test_beat_sends_each_living_region_one_pass_a_slot(rig: Rig) -> None:
