@@ -131,6 +131,11 @@ class MirrorSpec:
         return self.kind == "verify"
 
     @property
+    def is_whole(self) -> bool:
+        """Whether a run is about all tags of the mirror, or a sample of them; else about some by name."""
+        return not (self.refs or self.given or self.kind in {"rollback", "repair"})
+
+    @property
     def looks_for_extra(self) -> bool:
         """Whether a run compares lists of tags, too: where it is about all that the mirror has."""
         exact = self.refs or (self.verification and self.verification.sample)
@@ -198,6 +203,10 @@ class MirrorSpec:
             return self.source
         return ", ".join(target.repository for target in self.targets)
 
+    def place_of(self, repository: str) -> str:
+        """One of its targets: as the wildcard has it, where this is one of a wildcard's repositories."""
+        return above(repository, self.rest)
+
     @property
     def places(self) -> tuple[str, ...]:
         """Everything that is read or written, in full."""
@@ -238,6 +247,11 @@ def name_of(spec: MirrorSpec, rest: str) -> str:
     """The name under which a run of a wildcard has one of its repositories, by what it stands for there."""
     prefix = "any/" if spec.source == EVERYWHERE else spec.source.removesuffix(ANY)
     return f"{prefix}{rest}"
+
+
+def above(repository: str, rest: str) -> str:
+    """A target of one of a wildcard's repositories as the wildcard has it; any other stays."""
+    return f"{repository.removesuffix(rest)}{ANY}" if rest else repository
 
 
 def _below(target: str, rest: str) -> str:
