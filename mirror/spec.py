@@ -108,6 +108,8 @@ class MirrorSpec:
     """... patterns of tags that never move once all have them."""
     take: str = ""
     """... the target whose tags are taken everywhere: a person's decision about what was left alone."""
+    ad_hoc: bool = False
+    """Whether a command says what it is and no fleet file has it: how it stands is nobody's to follow."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 

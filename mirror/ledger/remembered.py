@@ -40,5 +40,7 @@ class Remembered:
 
     def lagging(self, reports: Sequence[TagReport], spec: MirrorSpec) -> list[str | int]:
         """What the batch says of tags that are not everywhere: the hash, and what is noted in it."""
+        if spec.ad_hoc:
+            return ["", "", 0]
         text, is_behind = found_behind(reports, spec)
         return [self.keys.lagging(spec.mirror), text, int(is_behind)]

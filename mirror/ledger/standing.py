@@ -92,9 +92,9 @@ class Standings:
         return found
 
     def open_runs(self, limit: int = 200) -> list[RunReport]:
-        """Runs that are under way, the oldest first; two exchanges."""
+        """Runs of the fleet file's mirrors that are under way, the oldest first; two exchanges."""
         runs = [run.decode() for run in self._redis.zrange(self._keys.underway, 0, limit - 1)]
-        return [one.report for one in self._reports(runs).values()]
+        return [one.report for one in self._reports(runs).values() if not one.spec.ad_hoc]
 
     def _read_runs(
         self, found: Mapping[str, Standing], rows: Mapping[str, Sequence[bytes | None]]
@@ -146,6 +146,8 @@ class Standings:
 
 def standing_of(keys: Keys, run: str, spec: MirrorSpec) -> Iterator[Lasting]:
     """What a batch that is being concluded leaves: which run dealt with the mirror."""
+    if spec.ad_hoc:
+        return
     if spec.verifies:
         if spec.is_whole:
             yield Lasting(keys.standing, f"{spec.mirror}\n{VERIFY}", run)

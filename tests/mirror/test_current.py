@@ -190,6 +190,18 @@ def test_what_a_verification_found_is_wrong_until_a_run_has_asked_for_all(rig: R
     assert [one.wrong for one in rig.known] == [{}, {}]
 
 
+def test_a_run_that_no_fleet_file_has_says_nothing_of_a_mirror_of_its_name(rig: Rig) -> None:
+    hold(rig.source, ONE, "a")
+    rig.run()
+    hold(rig.source, TWO, "a")
+    rig.eu.on_request = refuse("a")
+    rig.run(ad_hoc=True)
+    waiting = Drive(rig.engine, replace(rig.spec, ad_hoc=True))
+    for step in (waiting.resolve, waiting.land, waiting.finalize, waiting.flip):
+        step()
+    assert rig.behind == [set(), set()]
+
+
 def test_a_first_run_that_is_not_through_leaves_its_targets_unsure(rig: Rig) -> None:
     hold(rig.source, ONE, "a", "b", "c")
     drive = Drive(rig.engine, rig.spec, batch_tags=1)

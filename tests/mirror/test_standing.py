@@ -281,6 +281,23 @@ def test_what_an_older_version_has_written_is_behind_somewhere_until_a_run_says_
     assert "v2" not in rig.rows()
 
 
+def test_of_a_run_that_no_fleet_file_has_nothing_is_kept(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1", "v2")
+    rig.target.on_request = refuse("v1")
+    rig.run(ad_hoc=True)
+    assert rig.standing == Standing()
+    assert rig.engine.ledger.probes.samples.of(["app"]) == {}
+    assert rig.rows() == {}
+    rig.run()
+    (last,) = rig.standing.runs
+    rig.target.on_request = None
+    rig.run(ad_hoc=True)
+    assert rig.standing.runs == [last], "a mirror of the same name stands as it stood"
+    assert set(rig.behind) == {"v1"}
+    rig.engine.ledger.create_run(replace(rig.spec, ad_hoc=True), "release")
+    assert rig.engine.ledger.standings.open_runs() == []
+
+
 def test_what_no_fleet_file_has_is_forgotten(rig: Rig) -> None:
     hold(rig.source, ONE, "v1")
     rig.run()

@@ -14,6 +14,7 @@ from mirror.spec import MirrorSpec, Target
 from registry.images import Image, build_image
 from registry.memory import ErrorReply, MemoryRegistry
 from tests.support.engine import Drive, engine_on
+from tests.support.typed import typed
 from tests.support.valkey import ValkeyServer
 from workers.cli import main
 
@@ -108,3 +109,18 @@ def test_a_tag_that_a_push_could_not_bring_is_behind_until_it_is_brought_whateve
     rig.run("a")
     assert "left out" not in asked(*clients)
     assert page()[:2] == ("in step", "every registry holds the same")
+
+
+@pytest.mark.fleet
+def test_a_run_without_a_fleet_file_changes_nothing_about_a_mirror_of_its_name() -> None:
+    with MemoryRegistry() as source, MemoryRegistry() as target, MemoryRegistry() as other:
+        source.hold("app", ONE, "v1")
+        write({"name": "app", "source": f"{source.host}/app", "targets": [f"{target.host}/app"]})
+        assert typed("sync").returncode == 0
+        source.hold("app", TWO, "v1")
+        other.on_request = refuse("v1")
+        done = typed("mirror", f"{source.host}/app", "--tags", "*", "--to", f"{other.host}/app")
+        assert done.returncode == 4, done.stderr
+        assert json.loads(typed("page", "--out", "public", "--json").stdout)["mirrors"] == {"app": "in step"}
+        clients = typed("clients", "app", "--format", "containers")
+        assert "left out" not in clients.stderr
