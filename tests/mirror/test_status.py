@@ -11,10 +11,13 @@ from mirror import decide
 from mirror.associates import PREDICATE, SIGNS
 from mirror.engine import Engine
 from mirror.ledger.digests import short
-from mirror.ledger.lagging import row_of
+from mirror.ledger.lagging import Lag, Lagging, row_of
 from mirror.ledger.probes import Measurement
+from mirror.ledger.standing import Standing
+from mirror.report import RunReport, RunState, TagReport, TargetReport
 from mirror.spec import MirrorSpec, Target, Verification
 from mirror.status.compose import NOT_SHOWN, Shown, compose
+from mirror.status.tags import tags_of
 from mirror.status.texts import place_name, plain
 from mirror.status.values import MirrorStatus, Status
 from registry.descriptor import Platform
@@ -182,6 +185,27 @@ def test_a_tag_that_a_run_has_brought_since_is_the_same_whatever_tags_later_runs
     for tag in "abcd":
         rig.run(refs=((tag, tag),))
     assert rig.mirror.state == "in step"
+
+
+@pytest.mark.parametrize(
+    ("state", "previous", "behind", "held"),
+    [
+        ("open", None, Lagging(), "unknown"),
+        ("failed", None, Lagging(more={"eu.example/app": 1}), "unknown"),
+        ("failed", None, Lagging(), "same"),
+        ("failed", ONE.digest, Lagging({"v1": {"eu.example/app": Lag(1.0, 9.0, ONE.digest)}}), "same"),
+        ("failed", None, Lagging({"v1": {"eu.example/app": Lag(1.0, 9.0, ONE.digest)}}), "unknown"),
+    ],
+)
+def test_a_tag_that_a_run_could_not_bring_is_there_once_it_is_not_behind_or_its_image_was_seen_there(
+    state: RunState, previous: str | None, behind: Lagging, held: str
+) -> None:
+    run = RunReport("r", "app", "release", state, "s", 5.0, None, listed=True, tags=1, states={}, regions=())
+    target = TargetReport("eu.example/app", "eu", "failed", "not now", previous=previous)
+    report = TagReport("v1", ONE.digest, "failed", "not now", (target,))
+    standing = Standing([run], {"r": [report]}, behind)
+    (tag,) = tags_of(standing, ["eu.example/app"], plain, has_source=False)
+    assert [one.state for one in tag.held] == [held]
 
 
 def test_a_tag_of_which_no_run_is_remembered_is_behind_with_what_it_is_to_be(rig: Rig) -> None:
