@@ -158,10 +158,11 @@ def _against(
         return
     if not known.is_known:
         yield "no run has brought the mirror's tags there yet"
-    if known.behind:
-        some = ", ".join(sorted(known.behind)[:MOST_NAMED])
-        more = len(known.behind) - MOST_NAMED
-        yield f"behind: {some}{f' and {more} more' if more > 0 else ''} not current there"
+    if known.behind or known.more_behind:
+        named = sorted(known.behind)[:MOST_NAMED]
+        more = len(known.behind) + known.more_behind - len(named)
+        some = f"{', '.join(named)}{f' and {more} more' if more else ''}" if named else f"{more} tags"
+        yield f"behind: {some} not current there"
     if known.wrong:
         wrong = ", ".join(f"{count} {word}" for word, count in known.wrong.items())
         yield f"not whole: tags found {wrong} when it was verified"

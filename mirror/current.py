@@ -7,14 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from mirror.ledger import Ledger
-from mirror.report import FoundReport, RunReport, TagReport
-from mirror.spec import ANY, MirrorSpec
+from mirror.ledger.lagging import LACKING, Lagging
+from mirror.report import THERE, FoundReport, RunReport, TagReport
+from mirror.spec import MirrorSpec, above
 
 MOST_TAGS = 3200
-"""Of a run that did not end well, so many tags are looked through."""
-_THERE = frozenset({"current", "updated"})
-_LACKING = frozenset({"failed", "waiting"})
-_APART = frozenset({"held"})
+"""Of a run that is under way, so many tags are looked through."""
 _OPEN = frozenset({"pending", "cancelled"})
 
 
@@ -24,39 +22,56 @@ class Currency:
 
     is_known: bool = False
     """A run has brought the mirror's tags there, or found them there."""
-    behind: dict[str, str] = field(default_factory=dict)
-    """By tag that is not what it is to be: the reason."""
-    apart: set[str] = field(default_factory=set)
-    """Of a two-way mirror: tags of which nobody has decided what they are to be."""
+    behind: dict[str, float] = field(default_factory=dict)
+    """By tag that is not what it is to be: when a run last saw that, in Unix time."""
+    more_behind: int = 0
+    """How many there are beside these, of all repositories where the mirror is a wildcard's."""
+    apart: dict[str, float] = field(default_factory=dict)
+    """The same of tags of which nobody has decided what they are to be: their sides moved apart."""
     wrong: dict[str, int] = field(default_factory=dict)
     """What a verification found that nothing has mended since: how many tags are missing, damaged, …"""
     is_unsure: bool = False
-    """The last run is not through with all tags, or of some it is forgotten what became of them, and
-    no run before it is known that was."""
+    """The last run is not through with all tags, and no run before it is known that was."""
 
 
 def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
-    """By target, from the last runs about the mirror; what was pushed since then is not known here.
+    """By target, from what runs have left; what was pushed since then is not known here.
 
     ``spec``: a mirror, or one of a wildcard's repositories. Costs a bounded number of exchanges, whatever
-    the number of runs; more only where the last one did not end well. A source that does not answer takes
-    nothing from what targets are known to hold.
+    the number of runs; more only for those that are under way. A source that does not answer takes nothing
+    from what targets are known to hold.
     """
     found = {target.repository: Currency() for target in spec.targets}
     standing = ledger.standings.of([replace(spec, name=spec.mirror)])[spec.mirror]
     was_everywhere = bool(ledger.probes.samples.of([spec.mirror]))
+    _take_behind(found, standing.behind, spec)
     for run in (*standing.runs, *_under_way(ledger, spec, {run.run for run in standing.runs})):
-        terms = ledger.spec(run.run)
-        names = {target.repository for target in terms.targets}
-        covered = [known for name, known in found.items() if _wildcard(name, spec.rest) in names]
+        names = {target.repository for target in ledger.spec(run.run).targets}
+        covered = [known for name, known in found.items() if spec.place_of(name) in names]
         if run.kind == "verify":
             for one in run.found:
                 _take_verified(found, run, one, spec)
+        elif run.ended:
+            _take_ended(ledger, covered, run)
+            _take_tags(found, run, standing.tags.get(run.run, ()))
         else:
-            _take_run(ledger, found, covered, run, spec)
+            _take_open(ledger, found, covered, run, spec)
         for known in covered if was_everywhere else ():  # an image was, and what is not any more is known
             known.is_known = True
     return found
+
+
+def _take_behind(found: Mapping[str, Currency], behind: Lagging, spec: MirrorSpec) -> None:
+    """What a run has left so and no run since has found to be there."""
+    for name, known in found.items():
+        place = spec.place_of(name)
+        known.more_behind = behind.more.get(place, 0)
+        for label, own in behind.tags.items():
+            lag = own.get(place) or own.get("")
+            if lag is None or (spec.rest and label.rpartition(":")[0] != spec.rest):
+                continue
+            lags = known.apart if lag.digest is None else known.behind
+            lags[label] = lag.seen_s
 
 
 def _under_way(ledger: Ledger, spec: MirrorSpec, but: Collection[str]) -> list[RunReport]:
@@ -65,60 +80,57 @@ def _under_way(ledger: Ledger, spec: MirrorSpec, but: Collection[str]) -> list[R
     return [run for run in found if ledger.spec(run.run).mirror == spec.mirror]
 
 
-def _take_run(
+def _take_ended(ledger: Ledger, covered: Sequence[Currency], run: RunReport) -> None:
+    terms = ledger.spec(run.run)
+    is_through = run.listed and not _OPEN & run.states.keys()
+    for known in covered:
+        if run.kind == "repair" and run.state == "done":
+            known.wrong = {}
+        if terms.is_whole:
+            known.is_unsure = not is_through and (known.is_unsure or not known.is_known)
+        if terms.is_whole and run.state == "done":
+            known.is_known = True
+            if not terms.trust_s:  # it has asked
+                known.wrong = {word: count for word, count in known.wrong.items() if word == "damaged"}
+
+
+def _take_open(
     ledger: Ledger,
     found: Mapping[str, Currency],
     covered: Sequence[Currency],
     run: RunReport,
     spec: MirrorSpec,
 ) -> None:
-    terms = ledger.spec(run.run)
-    is_whole = not (terms.refs or terms.given or terms.kind in {"rollback", "repair"})
-    if run.state == "done":
-        for known in covered:
-            _take_done(known, is_whole=is_whole, is_repair=run.kind == "repair", asks=not terms.trust_s)
-    if run.state == "done" and is_whole:
-        return
     reports = list(islice(ledger.tag_reports(run.run), MOST_TAGS))
     own = [one for one in reports if not spec.rest or one.rest == spec.rest]
     is_through = run.listed and len(reports) == run.tags and not any(one.state in _OPEN for one in own)
-    for known in covered if is_whole and not is_through else ():
-        known.is_unsure = known.is_unsure or not known.is_known  # else a run before was through with all
-    _take_tags(found, own)
+    if ledger.spec(run.run).is_whole and not is_through:
+        for known in covered:
+            known.is_unsure = known.is_unsure or not known.is_known  # else a run before was through with all
+    _take_tags(found, run, own)
 
 
-def _take_done(known: Currency, *, is_whole: bool, is_repair: bool, asks: bool) -> None:
-    """A run brought all of its tags to where they are to be; one about all has seen what is there."""
-    if is_repair:
-        known.wrong = {}
-    if is_whole:
-        known.is_known, known.is_unsure = True, False
-        known.behind, known.apart = {}, set()
-        if asks:
-            known.wrong = {word: count for word, count in known.wrong.items() if word == "damaged"}
-
-
-def _take_tags(found: Mapping[str, Currency], reports: Iterable[TagReport]) -> None:
+def _take_tags(found: Mapping[str, Currency], run: RunReport, reports: Iterable[TagReport]) -> None:
+    """What the run did since, and, while it is under way, what it could not do yet."""
     for one in reports:
         for target in one.targets:
-            known = found.get(target.repository) or found.get(_wildcard(target.repository, one.rest))
-            if known is None:
-                continue
-            if one.digest is None or target.state not in _THERE | _LACKING | _APART:
-                continue  # the source did not say what it is, or it was not looked at
-            known.behind.pop(one.label, None)
-            known.apart.discard(one.label)
-            if target.state in _THERE:
+            known = found.get(target.repository) or found.get(above(target.repository, one.rest))
+            if known is None or (one.digest is None and target.state != "held"):
+                continue  # the source did not say what it is
+            if target.state in THERE:
                 known.is_known = True
-            elif target.state in _LACKING:
-                known.behind[one.label] = target.reason
-            else:
-                known.apart.add(one.label)
+                for lags in (known.behind, known.apart):
+                    if lags.get(one.label, run.started_s) < run.started_s:
+                        del lags[one.label]
+            elif not run.ended and target.state in LACKING:
+                known.behind[one.label] = run.started_s
+            elif not run.ended and target.state == "held":
+                known.apart[one.label] = run.started_s
 
 
 def _take_verified(found: Mapping[str, Currency], run: RunReport, one: FoundReport, spec: MirrorSpec) -> None:
     for name, known in found.items():
-        if _wildcard(name, spec.rest) != one.repository:
+        if spec.place_of(name) != one.repository:
             continue
         counts = {
             "missing": one.missing,
@@ -130,9 +142,3 @@ def _take_verified(found: Mapping[str, Currency], run: RunReport, one: FoundRepo
         is_clean = not (known.wrong or one.unchecked or one.held)
         if run.ended and one.verified and is_clean:
             known.is_known, known.is_unsure = True, False
-            known.behind, known.apart = {}, set()
-
-
-def _wildcard(repository: str, rest: str) -> str:
-    """One of a wildcard's repositories as the fleet file has it."""
-    return f"{repository.removesuffix(rest)}{ANY}" if rest else repository

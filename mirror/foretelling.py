@@ -5,7 +5,7 @@ from __future__ import annotations
 from mirror.forecast import PlannedTag, PlannedTarget, State
 from mirror.ledger.values import DELETED, GONE, HELD, Merged
 from mirror.rehearsal import Withheld
-from mirror.report import TagReport, TargetReport
+from mirror.report import THERE, TagReport, TargetReport
 from mirror.spec import MirrorSpec
 
 
@@ -39,7 +39,7 @@ def _state(
     is_unread = target.kind == Withheld.__name__ and report.digest is not None
     if target.kind in {GONE, DELETED}:
         return "current", target.reason
-    if target.state in {"current", "updated"} or is_unread:
+    if target.state in THERE or is_unread:
         if target.state == "current" or target.previous == report.digest:
             return "current", ""
         return ("move" if target.previous else "new"), ""

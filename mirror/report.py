@@ -15,6 +15,8 @@ TagState = Literal[
 """``held``: left alone, and somebody has to decide; ``pinned``: left alone because somebody has."""
 DeletionState = Literal["waiting", "deleting", "deleted", "absent", "kept", "failed"]
 """``waiting``: for its grace; ``deleting``: begun; ``absent``: gone already; ``kept``: a guard says no."""
+THERE: frozenset[str] = frozenset({"current", "updated"})
+"""States of a tag that is what it is to be."""
 FOLLOWS = "not moved, because of "
 """What the reason of a held-back target begins with; the reason itself stands at the other one."""
 
@@ -72,7 +74,7 @@ class TagReport:
     @property
     def label(self) -> str:
         """What tells it from the run's others; a repository that cannot be listed has no tag."""
-        return ":".join(part for part in (self.rest, self.tag) if part)
+        return label_of(self.rest, self.tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,11 @@ class RunReport:
 
 
 Tags = Iterator[TagReport]
+
+
+def label_of(rest: str, tag: str) -> str:
+    """What tells a tag from the others of its mirror; ``rest``: of a wildcard, what it stands for."""
+    return ":".join(part for part in (rest, tag) if part)
 
 
 def _values(moved: Moved) -> tuple[int, ...]:

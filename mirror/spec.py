@@ -108,6 +108,8 @@ class MirrorSpec:
     """... patterns of tags that never move once all have them."""
     take: str = ""
     """... the target whose tags are taken everywhere: a person's decision about what was left alone."""
+    ad_hoc: bool = False
+    """Whether a command says what it is and no fleet file has it: how it stands is nobody's to follow."""
     rest: str = ""
     """Of one of the repositories of a wildcard: what the wildcard stands for."""
 
@@ -129,6 +131,11 @@ class MirrorSpec:
     def verifies(self) -> bool:
         """Whether a run only looks: nothing of it moves, and nothing is written to a registry."""
         return self.kind == "verify"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a run is about all tags of the mirror, or a sample of them; else about some by name."""
+        return not (self.refs or self.given or self.kind in {"rollback", "repair"})
 
     @property
     def looks_for_extra(self) -> bool:
@@ -198,6 +205,10 @@ class MirrorSpec:
             return self.source
         return ", ".join(target.repository for target in self.targets)
 
+    def place_of(self, repository: str) -> str:
+        """One of its targets: as the wildcard has it, where this is one of a wildcard's repositories."""
+        return above(repository, self.rest)
+
     @property
     def places(self) -> tuple[str, ...]:
         """Everything that is read or written, in full."""
@@ -250,6 +261,11 @@ def _told(one: MirrorSpec | Target | Verification) -> dict[str, Any]:
     return {
         known.name: value for known in fields(one) if (value := getattr(one, known.name)) != known.default
     }
+
+
+def above(repository: str, rest: str) -> str:
+    """A target of one of a wildcard's repositories as the wildcard has it; any other stays."""
+    return f"{repository.removesuffix(rest)}{ANY}" if rest else repository
 
 
 def _below(target: str, rest: str) -> str:

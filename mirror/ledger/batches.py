@@ -355,7 +355,8 @@ class Batches:
         words += [counts(totals_of(spec, reports)), spec.mirror, lags_of(resolved, reports)]
         kept = self._remembered.of(run, resolved, outcomes, spec)
         told = json.dumps(of_tags(keys, run, spec, kept, outcomes))
-        words += [lasting.rows(kept), told, len(by_state), *pairs, *failed]
+        words += [lasting.rows(kept), told, *self._remembered.lagging(reports, spec)]
+        words += [len(by_state), *pairs, *failed]
         return reports if self._conclude([*own, *dropped], words) else None
 
     def tag_reports(self, batch: str, spec: MirrorSpec) -> Iterator[TagReport]:

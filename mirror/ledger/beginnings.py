@@ -148,8 +148,10 @@ class Beginnings:
             "source": spec.source,
             "state": state,
         }
-        if spec.verifies and not spec.refs and not spec.given:
+        if spec.is_whole and spec.verifies:
             fields["verifies"] = "1"
+        if spec.is_whole and not spec.ad_hoc and not (spec.verification and spec.verification.sample):
+            fields["whole"] = "1"
         if spec.verifies and spec.verification and spec.verification.deep:
             fields["deep_pass"] = pass_of(spec)
         if spec.verifies and spec.verification and spec.verification.repairs:

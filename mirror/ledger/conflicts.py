@@ -19,6 +19,7 @@ from mirror.ledger.lasting import KEEP, Lasting, rows
 from mirror.ledger.newer import own_fields
 from mirror.ledger.scripts import NOW
 from mirror.ledger.values import DELETED, GONE, HELD, AsRead, Merged, Outcome, Outcomes, Resolved
+from mirror.report import THERE
 from mirror.spec import MirrorSpec
 
 SETTLED_KEPT = 10
@@ -26,7 +27,6 @@ SETTLED_KEPT = 10
 PAGE = 500
 _SIDES = "\n"
 """How the fields that name sides begin: no tag does."""
-_GOOD = frozenset({"current", "updated"})
 _WRITE = f"{NOW}{KEEP}keep(ARGV[1])\nreturn 1"
 
 
@@ -184,7 +184,7 @@ def agreements_of(
         if one.merged is None:
             continue  # all have what they had
         own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]
-        if one.descriptor is not None and all(outcome and outcome.state in _GOOD for outcome in own):
+        if one.descriptor is not None and all(outcome and outcome.state in THERE for outcome in own):
             if not is_named:
                 is_named = True
                 yield Lasting(keys.agreed(spec.name), _SIDES + _name(sides), json.dumps(sides))

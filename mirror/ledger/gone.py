@@ -16,9 +16,10 @@ from typing import TypeVar
 from mirror.ledger import gone_scripts as scripts
 from mirror.ledger.history import Flip, History, deletion_of
 from mirror.ledger.keys import Client, Keys
-from mirror.ledger.lasting import rows
+from mirror.ledger.lagging import row_of
+from mirror.ledger.lasting import Lasting, rows
 from mirror.ledger.newer import own_fields
-from mirror.report import Deletion
+from mirror.report import Deletion, label_of
 from mirror.spec import TARGETS, MirrorSpec, Target
 
 KEEP_S = 7 * 86400
@@ -192,11 +193,14 @@ class Gone:
         """Write what becomes of it; what was deleted stays so, and is put into the tag's history, once."""
         keys = [self._keys.run(run), self._keys.deletions(run), self._keys.open]
         words = [run, f"{one.tag}\n{one.target}", one.state, json.dumps(asdict(one)), KEEP_S]
-        if one.state in {"deleted", "absent"} and self._flips_kept:
-            place, line = deletion_of(self._keys, spec, one)
-            self._record(keys, [*words, rows([place]), *line, self._flips_kept])
-        else:
-            self._record(keys, [*words, rows(())])
+        kept, line = list[Lasting](), list[str | int]()
+        if one.state in {"deleted", "absent"}:
+            row = row_of(label_of(spec.rest, one.tag), spec.place_of(one.target))
+            kept.append(Lasting(self._keys.lagging(spec.mirror), row, ""))
+            if self._flips_kept:
+                place, words_of_line = deletion_of(self._keys, spec, one)
+                kept, line = [*kept, place], [*words_of_line, self._flips_kept]
+        self._record(keys, [*words, rows(kept), *line])
 
     def end_region(self, run: str, region: str, regions: Sequence[str]) -> bool:
         """The region is through; with the last one the run ends."""

@@ -22,12 +22,6 @@ class Lasting:
     """Where given, and ``most`` is 0: what must be there (empty: nothing), or the field stays as it is."""
     tied: bool = False
     """Only where what comes before it, back to one that is not tied, has found what must be there."""
-    is_since: bool = False
-    """Whether the server's time is put in front (whole seconds, and a space), and the field stays as it is
-    where it has that value already. The hash lapses when nothing was put there for SINCE_S."""
-
-
-SINCE_S = 30 * 86400
 
 
 def rows(kept: Iterable[Lasting]) -> str:
@@ -48,12 +42,6 @@ local function keep(rows)
     fits = (fits or not tied) and (over == cjson.null or (redis.call('HGET', key, field) or '') == over)
     if not fits then
       -- somebody has changed it since it was read
-    elseif row[7] then
-      local held = redis.call('HGET', key, field)
-      if not held or string.match(held, '^%d+ (.*)$') ~= value then
-        redis.call('HSET', key, field, string.format('%d ', now) .. value)
-      end
-      redis.call('EXPIRE', key, SINCE_S)
     elseif most > 0 then
       local line = string.format('%d ', now) .. value
       local held = redis.call('HGET', key, field)
@@ -65,5 +53,5 @@ local function keep(rows)
     end
   end
 end
-""".replace("SINCE_S", str(SINCE_S))
+"""
 """For scripts that know ``now``: a function."""

@@ -97,7 +97,7 @@ Known = Literal["unread", "read", "wrong"]
 def pass_of(spec: MirrorSpec) -> str:
     """The name of the passes of all runs on these terms, whatever they may read and how fast."""
     told = spec.document()
-    for name in ("kind", "verification", "name"):
+    for name in ("kind", "verification", "name", "ad_hoc"):
         told.pop(name, None)
     terms = sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return f"{spec.mirror}:{terms[:12]}"

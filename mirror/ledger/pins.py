@@ -18,6 +18,7 @@ from typing import Any
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.values import Outcomes, Resolved
+from mirror.report import THERE
 from mirror.spec import MirrorSpec
 
 PAGE = 500
@@ -115,7 +116,7 @@ class Pins:
             if row is None or len(own) < 4 or own[1] != run:
                 continue
             states = {o.state for t in spec.targets if (o := outcomes.get((tag, t.repository)))}
-            left = own[:3] if states and states <= {"current", "updated"} else own[3]
+            left = own[:3] if states and states <= THERE else own[3]
             value = json.dumps(left) if left else ""
             yield Lasting(self._keys.pins, _field(spec.name, tag), value, over=row.decode())
 

@@ -27,6 +27,7 @@ from mirror.ledger.remembered import Remembered
 from mirror.ledger.sources import Listed, Sources
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import Outcomes, Resolved
+from mirror.report import TagReport
 from mirror.spec import MirrorSpec
 from registry.manifest import Manifest
 
@@ -261,6 +262,9 @@ class _NothingRemembered(Remembered):
         spec: MirrorSpec,  # noqa: ARG002
     ) -> list[Lasting]:
         return []
+
+    def lagging(self, reports: Sequence[TagReport], spec: MirrorSpec) -> list[str | int]:  # noqa: ARG002
+        return ["", "", 0]
 
 
 class _RehearsedBatches(Batches):

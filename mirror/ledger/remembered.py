@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from mirror.ledger.conflicts import agreements_of
 from mirror.ledger.history import flips_of
 from mirror.ledger.keys import Keys
+from mirror.ledger.lagging import found_behind
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.pins import Pins
 from mirror.ledger.samples import sample_of
 from mirror.ledger.standing import standing_of
 from mirror.ledger.values import Outcomes, Resolved
+from mirror.report import TagReport
 from mirror.spec import MirrorSpec
 
 
@@ -33,5 +35,12 @@ class Remembered:
             *self.pins.settled(run, resolved, outcomes, spec),
             *agreements_of(self.keys, run, resolved, outcomes, spec),
             *sample_of(self.keys, resolved, outcomes, spec),
-            *standing_of(self.keys, run, resolved, outcomes, spec),
+            *standing_of(self.keys, run, spec),
         ]
+
+    def lagging(self, reports: Sequence[TagReport], spec: MirrorSpec) -> list[str | int]:
+        """What the batch says of tags that are not everywhere: the hash, and what is noted in it."""
+        if spec.ad_hoc:
+            return ["", "", 0]
+        text, is_behind = found_behind(reports, spec)
+        return [self.keys.lagging(spec.mirror), text, int(is_behind)]

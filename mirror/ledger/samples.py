@@ -55,6 +55,8 @@ def sample_of(
     keys: Keys, resolved: Sequence[Resolved], outcomes: Outcomes, spec: MirrorSpec
 ) -> Iterator[Lasting]:
     """What a batch that is being concluded leaves for probes: the last tag that moved, or else is there."""
+    if spec.ad_hoc:
+        return
     best: tuple[int, Resolved, Descriptor] | None = None
     for one in resolved:
         own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mirror.ledger.event_scripts import TELL, TELL_ENDED, TELL_TAGS
 from mirror.ledger.failures import COUNT_FAILURE
+from mirror.ledger.lagging import DROP_UNSEEN, NOTE_LAGGING
 from mirror.ledger.lasting import KEEP
 from mirror.ledger.totals import COUNT, COUNT_LAGS
 from mirror.ledger.verify_scripts import NOTE_VERIFIED, OWE_REPAIR, PAY_REPAIR
@@ -140,6 +141,7 @@ END_RUN = (
     + _WATCH_RUNS
     + NOTE_VERIFIED
     + OWE_REPAIR
+    + DROP_UNSEEN
     + """
 local function end_run(run_key, open_key, run_id)
   local r = redis.call('HMGET', run_key, 'listed', 'batches', 'concluded', 'state', 'n:failed', 'error',
@@ -159,6 +161,7 @@ local function end_run(run_key, open_key, run_id)
   note_ended(run_key, open_key, run_id, state)
   note_verified(run_key, open_key)
   owe_repair(run_key, open_key, run_id, state)
+  drop_unseen(run_key, open_key)
   keep_run(run_key)
   return 1
 end
@@ -259,6 +262,7 @@ redis.call('SET', ARGV[5] .. id .. ':ended', ARGV[7], 'EX', ARGV[8])
 for _, field in ipairs({'repositories', 'tags', 'concluded', 'n:failed'}) do
   redis.call('HINCRBY', KEYS[1], field, 1)
 end
+redis.call('HSET', KEYS[1], 'unlisted', '1')
 count_failure(KEYS[4], ARGV[12], ARGV[13], ARGV[14], ARGV[9], ARGV[10], ARGV[11])
 keep_with(KEYS[1], KEYS[4])
 if redis.call('HGET', KEYS[1], 'state') == 'open' then count(beside(KEYS[2], 'totals'), ARGV[15]) end
@@ -319,13 +323,14 @@ CONCLUDE = (
     + COUNT_LAGS
     + COUNT_FAILURE
     + KEEP
+    + NOTE_LAGGING
     + TELL_TAGS
     + """
 -- KEYS batch, run, flight, open, parked, ended, failures, behind, then what is needed no more
 -- ARGV batch id, run id, expected state, seconds to keep, what became of the tags, most failures, the name
 --   of all others, most examples of one, totals, the mirror's name, when tags that moved were seen,
---   what is kept for good, what is told, number of counts, (field of the run, count) ...,
---   (failure, count, examples) ...
+--   what is kept for good, what is told, the hash of what is behind, what is noted in it, whether anything is
+--   behind, number of counts, (field of the run, count) ..., (failure, count, examples) ...
 if redis.call('HGET', KEYS[1], 'state') ~= ARGV[3] then return 0 end
 redis.call('HSET', KEYS[1], 'state', 'concluded')
 redis.call('ZREM', KEYS[4], ARGV[1])
@@ -337,8 +342,9 @@ local lane = redis.call('HGET', KEYS[2], 'lane') or ''
 count_lags(beside(KEYS[4], 'totals'), 'mirror=' .. ARGV[10] .. '\\nlane=' .. lane, ARGV[11])
 tell_tags(beside(KEYS[4], ''), ARGV[13])
 keep(ARGV[12])
-local states_end = 14 + 2 * tonumber(ARGV[14])
-for i = 15, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+note_lagging(ARGV[14], KEYS[2], ARGV[15], ARGV[16])
+local states_end = 17 + 2 * tonumber(ARGV[17])
+for i = 18, states_end, 2 do redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 for i = states_end + 1, #ARGV, 3 do
   count_failure(KEYS[7], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[6], ARGV[7], ARGV[8])
 end

@@ -1,7 +1,7 @@
-"""How mirrors stand: which runs last dealt with their tags, and since when which of these are behind.
+"""How mirrors stand: which runs last dealt with their tags, and which of these are behind since when.
 
-Written as batches conclude, and read for many mirrors at once: what a reading costs depends on mirrors and
-on MOST_BATCHES, never on how many tags or runs there are.
+Written as batches conclude, and read for many mirrors at once: what a reading costs depends on mirrors, on
+MOST_BATCHES and on what is behind, never on how many tags or runs there are.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mirror.ledger.digests import full, short
 from mirror.ledger.keys import Client, Keys
+from mirror.ledger.lagging import Lagging, lagging_of
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.reports import report_of
 from mirror.ledger.terms import Terms
@@ -28,8 +28,6 @@ MOST_BATCHES = 4
 """Batches of a run that are read: its first and its last ones. A batch has up to 32 tags."""
 ALL, SOME, VERIFY = "all", "some", "verify"
 _WHATS = (ALL, SOME, VERIFY)
-_THERE = frozenset({"current", "updated"})
-_LEFT = frozenset({"held", "superseded", "cancelled"})
 
 
 @dataclass(slots=True)
@@ -40,8 +38,8 @@ class Standing:
     """That last dealt with its tags, the oldest first; the last that verified among them."""
     tags: dict[str, list[TagReport]] = field(default_factory=dict)
     """By run: those of the batches that are read, as far as they are remembered (seven days)."""
-    behind: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """By label: the digest that is not everywhere, and since when that is known in Unix time."""
+    behind: Lagging = field(default_factory=Lagging)
+    """Whichever runs were about it."""
     conflicts: int = 0
 
     @property
@@ -71,29 +69,32 @@ class Standings:
         """Forget all others."""
         fields = [name.decode() for name in self._redis.hkeys(self._keys.standing)]
         if others := [name for name in fields if name.partition("\n")[0] not in mirrors]:
+            self._redis.unlink(*{self._keys.lagging(name.partition("\n")[0]) for name in others})
             self._redis.hdel(self._keys.standing, *others)
 
     def of(self, mirrors: Sequence[MirrorSpec]) -> dict[str, Standing]:
-        """By name, in four exchanges; raises LedgerError."""
+        """By name, in three exchanges; raises LedgerError."""
         if not mirrors:
             return {}
         pipe = self._redis.pipeline(transaction=False)
         pipe.hmget(self._keys.standing, [f"{one.name}\n{what}" for one in mirrors for what in _WHATS])
         for one in mirrors:
-            pipe.hlen(self._keys.conflicts(one.name))
-        rows, *conflicts = pipe.execute()
-        found = {one.name: Standing(conflicts=count) for one, count in zip(mirrors, conflicts, strict=True)}
+            pipe.hlen(self._keys.conflicts(one.name)).hgetall(self._keys.lagging(one.name))
+        rows, *more = pipe.execute()
+        found = {
+            one.name: Standing(behind=lagging_of(behind), conflicts=conflicts)
+            for one, conflicts, behind in zip(mirrors, more[::2], more[1::2], strict=True)
+        }
         of_each = {
             one.name: rows[at : at + 3] for one, at in zip(mirrors, range(0, len(rows), 3), strict=True)
         }
         self._read_tags(found, self._read_runs(found, of_each))
-        self._read_behind(found)
         return found
 
     def open_runs(self, limit: int = 200) -> list[RunReport]:
-        """Runs that are under way, the oldest first; two exchanges."""
+        """Runs of the fleet file's mirrors that are under way, the oldest first; two exchanges."""
         runs = [run.decode() for run in self._redis.zrange(self._keys.underway, 0, limit - 1)]
-        return [one.report for one in self._reports(runs).values()]
+        return [one.report for one in self._reports(runs).values() if not one.spec.ad_hoc]
 
     def _read_runs(
         self, found: Mapping[str, Standing], rows: Mapping[str, Sequence[bytes | None]]
@@ -102,7 +103,10 @@ class Standings:
         known = self._reports([run for runs in wanted.values() for run in runs])
         for name, runs in wanted.items():
             reports = [known[run].report for run in runs if run in known]
-            found[name].runs = _in_order(reports, (rows[name][0] or b"").decode())
+            whole = (rows[name][0] or b"").decode()
+            found[name].runs = _in_order(reports, whole)
+            if whole in known and known[whole].report.state == "done":
+                found[name].behind = found[name].behind.without(known[whole].report.started_s)
         return known
 
     def _reports(self, runs: Sequence[str]) -> dict[str, _Run]:
@@ -139,47 +143,17 @@ class Standings:
             results: tuple[list[Resolved], Outcomes] = _results(tags, *rest)
             standing.tags.setdefault(run, []).extend(tag_reports(*results, spec))
 
-    def _read_behind(self, found: Mapping[str, Standing]) -> None:
-        """Only of tags that were not everywhere when a run last dealt with them."""
-        pipe = self._redis.pipeline(transaction=False)
-        asked = []
-        for name, standing in found.items():
-            reports = [one for tags in standing.tags.values() for one in tags]
-            labels = sorted({one.label for one in reports if one.state not in _THERE})
-            if labels:
-                asked.append((standing, labels))
-                pipe.hmget(self._keys.lagging(name), labels)
-        answers = pipe.execute() if asked else []
-        for (standing, labels), rows in zip(asked, answers, strict=True):
-            for label, row in zip(labels, rows, strict=True):
-                if row:
-                    at, _, digest = row.decode().partition(" ")
-                    standing.behind[label] = full(digest), float(at)
 
-
-def standing_of(
-    keys: Keys, run: str, resolved: Sequence[Resolved], outcomes: Outcomes, spec: MirrorSpec
-) -> Iterator[Lasting]:
-    """What a batch that is being concluded leaves: which run dealt with the mirror, and what is behind."""
-    is_partial = bool(spec.refs or spec.given or spec.kind in {"rollback", "repair"})
+def standing_of(keys: Keys, run: str, spec: MirrorSpec) -> Iterator[Lasting]:
+    """What a batch that is being concluded leaves: which run dealt with the mirror."""
+    if spec.ad_hoc:
+        return
     if spec.verifies:
-        if not is_partial:
+        if spec.is_whole:
             yield Lasting(keys.standing, f"{spec.mirror}\n{VERIFY}", run)
         return
-    what, most = (SOME, PARTIAL_KEPT) if is_partial else (ALL, 0)
+    what, most = (ALL, 0) if spec.is_whole else (SOME, PARTIAL_KEPT)
     yield Lasting(keys.standing, f"{spec.mirror}\n{what}", run, most)
-    for one in resolved:
-        if one.descriptor is None:
-            continue
-        label = f"{spec.rest}:{one.tag}" if spec.rest else one.tag
-        own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]
-        states = {outcome.state for outcome in own if outcome}
-        if states & _LEFT or None in own:
-            continue
-        if states - _THERE:
-            yield Lasting(keys.lagging(spec.mirror), label, short(one.descriptor.digest), is_since=True)
-        elif "updated" in states:
-            yield Lasting(keys.lagging(spec.mirror), label, "")
 
 
 def _runs_of(rows: Sequence[bytes | None]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The status of a fleet, read from its ledger: in four exchanges for each BLOCK of mirrors, and ten more."""
+"""The status of a fleet, read from its ledger: in three exchanges for each BLOCK of mirrors, and ten more."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class RegistryStatus:
         known = {view.standing for view in self.views} - {"unknown"}
         if known == {"up", "down"}:
             return "partly up"
-        return next(iter(known), "unknown")
+        return "up" if "up" in known else "down" if known else "unknown"
 
 
 @dataclass(frozen=True, slots=True)

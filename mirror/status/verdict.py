@@ -26,7 +26,8 @@ def verdict(
     if wrong := _differs(standing, tags, places):
         return "differs", wrong
     if behind := [one.tag for one in tags if one.behind_since is not None]:
-        return "behind", f"{_tags(len(behind))} moved at the source and not everywhere yet"
+        count = len(behind) + max(standing.behind.more.values(), default=0)
+        return "behind", f"{_tags(count)} moved at the source and not everywhere yet"
     if not standing.runs or not tags:
         error = next((said(run.error) for run in reversed(standing.runs) if run.error), "")
         return "unknown", f"the last run failed: {error}" if error else "no run of the last 7 days is known"

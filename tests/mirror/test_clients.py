@@ -66,10 +66,15 @@ def test_a_registry_that_is_down_is_left_out_with_the_reason_in_one_safe_line() 
     ("known", "why"),
     [
         (Currency(), "no run has brought the mirror's tags there yet"),
-        (Currency(is_known=True, behind={"1": "x", "2": "x"}), "behind: 1, 2 not current there"),
+        (Currency(is_known=True, behind={"1": 1.0, "2": 1.0}), "behind: 1, 2 not current there"),
         (
-            Currency(is_known=True, behind=dict.fromkeys("abcde", "x")),
+            Currency(is_known=True, behind=dict.fromkeys("abcde", 1.0)),
             "behind: a, b, c and 2 more not current there",
+        ),
+        (Currency(is_known=True, more_behind=7), "behind: 7 tags not current there"),
+        (
+            Currency(is_known=True, behind=dict.fromkeys("abcde", 1.0), more_behind=7),
+            "behind: a, b, c and 9 more not current there",
         ),
         (
             Currency(is_known=True, wrong={"missing": 2}),
@@ -114,7 +119,7 @@ def test_a_subset_of_platforms_is_enough_for_clients_that_run_one_of_it(
             Currency(is_known=True, is_unsure=True),
             "the last run was not through with all tags",
         ),
-        ({}, Currency(is_known=True, apart={"1"}), "tags moved apart, and nobody has decided: 1"),
+        ({}, Currency(is_known=True, apart={"1": 1.0}), "tags moved apart, and nobody has decided: 1"),
     ],
 )
 def test_only_who_is_flipped_together_and_current_may_say_what_tags_are(

@@ -6,7 +6,7 @@ import pytest
 
 from mirror.spec import Target
 from registry.reference import MalformedReference
-from workers.cli.specs import Terms, spec_from
+from workers.cli.specs import Terms, spec_from, spec_of_list
 
 DIGEST = f"sha256:{'a' * 64}"
 
@@ -19,6 +19,13 @@ def test_without_a_tag_latest_is_taken_and_said() -> None:
     assert spec.name == "library/alpine"
     assert spec.targets == (Target("registry.eu.example/alpine", "eu"),)
     assert '"latest"' in note
+
+
+def test_what_is_said_on_a_command_line_is_no_mirror_that_anybody_follows() -> None:
+    assert spec_from("alpine", ["ghcr.io/me/alpine"], Terms())[0].ad_hoc
+    assert spec_from("alpine", ["ghcr.io/me/alpine"], Terms(tags=("3.*",)))[0].ad_hoc
+    assert spec_from("ghcr.io/org/*", ["ghcr.io/me/*"], Terms(tags=("3.*",)))[0].ad_hoc
+    assert spec_of_list("images", ["ghcr.io/me/*"], Terms()).ad_hoc
 
 
 def test_one_tag_keeps_its_name_unless_the_targets_give_another() -> None:

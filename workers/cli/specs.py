@@ -151,6 +151,7 @@ def _terms(name: str, source: str, targets: Sequence[Target], terms: Terms) -> M
         platforms=terms.platforms,
         referrers=terms.referrers,
         finalize=terms.finalize,
+        ad_hoc=True,
     )
 
 
