@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
@@ -199,6 +200,34 @@ def test_refusals_are_logged_once_a_minute_and_never_with_a_secret(served: Serve
     until(lambda: served.counted("quay", "refused") == 20, 10, served.process.tail)
     assert served.process.text().count("webhook quay: a delivery is refused") == 1
     assert SECRET not in served.process.text()
+
+
+NO_REQUEST = b"no request\r\n\r\n"
+BAD_PART = b"no length\r\n"
+UPGRADE = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def test_requests_that_are_none_are_logged_once_a_minute_and_without_a_trace(served: Served) -> None:
+    for _ in range(5):
+        for word, status in ((NO_REQUEST, 400), (UPGRADE, 200)):
+            with silent(served) as connection:
+                connection.sendall(word)
+                assert connection.recv(100).startswith(f"HTTP/1.1 {status}".encode())
+        with raw(served, "Transfer-Encoding: chunked", path="/hooks/none") as connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 404")
+            connection.sendall(BAD_PART)
+            ended(connection)
+    text = served.process.text()
+    assert "Traceback" not in text
+    for line in ("Invalid HTTP request received", "Unsupported upgrade request", "No supported WebSocket"):
+        assert text.count(line) == 1, text
+
+
+def ended(connection: socket.socket) -> None:
+    """The other end has closed it, in whatever way."""
+    with contextlib.suppress(ConnectionResetError):
+        while connection.recv(1000):
+            pass
 
 
 def test_a_repository_that_nobody_reads_is_not_found_but_for_senders_that_tell_of_all(served: Served) -> None:

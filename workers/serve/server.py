@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import sys
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from workers.serve.seldom import Seldom
 
 MOST_CONNECTIONS = 512
 """Idle ones included; for a further one the connection goes that has waited longest for a request."""
@@ -50,6 +54,13 @@ class Connection(H11Protocol):
         super().data_received(data)
         self._watch()
 
+    def send_400_response(self, msg: str) -> None:
+        """Where something is answered already, to that there is no second answer."""
+        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            super().send_400_response(msg)
+        else:
+            self.transport.abort()
+
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
         super().on_response_complete()
@@ -78,6 +89,20 @@ class Connection(H11Protocol):
         if self._limit is not None:
             self._limit.cancel()
             self._limit = None
+
+
+class _Anybodys(logging.Filter):
+    """uvicorn warns, in the same words, of every request that is none: anybody can send those."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seldom = Seldom(logging.getLogger(__name__))
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        self._seldom.say(str(record.msg), record.getMessage())
+        return False
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -118,5 +143,6 @@ def serve(app: ASGIApp, listener: socket.socket) -> None:
         timeout_keep_alive=IDLE_S,
         ws="none",
     )
+    logging.getLogger("uvicorn.error").addFilter(_Anybodys())
     sys.setswitchinterval(SWITCH_S)
     uvicorn.Server(config).run(sockets=[listener])
