@@ -33,6 +33,7 @@ from tests.support.waiting import until
 from workers.cli import main
 from workers.serve.application import MOST_AT_ONCE, MOST_BYTES, MOST_UNPROVEN, PROBES
 from workers.serve.hooks import Answer, Hooks
+from workers.serve.senders import MOST_PUSHES
 from workers.serve.server import MOST_CONNECTIONS
 
 SECRET = "told-by-nobody-else"
@@ -300,6 +301,12 @@ def test_a_bad_event_of_distribution_takes_no_good_one_along(served: Served) -> 
     body = json.dumps({"events": [event("a" * 255), good, event("team/app", tag="a b")]}).encode()
     status, _, text = served.ask("/hooks/dist", body, BEARER)
     assert (status, text.endswith("of own good begins")) == (202, True)
+
+
+def test_a_delivery_of_very_many_pushes_is_followed_by_a_run_of_all_tags(served: Served) -> None:
+    events = [event("team/app", tag=f"many-{number}") for number in range(MOST_PUSHES + 1)]
+    status, _, text = served.ask("/hooks/dist", json.dumps({"events": events}).encode(), BEARER)
+    assert (status, text.endswith("of own begins")) == (202, True), text
 
 
 def silent(served: Served) -> socket.socket:

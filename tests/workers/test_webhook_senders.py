@@ -14,7 +14,7 @@ import pytest
 from config.webhooks import USUAL_REGISTRIES, WebhookKind, secret_fault
 from tasks.pushes import Push
 from workers.serve.proofs import OLDEST_S, Refused, check_body, check_sender
-from workers.serve.senders import MOST_PUSHES, Malformed, Told, read
+from workers.serve.senders import MOST_ID, MOST_PUSHES, Malformed, Told, few, read
 
 PAYLOADS = Path(__file__).parent / "webhooks"
 DIGEST = "sha256:97582095046f54fb5ec67a053851aac68034ea010482aee091f7d986c52575be"
@@ -109,7 +109,6 @@ def test_other_news_of_a_sender_is_none_of_ours(kind: WebhookKind, body: bytes) 
         ),
         ("distribution", changed("distribution", "events", 0, "target", "tag", to="a b"), "tag"),
         ("distribution", changed("distribution", "events", 0, "target", "digest", to="sha1:0"), "digest"),
-        ("distribution", changed("distribution", "events", to=[{}] * (MOST_PUSHES + 1)), "events"),
         ("dockerhub", changed("dockerhub", "push_data", to={}), "push_data.tag"),
         ("dockerhub", changed("dockerhub", "repository", "repo_name", to="evil.example/x@y"), "repository"),
         ("dockerhub", changed("dockerhub", "repository", "repo_name", to="team/app:v2"), "repository"),
@@ -182,6 +181,32 @@ def test_what_cannot_be_read_takes_no_other_news_of_its_delivery_along(
 @pytest.mark.parametrize("tag", [f"sha256-{'0' * 64}.sig", "sealift-keep.1.v1", f"sha256-{'0' * 64}"])
 def test_signatures_and_keeper_tags_travel_with_others(tag: str) -> None:
     assert Push("r.example/app", tag).travels
+
+
+def test_of_many_pushes_at_once_all_tags_of_each_repository_are_run_and_none_is_left_out() -> None:
+    one: Any = json.loads(payload("distribution"))["events"][0]
+    events = [
+        {**one, "target": {**one["target"], "repository": name, "tag": f"v{number}"}}
+        for number in range(MOST_PUSHES)
+        for name in ("team/app", "team/other")
+    ]
+    body = json.dumps({"events": events}).encode()
+    pushes = few(read("distribution", "r.example", body, {}).pushes)
+    assert list(pushes) == [Push("r.example/team/app"), Push("r.example/team/other")]
+    body = json.dumps({"events": events[:MOST_PUSHES]}).encode()
+    assert len(few(read("distribution", "r.example", body, {}).pushes)) == MOST_PUSHES
+
+
+def test_no_id_is_kept_that_is_longer_than_one_of_ours() -> None:
+    def of(own: str) -> str:
+        (push,) = read(
+            "distribution", "r.example", changed("distribution", "events", 0, "id", to=own), {}
+        ).pushes
+        return push.delivery
+
+    assert len(of("x" * 100_000)) == MOST_ID
+    assert of("x" * 100_000) != of("x" * 100_001)
+    assert of("x" * MOST_ID) == "x" * MOST_ID
 
 
 def test_only_what_names_its_push_is_known_again() -> None:

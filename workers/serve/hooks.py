@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import REQUEST_TIMEOUT
 
@@ -25,7 +25,7 @@ from tasks.schedules import FleetFile
 from tasks.terms import host_of
 from workers.serve.proofs import SIGNED, Refused, check_body, check_sender
 from workers.serve.seldom import Seldom
-from workers.serve.senders import PERSISTENT, TELL_ALL, Headers, Malformed, Told, read
+from workers.serve.senders import PERSISTENT, TELL_ALL, Headers, Malformed, Told, few, read
 from workers.serve.tally import Result, Tally
 
 logger = logging.getLogger(__name__)
@@ -144,14 +144,14 @@ class Hooks:
         return Answer(refused.status, refused.reason)
 
     def _answer(self, known: Known, told: Told) -> Answer:
-        answer = self._follow(known, [push for push in told.pushes if not push.travels])
+        answer = self._follow(known, few([push for push in told.pushes if not push.travels]))
         if not told.faults:
             return answer
         self.malformed(known.webhook, told.faults[0])
         left_out = f"{len(told.faults)} cannot be read: {told.faults[0]}"
         return Answer(answer.status, f"{answer.text}\n{left_out}") if answer.text else answer
 
-    def _follow(self, known: Known, told: list[Push]) -> Answer:
+    def _follow(self, known: Known, told: Sequence[Push]) -> Answer:
         name = known.webhook.name
         of_ours = [push for push in told if known.wanted.knows(push)]
         if not of_ours:
@@ -185,7 +185,7 @@ class Hooks:
             logger.info("webhook %s: %s was pushed: %s", name, push.repository, one.how, extra=about)
         return lines
 
-    def _unknown(self, known: Known, told: list[Push]) -> Answer:
+    def _unknown(self, known: Known, told: Sequence[Push]) -> Answer:
         """To those that TELL_ALL it is no error."""
         name = known.webhook.name
         if not told:

@@ -7,12 +7,12 @@ looked at, since senders add to their payloads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, TypeAdapter, ValidationError
 
 from config.webhooks import WebhookKind
 from registry.descriptor import is_digest
@@ -20,7 +20,9 @@ from registry.reference import MalformedReference, Reference, check_tag
 from tasks.pushes import Push
 
 MOST_PUSHES = 500
-"""Events or tags of one delivery."""
+"""Of one delivery that are followed one by one."""
+MOST_ID = 64
+"""Letters of a sender's own id that are kept as they are: a UUID, and room."""
 PERSISTENT: frozenset[WebhookKind] = frozenset({"distribution"})
 """Senders that send again for ever what is answered by an error, and keep all later news until it is taken
 (distribution's notifications/http.go: any status from 200 to 399 takes it)."""
@@ -65,7 +67,7 @@ class _Event(BaseModel):
 class _Envelope(BaseModel):
     """distribution: docs/content/about/notifications.md, "Events" and "Envelope"."""
 
-    events: list[Any] = Field(max_length=MOST_PUSHES)
+    events: list[Any]
 
 
 def _distribution(body: bytes, headers: Headers, host: str) -> Told:
@@ -75,7 +77,8 @@ def _distribution(body: bytes, headers: Headers, host: str) -> Told:
         event = _valid(_Event.model_validate, told)
         if event.action != "push" or not event.target.tag:
             return None
-        return _push(host, event.target.repository, event.target.tag, event.target.digest, event.id)
+        target = event.target
+        return _push(host, target.repository, target.tag, target.digest, _by_id(event.id))
 
     return _each("events", _read(_Envelope, body).events, push_of)
 
@@ -165,7 +168,7 @@ class _HarborRepository(BaseModel):
 
 
 class _HarborData(BaseModel):
-    resources: list[Any] = Field(default=[], max_length=MOST_PUSHES)
+    resources: list[Any] = []
     repository: _HarborRepository
 
 
@@ -203,7 +206,7 @@ class _Quay(BaseModel):
     """Quay: "Repository notifications", event "Push to Repository"."""
 
     repository: str
-    updated_tags: list[Any] | dict[str, Any] = Field(max_length=MOST_PUSHES)
+    updated_tags: list[Any] | dict[str, Any]
 
 
 def _quay(body: bytes, headers: Headers, host: str) -> Told:
@@ -265,6 +268,13 @@ def read(kind: WebhookKind, host: str, body: bytes, headers: Headers) -> Told:
     ``headers`` by their names in small letters. Raises Malformed where there are none that can be read.
     """
     return _READERS[kind](body, headers, host)
+
+
+def few(pushes: Sequence[Push]) -> Sequence[Push]:
+    """Those, or where they are many all tags of each repository: one run, in which none is left out."""
+    if len(pushes) <= MOST_PUSHES:
+        return pushes
+    return [Push(repository) for repository in dict.fromkeys(push.repository for push in pushes)]
 
 
 def _read(model: Any, body: bytes, only: Callable[[dict[str, Any]], bool] | None = None) -> Any:
@@ -329,6 +339,11 @@ def _repository(host: str, repository: str) -> str:
     if reference.tag or reference.digest or reference.host != host:
         raise MalformedReference(f"{repository!r} is no name of a repository")
     return reference.name
+
+
+def _by_id(own: str) -> str:
+    """As long as it may be: so many of them are kept."""
+    return own if len(own) <= MOST_ID else _by_body(own.encode())
 
 
 def _by_body(body: bytes, *more: str) -> str:
