@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 from typing import Any
 from uuid import uuid4
 
@@ -352,14 +353,25 @@ def test_slow_bodies_take_neither_all_memory_nor_the_place_of_the_probes(served:
     until(lambda: served.ask(HUB, served.told("v1"))[0] == 202, 10, served.process.tail)
 
 
-def test_slow_bodies_of_senders_that_only_their_end_proves_are_bounded_by_webhook(served: Served) -> None:
+def test_who_is_slow_with_what_only_its_end_proves_makes_room_for_who_comes(served: Served) -> None:
+    """GitHub does not send again what is put off."""
     signed = {**JSON, "X-Hub-Signature-256": "sha256=0"}
+
+    def put_off() -> list[socket.socket]:
+        assert served.ask("/hooks/gh", b"{}", signed)[0] == 403
+        return select(crowd, [], [], 0)[0]
+
     with ExitStack() as stack:
-        for _ in range(MOST_UNPROVEN):
-            stack.enter_context(slow(served, "/hooks/gh", signed))
-        until(lambda: served.ask("/hooks/gh", b"{}", signed)[0] == 503, 8, served.process.tail)
+        crowd = [stack.enter_context(slow(served, "/hooks/gh", signed)) for _ in range(MOST_UNPROVEN)]
+        until(put_off, 8, served.process.tail)  # once all of them are being read
+        (one,) = put_off()
+        assert one.recv(100).startswith(b"HTTP/1.1 503")
         assert served.ask(HUB, served.told("v1"))[0] == 202
-    until(lambda: served.ask("/hooks/gh", b"{}", signed)[0] == 403, 10, served.process.tail)
+
+
+def test_a_token_that_is_wrong_is_refused_before_the_body_comes(served: Served) -> None:
+    with slow(served, "/hooks/lab", {**JSON, "X-Gitlab-Token": "wrong"}) as connection:
+        assert connection.recv(100).startswith(b"HTTP/1.1 403")
 
 
 def test_a_secret_in_a_file_is_taken_as_it_is_now(served: Served) -> None:

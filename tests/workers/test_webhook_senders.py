@@ -316,6 +316,7 @@ def test_a_signing_token_is_never_taken_as_a_plain_one() -> None:
 
 def test_harbor_may_send_the_secret_alone_and_whatever_address_it_says_it_has_counts_for_nothing() -> None:
     check("harbor", SECRET, ({"authorization": SECRET}, ""), b"{}")
+    check("harbor", f"Bearer {SECRET}", ({"authorization": f"Bearer {SECRET}"}, ""), b"{}")
     with pytest.raises(Refused):
         check("harbor", SECRET, ({"x-forwarded-for": "127.0.0.1", "forwarded": "for=127.0.0.1"}, ""), b"{}")
     with pytest.raises(Refused):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from config.webhooks import Webhook
 from workers.serve.hooks import AWAY, Answer, Hooks
-from workers.serve.proofs import SIGNED
 from workers.serve.senders import PERSISTENT
 
 MOST_BYTES = 2**19
@@ -29,7 +27,8 @@ BODY_S = 10.0
 MOST_AT_ONCE = 256
 """Requests that are being answered; further ones get a 503, probes excepted."""
 MOST_UNPROVEN = 32
-"""Bodies of one webhook that are being read while nothing proves yet who sends them."""
+"""Bodies of one webhook that are being read while nothing proves yet who sends them; for a further one that
+is put off which has taken longest."""
 PROBES = frozenset({"/healthz", "/readyz"})
 TELL_S = 1.0
 RETRY_AFTER_S = 5
@@ -135,7 +134,7 @@ def _health(hooks: Hooks) -> Iterable[BaseRoute]:
 
 
 def _hook_routes(hooks: Hooks) -> Iterable[BaseRoute]:
-    unproven = Counter[str]()
+    unproven: dict[str, _Limits] = {}
 
     async def hook(request: Request) -> Response:
         return _response(await _taken(hooks, unproven, request))
@@ -144,31 +143,47 @@ def _hook_routes(hooks: Hooks) -> Iterable[BaseRoute]:
     yield Route("/hooks/{name}/{secret}", hook, methods=["POST"])
 
 
-async def _taken(hooks: Hooks, unproven: Counter[str], request: Request) -> Answer:
-    """Nothing of a body is read whose sender could be known to be wrong before.
+_Limits = list[asyncio.Timeout]
+"""Of bodies that are being read and that only their end proves, the first of them first."""
+_AT_ONCE = 0.0
 
-    ``unproven``: bodies that are being read, by webhook, of senders that only their end may prove.
-    """
+
+@contextlib.contextmanager
+def _among(limits: _Limits, limit: asyncio.Timeout) -> Iterator[None]:
+    """Who is slow makes room for who comes."""
+    limits.append(limit)
+    if len(limits) > MOST_UNPROVEN:
+        slowest = limits.pop(0)
+        if not slowest.expired():
+            slowest.reschedule(_AT_ONCE)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            limits.remove(limit)
+
+
+async def _taken(hooks: Hooks, unproven: dict[str, _Limits], request: Request) -> Answer:
+    """Nothing of a body is read whose sender could be known to be wrong before."""
     name, secret = request.path_params["name"], request.path_params.get("secret", "")
     headers = dict(request.headers)
     known = await run_in_threadpool(hooks.greet, name, headers, secret)
     if isinstance(known, Answer):
         return known
-    if unproven[name] >= MOST_UNPROVEN:
-        return hooks.unavailable(name, f"{MOST_UNPROVEN} others are being read")
-    unproven[name] += known.webhook.kind in SIGNED
-    try:
-        body = await _heard(hooks, known.webhook, request)
-    finally:
-        unproven[name] -= known.webhook.kind in SIGNED
+    others = unproven.setdefault(name, []) if known.is_unproven else []
+    body = await _heard(hooks, known.webhook, request, others)
     return body if isinstance(body, Answer) else await run_in_threadpool(hooks.deal, known, headers, body)
 
 
-async def _heard(hooks: Hooks, webhook: Webhook, request: Request) -> bytes | Answer:
+async def _heard(hooks: Hooks, webhook: Webhook, request: Request, others: _Limits) -> bytes | Answer:
+    limit = asyncio.timeout(BODY_S)
     try:
-        async with asyncio.timeout(BODY_S):
-            return await _body(request, to_its_end=webhook.kind in PERSISTENT)
+        async with limit:
+            with _among(others, limit):
+                return await _body(request, to_its_end=webhook.kind in PERSISTENT)
     except TimeoutError:
+        if limit.when() == _AT_ONCE:
+            return hooks.unavailable(webhook.name, f"{MOST_UNPROVEN} newer ones are being read")
         return hooks.malformed(webhook, f"the body took longer than {BODY_S:.0f} s", 408)
     except ClientDisconnect:
         return hooks.malformed(webhook, "the body has broken off")

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from http.client import REQUEST_TIMEOUT
 
 from kombu.exceptions import OperationalError
@@ -23,7 +23,7 @@ from tasks.pushes import Push, Wanted, follow
 from tasks.runtime import Runtime
 from tasks.schedules import FleetFile
 from tasks.terms import host_of
-from workers.serve.proofs import SIGNED, Refused, check_body, check_sender
+from workers.serve.proofs import Refused, check_body, check_sender, covers_body
 from workers.serve.seldom import Seldom
 from workers.serve.senders import PERSISTENT, TELL_ALL, Headers, Malformed, Told, few, read
 from workers.serve.tally import Result, Tally
@@ -50,10 +50,13 @@ class Known:
     place: int
     fleet: Fleet
     wanted: Wanted
+    secret: str = field(default="", repr=False)
+    """As it was when the sender began: files are read again for each."""
 
-    def secret(self) -> str:
-        """As it is now: files are read again. Raises FleetError."""
-        return secret_of(self.fleet, self.place)
+    @property
+    def is_unproven(self) -> bool:
+        """Whether only the end of the body proves who sends it."""
+        return covers_body(self.webhook.kind, self.secret)
 
 
 class Hooks:
@@ -101,7 +104,8 @@ class Hooks:
         if known is None:
             return Answer(404, "no webhook is named so under webhooks: in the fleet file")
         try:
-            check_sender(known.webhook.kind, known.secret(), headers, in_address)
+            known = replace(known, secret=secret_of(known.fleet, known.place))
+            check_sender(known.webhook.kind, known.secret, headers, in_address)
         except Refused as refused:
             return self._refused(known, refused)
         except FleetError as error:
@@ -112,14 +116,13 @@ class Hooks:
         """What the delivery leads to; it is in the ledger once this returns."""
         name, kind = known.webhook.name, known.webhook.kind
         try:
-            if kind in SIGNED:
-                check_body(kind, known.secret(), headers, body, time.time())
+            check_body(kind, known.secret, headers, body, time.time())
             return self._answer(known, read(kind, host_of(known.webhook.host) or "", body, headers))
         except Refused as refused:
             return self._refused(known, refused)
         except Malformed as error:
             return self.malformed(known.webhook, str(error))
-        except (*AWAY, FleetError) as error:
+        except AWAY as error:
             return self.unavailable(name, str(error))
 
     def malformed(self, webhook: Webhook, fault: str, status: int = 400) -> Answer:

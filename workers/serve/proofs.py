@@ -13,8 +13,6 @@ from hashlib import sha256
 
 from config.webhooks import IN_ADDRESS, SIGNING_TOKEN, WebhookKind, signing_key
 
-SIGNED: frozenset[WebhookKind] = frozenset({"github", "gitlab"})
-"""Senders whose proof may cover the body, which has to be read first."""
 OLDEST_S = 300
 """How old a delivery may be, or how far ahead, whose time is signed (Standard Webhooks)."""
 _UNIX_TIME = re.compile(r"[0-9]{1,12}")
@@ -32,7 +30,7 @@ class Refused(Exception):
 def check_sender(kind: WebhookKind, secret: str, headers: Headers, in_address: str) -> None:
     """Raise Refused where the address and the headers, which come before the body, are not the sender's.
 
-    Of SIGNED ones only that they bring a proof at all.
+    Where that covers the body only that they bring one at all.
     """
     if kind in IN_ADDRESS:
         _compare(secret, in_address, "the secret at the end of the address")
@@ -40,23 +38,29 @@ def check_sender(kind: WebhookKind, secret: str, headers: Headers, in_address: s
         raise Refused(403, "this webhook has no secret in its address")
     elif kind == "github":
         _brought(headers, "x-hub-signature-256")
+    elif covers_body(kind, secret):
+        _brought(headers, "webhook-signature")
     elif kind == "gitlab":
-        _brought(headers, "webhook-signature" if secret.startswith(SIGNING_TOKEN) else "x-gitlab-token")
+        _compare(secret, headers.get("x-gitlab-token", ""), "X-Gitlab-Token")
     else:
         brought = _brought(headers, "authorization")
         scheme, _, rest = brought.partition(" ")
-        _compare(secret, rest.strip() if scheme.lower() == "bearer" else brought, "Authorization")
+        is_alone = scheme.lower() != "bearer" or _is_same(secret, brought)
+        _compare(secret, brought if is_alone else rest.strip(), "Authorization")
+
+
+def covers_body(kind: WebhookKind, secret: str) -> bool:
+    """Whether only the end of the body proves who sends it."""
+    return kind == "github" or (kind == "gitlab" and secret.startswith(SIGNING_TOKEN))
 
 
 def check_body(kind: WebhookKind, secret: str, headers: Headers, body: bytes, now_s: float) -> None:
-    """Raise Refused where the proof of one of SIGNED is not about this body, or too old."""
+    """Raise Refused where the proof covers the body, and is not about this one, or too old."""
     if kind == "github":
         wanted = hmac.new(secret.encode(), body, sha256).hexdigest()
         _compare(f"sha256={wanted}", headers.get("x-hub-signature-256", ""), "X-Hub-Signature-256")
-    elif kind == "gitlab" and secret.startswith(SIGNING_TOKEN):
+    elif covers_body(kind, secret):
         _check_standard(secret, headers, body, now_s)
-    elif kind == "gitlab":
-        _compare(secret, headers.get("x-gitlab-token", ""), "X-Gitlab-Token")
 
 
 def _check_standard(secret: str, headers: Headers, body: bytes, now_s: float) -> None:
