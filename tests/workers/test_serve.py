@@ -185,6 +185,7 @@ def test_a_delivery_that_came_to_nothing_is_followed_when_it_is_sent_again(serve
             404,
             "no webhook is named so under webhooks: in the fleet file",
         ),
+        (f"{HUB}/", JSON, 404, "there is nothing here; the page is at /, webhooks are at /hooks/NAME"),
         ("/x", JSON, 404, "there is nothing here; the page is at /, webhooks are at /hooks/NAME"),
     ],
 )

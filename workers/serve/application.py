@@ -46,6 +46,7 @@ def application(hooks: Hooks, more: Sequence[BaseRoute] = ()) -> ASGIApp:
     """Webhooks at ``/hooks/NAME``, ``/healthz`` and ``/readyz``; and ``more``, which comes first."""
     routes = [*more, *_health(hooks), *_hook_routes(hooks)]
     app = Starlette(routes=routes, lifespan=_telling(hooks), exception_handlers={404: _not_found})
+    app.router.redirect_slashes = False  # to an address with the secret, by a scheme and host that others say
     return _Safe(_Bounded(app))
 
 
