@@ -11,7 +11,7 @@ from pathlib import Path
 from kombu.exceptions import OperationalError
 
 from config.cron import last_slot, next_slot, slots_between
-from config.fleet import Fleet
+from config.fleet import Fleet, load_fleet
 from config.problems import FleetError
 from config.settings import Settings
 from mirror.ledger.schedules import ScheduleRefused
@@ -44,12 +44,12 @@ class FleetFile:
         self._fleet = Fleet()
 
     def latest(self) -> Fleet:
-        """As it is now; where it is wrong, as it was before."""
+        """As it is now; where it is wrong or gone, as it was before."""
         seen = _signature(self._settings.fleet_file)
         if seen != self._seen:
-            self._seen = seen
+            was_there, self._seen = bool(seen or self._seen), seen
             try:
-                fleet = fleet_of(self._settings)
+                fleet = load_fleet(self._settings.fleet_file) if was_there else fleet_of(self._settings)
                 check_fleet(fleet)
             except FleetError as error:
                 logger.error("the fleet file is wrong, so what it said before holds: %s", error)  # noqa: TRY400 - whoever wrote it needs no trace

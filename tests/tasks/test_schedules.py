@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from kombu.exceptions import OperationalError
 
+from config.fleet import Fleet
 from config.settings import Settings
 from mirror.ledger import Ledger
 from tasks import canvas, schedules
-from tasks.schedules import Schedules
+from tasks.schedules import FleetFile, Schedules
 from tests.support.valkey import ValkeyServer
 
 FLEET = """\
@@ -146,6 +147,23 @@ def test_a_mirror_that_is_new_in_the_file_is_counted_by_its_name(beat: Beat) -> 
 
     named = beat.ledger.gauges.read().told.named
     assert {name for kind, name in named if kind == "mirror"} == {"app", "other", "another"}
+
+
+def test_a_fleet_file_that_is_gone_takes_no_mirror_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is read unless another is named, and need not be there: editors move it away first."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SEALIFT_FLEET_FILE", raising=False)
+    file, path = FleetFile(Settings()), tmp_path / "sealift.yaml"
+    assert file.latest() == Fleet()
+    text = FLEET.format(cron="0 * * * *", lane="release")
+    path.write_text(text)
+    assert [one.name for one in file.latest().mirrors] == ["app", "other"]
+    path.unlink()
+    assert [one.name for one in file.latest().mirrors] == ["app", "other"]
+    path.write_text(text.replace("name: other", "name: another"))
+    assert [one.name for one in file.latest().mirrors] == ["app", "another"]
 
 
 def test_a_mirror_whose_schedule_redis_refuses_holds_up_no_other(
