@@ -244,6 +244,23 @@ def test_the_worst_of_several_runs_is_the_state() -> None:
     assert (result.state, result.runs) == ("failed", ("a", "b"))
 
 
+def test_of_several_runs_what_has_ended_is_told_beside_what_has_not() -> None:
+    failed = {
+        **run("b", {"b/y": {"1": ""}}, "failed"),
+        "error": "no such repository",
+        "error_kind": "NotFound",
+    }
+    late = {"error": "run c is not finished after 3 s"}
+    submitted = {"runs": [{"run": name} for name in "abc"]}
+
+    result = result_of([submitted, {"runs": [run("a", {"b/x": {"1": ONE}})]}, {"runs": [failed]}, late], 5)
+
+    assert (result.state, result.runs) == ("unfinished", ("a", "b", "c"))
+    assert [fault.reason for fault in result.faults] == [late["error"], "no such repository"]
+    assert json.loads(result.outputs("")["digests"]) == {"b/x:1": ONE}
+    assert result.outputs("")["digest"] == ""
+
+
 ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 
 

@@ -97,21 +97,22 @@ def result_of(documents: list[dict[str, Any]], code: int) -> Result:
     """Of what the commands printed, each one document; ``code`` is the worst of theirs."""
     runs = [run for document in documents for run in document.get("runs", ())]
     names = tuple(dict.fromkeys(run["run"] for run in runs))
-    for document in documents:
-        if "error" in document:
-            return stopped(str(document["error"]), code, names)
+    stops = [stopped(str(document["error"]), code, names) for document in documents if "error" in document]
     ended = [run for run in runs if "state" in run]
     if not ended:
-        return Result(code, "error" if code else "submitted", names)
+        return stops[0] if stops else Result(code, "error" if code else "submitted", names)
     counts: Counter[str] = Counter()
     for run in ended:
         counts.update(run["states"])
     return Result(
         code,
-        _worst([run["state"] for run in ended]),
+        stops[0].state if stops else _worst([run["state"] for run in ended]),
         names,
         tuple(row for run in ended for row in _rows(run)),
-        tuple(fault for run in ended for fault in _faults(run)),
+        (
+            *(fault for stop in stops for fault in stop.faults),
+            *(fault for run in ended for fault in _faults(run)),
+        ),
         dict(counts),
         all(run["tag_reports"] is not None for run in ended),
     )
