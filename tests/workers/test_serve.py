@@ -370,6 +370,18 @@ def test_who_is_slow_with_what_only_its_end_proves_makes_room_for_who_comes(serv
         assert served.ask(HUB, served.told("v1"))[0] == 202
 
 
+def test_who_asks_on_without_reading_the_answers_holds_no_place(served: Served) -> None:
+    """An answer would wait for the one before it to be read, for ever, and be one of those under way."""
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(20)
+        connection.connect((LOOPBACK, served.port))
+        with pytest.raises(ConnectionError):  # not TimeoutError: nobody takes what is sent
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2_000_000)
+    assert served.ask("/", method="GET")[0] == 200
+    assert "Traceback" not in served.process.text()
+
+
 def test_a_token_that_is_wrong_is_refused_before_the_body_comes(served: Served) -> None:
     with slow(served, "/hooks/lab", {**JSON, "X-Gitlab-Token": "wrong"}) as connection:
         assert connection.recv(100).startswith(b"HTTP/1.1 403")

@@ -35,6 +35,7 @@ class Connection(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limit: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._since = 0.0
 
     @property
@@ -64,6 +65,16 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         self._since = self.loop.time()
         super().on_response_complete()
+        if not self.waits:
+            self._watch()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(HEAD_S, self._watch)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_unread()
 
     def timeout_keep_alive_handler(self) -> None:
         """Also where an answer has not been fetched: to close would wait for that."""
@@ -71,6 +82,7 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_watch()
+        self._end_unread()
         super().connection_lost(exc)
 
     def _make_room(self) -> None:
@@ -79,11 +91,21 @@ class Connection(H11Protocol):
         min(waiting, key=lambda one: one._since).transport.abort()  # noqa: SLF001 - its own kind
 
     def _watch(self) -> None:
-        """While something is owed; that it comes byte by byte gains no time."""
+        """While something is owed; that it comes byte by byte gains no time.
+
+        Who asks on without reading has an answer wait for that, among those that are under way.
+        """
         if not self.waits:
             self._end_watch()
+            if self.flow.write_paused:
+                self.transport.abort()
         elif self._limit is None and self.timeout_keep_alive_task is None:
             self._limit = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _end_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def _end_watch(self) -> None:
         if self._limit is not None:
