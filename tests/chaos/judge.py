@@ -57,7 +57,7 @@ def judge(
     violations += unexplained_backs
     violations += piled_up(world)
     sides = judge_sides(world.sides, fleet.ledger, puts, world.fabric.looks())
-    violations += sides.violations + [f"no rest: {one} was written at the end" for one in storm.unrest]
+    violations += sides.violations + no_rest(*storm.written)
     violations += judge_probes(fleet, storm.outages) + judge_notices(fleet, storm.receiver)
     lost = differing(world)
     leftover = _leftovers(storm)
@@ -95,6 +95,11 @@ def judge(
         restarts=dict(fleet.deaths),
         networks=list(fleet.wans),
     )
+
+
+def no_rest(before: Counter[str], after: Counter[str]) -> list[str]:
+    """What was written although nothing was left to do, be it what had been written before."""
+    return [f"no rest: {one} was written at the end" for one in sorted(after - before)]
 
 
 def unowned(violations: Iterable[dict[str, Any]], told: Sequence[Told]) -> list[str]:
