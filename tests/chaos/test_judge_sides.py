@@ -172,6 +172,14 @@ def test_a_side_that_somebody_pushed_at_holds_what_it_was_given() -> None:
     assert early_flips(moved)
 
 
+def test_what_is_taken_back_to_what_was_pushed_there_is_no_early_move() -> None:
+    back = put(PUSHED, 13.0)
+
+    assert early_flips([back], pushes=[PUSH]) == []
+    assert early_flips([back._replace(registry="south")], pushes=[PUSH]), "but nothing was pushed there"
+    assert early_flips([back._replace(reference="2.1")], pushes=[PUSH])
+
+
 def test_what_is_pushed_and_what_is_on_record_are_told_by_registries_and_ledger(tmp_path: Path) -> None:
     with DockerRegistry(tmp_path) as registry, ValkeyServer(tmp_path) as valkey:
         # All three are one registry here: what is pushed at one side is at once at all.
