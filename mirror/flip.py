@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
+from mirror import tags
 from mirror.companions import is_there
 from mirror.decide import HAD_MOVED, half_moved
 from mirror.engine import Engine, Progress
 from mirror.keepers import free_surplus, keep_previous
 from mirror.ledger import LedgerError, NotConfirmed
-from mirror.ledger.batches import Outcome, Outcomes, OutcomeState, Resolved
+from mirror.ledger.batches import Outcome, Outcomes, OutcomeState
 from mirror.ledger.turns import Claim, Turn
 from mirror.seal import BlobMissing, forgiving, put_graph
 from mirror.stage import Stage
@@ -19,9 +20,8 @@ from mirror.threads import Crew
 from mirror.two_way import meanwhile, outdated
 from mirror.waits import failure, placing_failure, wait_for_promise
 from registry.deletion import delete_tag, is_tombstone
-from registry.errors import NotFound, RegistryError, TagImmutable, Transient
+from registry.errors import NotFound, RegistryError, TagImmutable, Unreachable
 from registry.manifest import Manifest
-from registry.repository import Repository
 
 MAY_HAVE_MOVED: tuple[OutcomeState, ...] = ("updated", "failed")
 """A move that is called failed may have been made: the registry took it and its answer was lost."""
@@ -88,10 +88,15 @@ def _promise(stage: Stage, journal: Outcomes) -> None:
     """The journal, as one confirmed write; LedgerError where the ledger does not take or confirm all of it.
 
     Written even where nothing changed: the replica that has taken over may lack what was written before,
-    down to the state that let this step begin.
+    down to the state that let this step begin. Should this step be cut short, a tag that was decided about
+    may have moved.
     """
     ledger = stage.engine.ledger
-    ready = {pair: one for pair, one in journal.items() if one.state == "ready"}
+    ready = {
+        pair: replace(one, may_have_moved=stage.resolved(pair[0]).is_decided)
+        for pair, one in journal.items()
+        if one.state == "ready"
+    }
     ended = {pair: one for pair, one in journal.items() if pair not in ready}
     on = ledger.together()
     ledger.batches.ask_state(stage.batch, on)
@@ -137,7 +142,7 @@ def _journalled(stage: Stage, crew: Crew, going: Outcomes) -> Outcomes:
     Not for a target that is alone and keeps nothing: nothing is ever taken back there, and what the tag was
     when it was landed will do.
     """
-    wanted = [(name, _resolved(stage, tag)) for tag, name in going]
+    wanted = [(name, stage.resolved(tag)) for tag, name in going]
     claims = dict(zip(going, stage.engine.ledger.turns.claim_all(wanted), strict=True))
     return _each(crew, going, lambda pair, outcome: _journal(stage, pair, outcome, claims[pair]))
 
@@ -148,14 +153,16 @@ def _journal(stage: Stage, pair: Pair, outcome: Outcome, claim: Claim) -> Outcom
     try:
         if not _is_claimed(stage, pair, claim):
             return _superseded(outcome)
-        held = _held(stage, pair)
+        held = tags.held(stage, tag, name)
     except RegistryError as error:
         return _undone(stage, outcome, error)
-    if held == _wanted(stage, tag):
+    if held == stage.wanted(tag):
         return outcome  # a repeated flip: the journal already says what was there before the first
     if held and is_tombstone(name, tag, held):
         held = None  # nothing to go back to
-    return meanwhile(stage, tag, name, held) or replace(outcome, previous=held)
+    if other := meanwhile(stage, tag, name, held):
+        return replace(other, may_have_moved=outcome.may_have_moved)
+    return replace(outcome, previous=held, may_have_moved=False)
 
 
 def _kept(stage: Stage, crew: Crew, journal: Outcomes) -> Outcomes:
@@ -163,7 +170,7 @@ def _kept(stage: Stage, crew: Crew, journal: Outcomes) -> Outcomes:
 
     def keep(pair: Pair, outcome: Outcome) -> Outcome:
         try:
-            keep_previous(stage, *pair, outcome, _wanted(stage, pair[0]))
+            keep_previous(stage, *pair, outcome, stage.wanted(pair[0]))
         except RegistryError as error:
             return _undone(stage, outcome, error)
         return outcome
@@ -174,42 +181,59 @@ def _kept(stage: Stage, crew: Crew, journal: Outcomes) -> Outcomes:
 
 def _move(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     """One tag in one target, alone: a newer run's move can come before or after it, never in between."""
+    with stage.engine.ledger.turns.move(pair[1], stage.resolved(pair[0])) as turn:
+        moved = _in_turn(stage, turn, pair, outcome)
+        if turn.is_put and stage.resolved(pair[0]).is_decided and not _is_as_before(stage, pair, moved):
+            moved = replace(moved, may_have_moved=True)
+        return moved
+
+
+def _in_turn(stage: Stage, turn: Turn, pair: Pair, outcome: Outcome) -> Outcome:
     tag, name = pair
-    digest = _wanted(stage, tag)
-    with stage.engine.ledger.turns.move(name, _resolved(stage, tag)) as turn:
-        try:
-            if not _is_claimed(stage, pair, turn.claim):
-                return _superseded(outcome)
-            if stage.is_alone:
-                # The answer to the PUT says what was stored; a registry that lacks content is given it again.
-                put_graph(stage, stage.targets[name], stage.graph(digest), tag)
-            elif other := _put_unless_pushed(stage, pair, stage.graph(digest).root):
-                return replace(other, moved=outcome.moved)
-            else:
-                _read_back(stage, stage.targets[name], tag, digest)
-            return _unless_newer(stage, turn, outcome)
-        except RegistryError as error:
-            if isinstance(error, TagImmutable) and outcome.previous == digest:
-                return _unless_newer(stage, turn, outcome)  # no move: what was wrong is put by digest already
-            if isinstance(error, TagImmutable) and outcome.previous:
-                stage.engine.ledger.fixed.note(name, tag, outcome.previous, str(error))
-            return _undone(stage, outcome, error)
-        except BlobMissing as missing:
-            ended = placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
-            return _again_or_failed(outcome, ended)
+    digest = stage.wanted(tag)
+    try:
+        if not _is_claimed(stage, pair, turn.claim):
+            return _superseded(outcome)
+        if stage.is_alone:
+            # The answer to the PUT says what was stored; a registry that lacks content is given it again.
+            put_graph(stage, stage.targets[name], stage.graph(digest), tag)
+        elif other := _put_unless_pushed(stage, turn, stage.graph(digest).root):
+            return replace(other, moved=outcome.moved, may_have_moved=outcome.may_have_moved)
+        else:
+            tags.read_back(stage, stage.targets[name], tag, digest)
+        return _unless_newer(stage, turn, outcome)
+    except RegistryError as error:
+        if isinstance(error, TagImmutable) and outcome.previous == digest:
+            return _unless_newer(stage, turn, outcome)  # no move: what was wrong is put by digest already
+        if isinstance(error, TagImmutable) and outcome.previous:
+            stage.engine.ledger.fixed.note(name, tag, outcome.previous, str(error))
+        return _undone(stage, outcome, error)
+    except BlobMissing as missing:
+        ended = placing_failure(stage.engine, stage.batch, missing.placing, outcome.previous)
+        return _again_or_failed(outcome, ended)
 
 
-def _put_unless_pushed(stage: Stage, pair: Pair, root: Manifest) -> Outcome | None:
+def _is_as_before(stage: Stage, pair: Pair, outcome: Outcome) -> bool:
+    """Whether a tag whose move failed surely stayed: the registry says so, and no PUT is under way still."""
+    if outcome.state not in {"ready", "failed"} or outcome.kind == Unreachable.__name__:
+        return False
+    with suppress(RegistryError):
+        return tags.at(stage.targets[pair[1]], pair[0]) == outcome.previous
+    return False
+
+
+def _put_unless_pushed(stage: Stage, turn: Turn, root: Manifest) -> Outcome | None:
     """Put the tag; of a two-way mirror, what becomes of it where somebody has pushed since it was looked at.
 
     Asked one round trip before each attempt, which is as near as it gets: registries cannot compare and set.
     """
-    tag, name = pair
+    tag, name = turn.one.tag, turn.repository
     target = stage.targets[name]
 
     def put() -> Outcome | None:
-        other = meanwhile(stage, tag, name, _at(target, tag)) if stage.spec.is_two_way else None
+        other = meanwhile(stage, tag, name, tags.at(target, tag)) if stage.spec.is_two_way else None
         if other is None:
+            turn.is_put = True
             target.put_manifest(tag, root)
         return other
 
@@ -225,7 +249,7 @@ def _unless_newer(stage: Stage, turn: Turn, outcome: Outcome) -> Outcome:
         return replace(outcome, state="updated", reason=why, kind="", at=0.0)
     target = stage.targets[turn.repository]
     manifest = stage.engine.patience.attempt(lambda: target.manifest(newer))
-    _put_tag(stage, target, turn.one.tag, manifest)
+    tags.put(stage, target, turn.one.tag, manifest)
     return _superseded(outcome)
 
 
@@ -233,14 +257,14 @@ def _is_claimed(stage: Stage, pair: Pair, claim: Claim) -> bool:
     """Whether the tag is still ours to move; where two answers of the source overlap, it is asked again."""
     tag, name = pair
     if claim == "unsure":
-        one = _resolved(stage, tag)
+        one = stage.resolved(tag)
         if stage.spec.is_two_way:
             return False  # two runs have met: the one that has seen the other's move is still to come
         try:
             held = stage.engine.patience.attempt(lambda: stage.source.resolve(one.ref)).digest
         except NotFound:
             return False
-        is_newer = held == _wanted(stage, tag)
+        is_newer = held == stage.wanted(tag)
         claim = stage.engine.ledger.turns.claim(name, one, sure=True) if is_newer else "newer"
     return claim == "ours"
 
@@ -259,33 +283,7 @@ def _again_or_failed(outcome: Outcome, ended: Outcome) -> Outcome:
         ended = replace(ended, state="ready")
     if before := _before(outcome):
         ended = replace(ended, reason=f"{ended.reason}; before that it {before}")
-    return replace(ended, moved=outcome.moved).like(outcome)
-
-
-def _put_tag(stage: Stage, target: Repository, tag: str, manifest: Manifest) -> None:
-    with stage.alone_with(target, manifest.digest):
-        stage.engine.patience.attempt(lambda: target.put_manifest(tag, manifest))
-
-
-def _read_back(stage: Stage, target: Repository, tag: str, digest: str) -> None:
-    """The registry's word that the tag is where it was put; replicas may need a moment to say so."""
-
-    def read() -> None:
-        held = target.resolve(tag).digest
-        if held != digest:
-            raise Transient(
-                target.host, f"{target.name}:{tag}", f"was put at {digest} and reads back as {held}"
-            )
-
-    stage.engine.patience.attempt(read)
-
-
-def _resolved(stage: Stage, tag: str) -> Resolved:
-    return next(one for one in stage.tags if one.tag == tag)
-
-
-def _wanted(stage: Stage, tag: str) -> str:
-    return next(one.descriptor.digest for one in stage.tags if one.tag == tag and one.descriptor)
+    return replace(ended, moved=outcome.moved, may_have_moved=outcome.may_have_moved).like(outcome)
 
 
 def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
@@ -305,7 +303,7 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
                 with forgiving(stage, one, stage.targets[name]):
                     if may_be_there and is_there(stage, stage.targets[name], one):
                         continue
-                    _put_tag(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
+                    tags.put(stage, stage.targets[name], one.tag, stage.graph(one.descriptor.digest).root)
             except RegistryError as error:
                 failed[tag, name] = _undone(stage, outcome, error)
     return failed
@@ -325,7 +323,8 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
             reason = f"split: it moved here and could not be taken back ({error}) {because}"
             return replace(outcome, state="split", reason=reason, kind=failed.kind)
     state: OutcomeState = "held" if failed.state == "held" else "returned"
-    return replace(outcome, state=state, reason=f"{_went_back(outcome)} {because}", kind=failed.kind)
+    reason = f"{_went_back(outcome)} {because}"
+    return replace(outcome, state=state, reason=reason, kind=failed.kind, may_have_moved=False)
 
 
 def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
@@ -333,26 +332,15 @@ def _take_back_failed(stage: Stage, pair: Pair, outcome: Outcome) -> Outcome:
     tag, name = pair
     with stage.engine.ledger.turns.take_back(name, tag):
         try:
-            is_there = outcome.previous in {_wanted(stage, tag), _held(stage, pair)}
-            if is_there or not _restore(stage, pair, outcome.previous):
+            if outcome.previous in {stage.wanted(tag), tags.held(stage, tag, name)}:
+                return replace(outcome, may_have_moved=False)
+            if not _restore(stage, pair, outcome.previous):
                 return outcome
         except RegistryError as error:
             reason = f"split: {outcome.reason}; it may have moved ({error})"
             return replace(outcome, state="split", reason=reason)
-    return replace(outcome, reason=f"{outcome.reason}; {HAD_MOVED}{_went_back(outcome)}")
-
-
-def _held(stage: Stage, pair: Pair) -> str | None:
-    """The tag's digest in the target now; None where there is no such tag."""
-    tag, name = pair
-    return stage.engine.patience.attempt(lambda: _at(stage.targets[name], tag))
-
-
-def _at(target: Repository, tag: str) -> str | None:
-    try:
-        return target.resolve(tag).digest
-    except NotFound:
-        return None
+    reason = f"{outcome.reason}; {HAD_MOVED}{_went_back(outcome)}"
+    return replace(outcome, reason=reason, may_have_moved=False)
 
 
 def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
@@ -362,9 +350,9 @@ def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
     """
     tag, name = pair
     generation, newest = stage.engine.ledger.turns.claimed(name, tag)
-    is_wanted = generation > _resolved(stage, tag).generation and newest == held
+    is_wanted = generation > stage.resolved(tag).generation and newest == held
     is_half_deleted = held is not None and is_tombstone(name, tag, held)
-    return (held == _wanted(stage, tag) or is_half_deleted) and not is_wanted
+    return (held == stage.wanted(tag) or is_half_deleted) and not is_wanted
 
 
 def _restore(stage: Stage, pair: Pair, previous: str | None) -> bool:
@@ -373,7 +361,7 @@ def _restore(stage: Stage, pair: Pair, previous: str | None) -> bool:
     manifest = patience.attempt(lambda: target.manifest(previous)) if previous else None
 
     def put() -> bool:
-        held = _at(target, tag)
+        held = tags.at(target, tag)
         if held == previous or not _is_ours(stage, pair, held):
             return held == previous  # done before, and cut short before it was written down
         if manifest:

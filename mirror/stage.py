@@ -124,6 +124,14 @@ class Stage:
                 for name, target in self.targets.items():
                     yield one, one.descriptor, name, target
 
+    def resolved(self, tag: str) -> Resolved:
+        """One of :attr:`tags`."""
+        return next(one for one in self.tags if one.tag == tag)
+
+    def wanted(self, tag: str) -> str:
+        """The digest that one of them is to have."""
+        return next(one.descriptor.digest for one in self.tags if one.tag == tag and one.descriptor)
+
     def graph(self, digest: str) -> Graph:
         """What the digest reaches, narrowed to the mirror's platforms; RegistryError or GraphError."""
         if digest not in self._graphs:

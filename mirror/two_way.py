@@ -60,7 +60,7 @@ def meanwhile(stage: Stage, tag: str, name: str, held: str | None) -> Outcome | 
     """
     if not stage.spec.is_two_way:
         return None
-    one = next(one for one in stage.tags if one.tag == tag)
+    one = stage.resolved(tag)
     position = next(n for n, target in enumerate(stage.spec.targets) if target.repository == name)
     seen = one.seen_at(position)
     if held == seen or (one.descriptor and held == one.descriptor.digest):

@@ -67,7 +67,7 @@ class Conflict:
     ``propagate``: the deletion is carried over; ``unselected``: the mirror is not about the tag any more;
     ``drop``: a person has taken it off the list."""
     took: str | None = None
-    """The digest that all sides have since."""
+    """The digest that all sides have since; where the run that decided was overtaken or failed, some do."""
 
     @classmethod
     def parse(cls, tag: str, text: str, **more: Any) -> Conflict:
@@ -184,7 +184,8 @@ def agreements_of(
         if one.merged is None:
             continue  # all have what they had
         own = [outcomes.get((one.tag, target.repository)) for target in spec.targets]
-        if one.descriptor is not None and all(outcome and outcome.state in THERE for outcome in own):
+        is_good = all(outcome and outcome.state in THERE for outcome in own)
+        if one.descriptor is not None and is_good:
             if not is_named:
                 is_named = True
                 yield Lasting(keys.agreed(spec.name), _SIDES + _name(sides), json.dumps(sides))
@@ -203,6 +204,8 @@ def agreements_of(
             yield _base(keys, spec, one, one.merged.read.agreed)
             yield _tied(keys.conflicts(spec.name), one.tag, json.dumps(document), one.merged.read.conflict)
             yield Lasting(keys.conflicted, spec.name, "1", tied=True)
+        if not is_good and _has_replaced(one, own):
+            yield from _over(keys, run, one, one.merged, spec, has_replaced=True)
 
 
 def _base(keys: Keys, spec: MirrorSpec, one: Resolved, value: str) -> Lasting:
@@ -250,14 +253,23 @@ def _closed(
     if merged.read.conflict:
         yield _tied(keys.conflicts(spec.name), one.tag, "", merged.read.conflict)
     if merged.read.conflict or merged.rule:
-        took = one.descriptor.digest if one.descriptor else None
-        rule = merged.rule or ("propagate" if one.kind == DELETED else "equal")
-        document = _document(run, one, merged, spec) | {"rule": rule, "took": took}
-        # What a decision has replaced goes on record, even if another run has seen all sides equal since.
-        has_moved = bool(merged.rule) and any(outcome and outcome.state == "updated" for outcome in own)
-        settled = keys.settled(spec.name)
-        yield Lasting(settled, one.tag, json.dumps(document), SETTLED_KEPT, tied=not has_moved)
-        yield Lasting(keys.conflicted, spec.name, "1", tied=True)
+        yield from _over(keys, run, one, merged, spec, has_replaced=_has_replaced(one, own))
+
+
+def _has_replaced(one: Resolved, own: Iterable[Outcome | None]) -> bool:
+    """Whether a decision has moved the tag anywhere, or may have: what it was there is nowhere else."""
+    return one.is_decided and any(o and (o.may_have_moved or o.state == "updated") for o in own)
+
+
+def _over(
+    keys: Keys, run: str, one: Resolved, merged: Merged, spec: MirrorSpec, *, has_replaced: bool
+) -> Iterator[Lasting]:
+    """A conflict that is over. What was replaced goes on record, whatever another run has seen since."""
+    took = one.descriptor.digest if one.descriptor else None
+    rule = merged.rule or ("propagate" if one.kind == DELETED else "equal")
+    document = _document(run, one, merged, spec) | {"rule": rule, "took": took}
+    yield Lasting(keys.settled(spec.name), one.tag, json.dumps(document), SETTLED_KEPT, tied=not has_replaced)
+    yield Lasting(keys.conflicted, spec.name, "1", tied=True)
 
 
 def _document(run: str, one: Resolved, merged: Merged, spec: MirrorSpec) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class Turn:
     lease: Lease
     repository: str
     one: Resolved
+    is_put: bool = False
+    """Whether the tag was put, or may have been."""
     is_over: bool = False
 
 

@@ -106,6 +106,11 @@ class Resolved:
     merged: Merged | None = None
     """Of a two-way mirror; None where all have had the digest before and still have it."""
 
+    @property
+    def is_decided(self) -> bool:
+        """Whether sides moved apart, and a rule or a person wants it so: what is replaced goes on record."""
+        return self.merged is not None and bool(self.merged.rule)
+
     def seen_at(self, position: int) -> str | None:
         """Of a two-way mirror: what the side at that position had."""
         if self.merged:
@@ -129,6 +134,9 @@ class Outcome:
     """Whether the source has a signature of it; None: that was not looked for."""
     left_out: tuple[str, ...] | None = None
     """Platforms of it that the mirror does not copy; None: that was not looked at."""
+    may_have_moved: bool = False
+    """Of a tag that was decided about (:attr:`Resolved.is_decided`): it was moved and not taken back, or may
+    have been, whatever its state says. The ledger has this before the tag moves."""
 
     def like(self, before: Outcome) -> Outcome:
         """With what was known of the image itself, whatever became of it."""

@@ -57,7 +57,7 @@ def judge(
     violations += unexplained_backs
     violations += piled_up(world)
     sides = judge_sides(world.sides, fleet.ledger, puts, world.fabric.looks())
-    violations += sides.violations + [f"no rest: {one} was written at the end" for one in storm.unrest]
+    violations += sides.violations + no_rest(*storm.written)
     violations += judge_probes(fleet, storm.outages) + judge_notices(fleet, storm.receiver)
     lost = differing(world)
     leftover = _leftovers(storm)
@@ -97,6 +97,11 @@ def judge(
     )
 
 
+def no_rest(before: Counter[str], after: Counter[str]) -> list[str]:
+    """What was written although nothing was left to do, be it what had been written before."""
+    return [f"no rest: {one} was written at the end" for one in sorted(after - before)]
+
+
 def unowned(violations: Iterable[dict[str, Any]], told: Sequence[Told]) -> list[str]:
     """Without those tags that are gone because a run that had put them removed them again, and says so."""
     removed = {where for one in told for where, outcome in one.outcomes.items() if REMOVED in outcome.reason}
@@ -114,8 +119,10 @@ def early_flips(
 
     These registries take a manifest only with everything it refers to, so having it is having all.
     ``hosts``, by the registries' names, say how the fleet calls what it moves a tag to in order to delete it.
-    ``pushes`` are what people put there.
+    ``pushes`` are what people put there: what is put back where it was pushed no other side has to hold.
     """
+    pushes = list(pushes)
+    own = {(one.registry, one.repository, one.reference, one.digest) for one in pushes}
     held: dict[tuple[str, str, str], float] = {}
     given = [
         put
@@ -129,7 +136,9 @@ def early_flips(
         f"G2 on the wire: {put.registry} was given {put.repository}:{put.reference} = {put.digest} "
         f"while {other} did not hold it"
         for put in given
-        if ":" not in put.reference and not is_keeper_tag(put.reference)  # which each target has for itself
+        if ":" not in put.reference
+        and not is_keeper_tag(put.reference)  # which each target has for itself
+        and (put.registry, put.repository, put.reference, put.digest) not in own
         for other in SIDES.get(put.repository, REGIONS)
         if other != put.registry and held.get((other, put.repository, put.digest), float("inf")) > put.begun
     ]

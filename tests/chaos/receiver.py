@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from random import Random
 from typing import Literal, Self
 
@@ -58,11 +59,12 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
-    def entries(self) -> list[dict[str, object]]:
-        """As the fleet file has them."""
+    def entries(self, folder: Path) -> list[dict[str, object]]:
+        """As the fleet file has them: addresses with a path stand in files of their own, in ``folder``."""
+        for name in PER_HOUR:
+            (folder / name).write_text(f"json://{LOOPBACK}:{self.port}/{name}")
         return [
-            {"name": name, "to": f"json://{LOOPBACK}:{self.port}/{name}", "per_hour": most}
-            for name, most in PER_HOUR.items()
+            {"name": name, "to": f"file:{folder / name}", "per_hour": most} for name, most in PER_HOUR.items()
         ]
 
     def of(self, receiver: str) -> list[Received]:

@@ -19,6 +19,7 @@ from tests.chaos.storm import REGION_NAMES, Storm
 from tests.chaos.weather import Weather
 from tests.chaos.world import FAR, World
 from tests.support.process import Process
+from tests.support.topology import made
 from tests.support.wanlink import Unavailable, WanLink
 
 SETTLE_S = 240.0
@@ -37,7 +38,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = lambda _: None) -
                 folder / "fleet",
                 REGION_NAMES,
                 fabric,
-                world.fleet_file(receiver.entries()),
+                world.fleet_file(receiver.entries(made(folder / "receivers"))),
                 _wans(fabric, say),
             ) as fleet,
         ):

@@ -68,8 +68,8 @@ class Storm:
         self.faults: Counter[str] = Counter()
         self.people = People(plan, world, fleet, self._expected_s())
         self.outages = Outages(fleet.ledger, fleet.regions, [one.host for one in fabric.proxies])
-        self.unrest: list[str] = []
-        """What was written when nothing was left to do."""
+        self.written: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+        """What had been written when nothing was left to do, and once that was looked at again."""
         self.progress = Progress(fleet.ledger.keys, fleet.client, fleet.folder / "progress.jsonl")
         self._deck = [one for one in (*MACHINE_FAULTS, *KILL_POINTS) for _ in range(plan.each)]
         self.random.shuffle(self._deck)
@@ -142,7 +142,7 @@ class Storm:
             return False
         before = self.world.written()
         is_over = self._run_each(self.people.two_way, deadline)
-        self.unrest = sorted(self.world.written() - before)
+        self.written = (before, self.world.written())
         return is_over
 
     def _run_each(self, specs: list[MirrorSpec], deadline: float) -> bool:

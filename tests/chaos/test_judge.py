@@ -16,10 +16,10 @@ from registry.deletion import tombstone
 from registry.descriptor import OCI_MANIFEST, Descriptor
 from registry.images import build_image
 from tests.chaos.figures import KINDS, QUEUE_STEPS, kind_of
-from tests.chaos.judge import early_flips, left_behind, never_put, returned, rolled_back, unowned
+from tests.chaos.judge import early_flips, left_behind, never_put, no_rest, returned, rolled_back, unowned
 from tests.chaos.proxy import Put
 from tests.chaos.told import Told, Where, tell
-from tests.chaos.world import REGIONS
+from tests.chaos.world import REGIONS, written
 from tests.support.valkey import ValkeyServer
 
 NAME, TAG = "team/app", "1"
@@ -123,6 +123,23 @@ def test_what_became_of_a_tag_is_read_from_the_ledger(tmp_path: Path) -> None:
     assert open_still.ended == float("inf")
     assert ended.ended < float("inf")
     assert returned([ended]) == {(BEHIND, NEW, OLD)}
+
+
+@pytest.mark.parametrize(
+    ("more", "blobs", "found"),
+    [
+        pytest.param([], [OLD], "", id="nothing"),
+        pytest.param([put(NEW, 30.0)], [OLD], f"island {NAME}:{TAG} {NEW}", id="a tag, to what it was"),
+        pytest.param([put("", 30.0, 202)], [OLD], f"island {NAME}:{TAG} ", id="deleted"),
+        pytest.param([], [OLD, OLD], f"island {OLD}", id="a blob, once more"),
+    ],
+)
+def test_what_is_written_when_nothing_is_left_to_do_is_found(
+    more: list[Put], blobs: list[str], found: str
+) -> None:
+    before, after = written([TAKEN], {"island": [OLD]}), written([TAKEN, *more], {"island": blobs})
+
+    assert no_rest(before, after) == ([f"no rest: {found} was written at the end"] if found else [])
 
 
 def test_a_move_that_is_called_failed_and_went_back_is_owned_up_to() -> None:

@@ -25,7 +25,7 @@ from tests.chaos.judge_sides import (
     without_tombstones,
 )
 from tests.chaos.proxy import Look, Put
-from tests.chaos.sides import BOTH, Side, Sides
+from tests.chaos.sides import BOTH, PREFERRED, Side, Sides
 from tests.chaos.world import REGIONS
 from tests.support.registries import DockerRegistry
 from tests.support.valkey import ValkeyServer
@@ -105,6 +105,21 @@ def test_a_push_that_somebody_replaced_at_that_side_is_his() -> None:
     assert judged([put(OTHER, 10.5)], (), None, later).violations, "but not if the mirror had done so before"
 
 
+def test_where_a_rule_decides_it_has_to_say_so_too_whatever_is_pushed_there_later() -> None:
+    """The run that decided may be cut short: what it has replaced by then is lost all the same."""
+    (preferred,) = PREFERRED
+    own, *_ = pushes = [
+        one._replace(repository=preferred) for one in (PUSH, put(OTHER, 9.0, "island"), put(OLD, 14.0))
+    ]
+    replaced = own._replace(digest=OTHER, begun=12.0, done=12.1)
+    record = {(preferred, TAG): Record(settled=(replace(OPEN, rule="prefer", took=OTHER),))}
+
+    (lost,) = lost_pushes(pushes, [replaced], [], {}).violations
+
+    assert lost.startswith(f"lost: north {preferred}:{TAG} was pushed to {PUSHED}")
+    assert lost_pushes(pushes, [replaced], [], record).violations == []
+
+
 def test_what_nobody_pushed_is_found_at_a_side() -> None:
     (violation,) = judged([put(OLD, 8.0)]).violations
 
@@ -155,6 +170,14 @@ def test_a_side_that_somebody_pushed_at_holds_what_it_was_given() -> None:
 
     assert early_flips(moved, pushes=[PUSH]) == []
     assert early_flips(moved)
+
+
+def test_what_is_taken_back_to_what_was_pushed_there_is_no_early_move() -> None:
+    back = put(PUSHED, 13.0)
+
+    assert early_flips([back], pushes=[PUSH]) == []
+    assert early_flips([back._replace(registry="south")], pushes=[PUSH]), "but nothing was pushed there"
+    assert early_flips([back._replace(reference="2.1")], pushes=[PUSH])
 
 
 def test_what_is_pushed_and_what_is_on_record_are_told_by_registries_and_ledger(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
-from config.fleet import Fleet
-from config.notification import Receiver as Entry
+from config.fleet import Fleet, parse_fleet
 from mirror.notices import Message
 from tasks.receivers import NotReached, send
 from tests.chaos.receiver import ALL, EVENTS, FEW, TROUBLE, Answer, Receiver
@@ -21,8 +22,12 @@ def receiver() -> Iterator[Receiver]:
         yield one
 
 
-def test_it_takes_messages_and_knows_what_they_are_made_of(receiver: Receiver) -> None:
-    fleet = _fleet(receiver)
+@pytest.fixture
+def fleet(receiver: Receiver, tmp_path: Path) -> Fleet:
+    return parse_fleet(yaml.safe_dump({"notify": receiver.entries(tmp_path)}), tmp_path / "sealift.yaml")
+
+
+def test_it_takes_messages_and_knows_what_they_are_made_of(fleet: Fleet, receiver: Receiver) -> None:
     send(fleet, fleet.notify[1], MESSAGE)
 
     assert [one.name for one in fleet.notify] == [ALL, FEW]
@@ -33,15 +38,10 @@ def test_it_takes_messages_and_knows_what_they_are_made_of(receiver: Receiver) -
 
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_whatever_goes_wrong_its_sender_hears_of(
-    receiver: Receiver, trouble: Answer, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, receiver: Receiver, trouble: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fleet = _fleet(receiver)
     monkeypatch.setattr(receiver, "answer", lambda: trouble)
     with pytest.raises(NotReached):
         send(fleet, fleet.notify[0], MESSAGE)
 
     assert [one.is_answered for one in receiver.of(ALL)] == ([False] if trouble == "answer lost" else [])
-
-
-def _fleet(receiver: Receiver) -> Fleet:
-    return Fleet(notify=tuple(Entry.model_validate(entry) for entry in receiver.entries()))

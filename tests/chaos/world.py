@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Self
 from mirror.spec import MirrorSpec, Target
 from registry.images import LINUX_ARM64, Blob, Image, Index, build_image, build_index, random_layer
 from registry.repository import BLOCK
-from tests.chaos.proxy import Fabric, Proxy
+from tests.chaos.proxy import Fabric, Proxy, Put
 from tests.chaos.sides import SIDES, Side, Sides
 from tests.support.fleet import made
 from tests.support.pushing import push
@@ -107,9 +108,8 @@ class World:
 
     def written(self) -> Counter[str]:
         """Everything that the fleet has put into a target or deleted there so far."""
-        puts = (f"{one.registry} {one.repository}:{one.reference} {one.digest}" for one in self.fabric.puts())
-        blobs = (f"{name} {blob}" for name, proxy in self.proxies.items() for blob, _ in proxy.uploads)
-        return Counter([*puts, *blobs])
+        blobs = {name: [blob for blob, _ in proxy.uploads] for name, proxy in self.proxies.items()}
+        return written(self.fabric.puts(), blobs)
 
     def observed(self, out: Path, rate: float) -> dict[str, object]:
         """The observer's configuration: registries and repositories, nothing of the fleet."""
@@ -141,6 +141,12 @@ class World:
             other = build_image({"etc/motd": text[::-1].encode()}, platform=LINUX_ARM64, layers=layers[:1])
             return build_index([image, other])
         return image
+
+
+def written(puts: Iterable[Put], blobs: Mapping[str, Iterable[str]]) -> Counter[str]:
+    """Each as often as it was; ``blobs`` by registry."""
+    manifests = (f"{one.registry} {one.repository}:{one.reference} {one.digest}" for one in puts)
+    return Counter([*manifests, *(f"{name} {blob}" for name, given in blobs.items() for blob in given)])
 
 
 def _entry(spec: MirrorSpec) -> dict[str, object]:

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from mirror import decide
+from mirror.decide import HAD_MOVED
 from mirror.engine import Engine
-from mirror.ledger import Ledger
+from mirror.ledger import Ledger, LedgerError
+from mirror.ledger.batches import Outcomes
 from mirror.ledger.conflicts import Conflict
 from mirror.rollback import rollback_of
 from mirror.spec import TARGETS, Kind, MirrorSpec, Target, Verification
+from mirror.stage import Stage
 from registry.deletion import tombstone
 from registry.images import (
     Image,
@@ -26,6 +30,7 @@ from registry.images import (
     signature_tag,
 )
 from registry.memory import ErrorReply, MemoryRegistry
+from registry.memory_wire import Cut
 from tests.support.engine import Drive, engine_on, only
 from tests.support.valkey import ValkeyServer
 from workers.cli.exits import Exit
@@ -494,21 +499,26 @@ def test_a_push_between_landing_and_moving_is_kept_and_the_others_go_back(world:
     assert world.agreed() == ONE.digest
 
 
+def pushing_at_the_second_look(world: World, image: Image) -> Callable[[str, str], None]:
+    """The second side is pushed at when it is asked for the tag once more."""
+    looks = 0
+
+    def hear(method: str, path: str) -> None:
+        nonlocal looks
+        looks += method == "HEAD" and path.endswith("/manifests/v1")
+        if looks == 2:
+            looks += 1
+            world.push(1, image)
+
+    return hear
+
+
 def test_a_push_in_the_last_round_trip_before_the_move_is_kept(world: World) -> None:
     """After the journal has looked, and before the turn looks again."""
     drive = begun(world)
     drive.land()
     drive.finalize()
-    looks = 0
-
-    def push(method: str, path: str) -> None:
-        nonlocal looks
-        looks += method == "HEAD" and path.endswith("/manifests/v1")
-        if looks == 2:
-            looks += 1
-            world.push(1, THREE)
-
-    world.sides[1].on_request = push
+    world.sides[1].on_request = pushing_at_the_second_look(world, THREE)
     drive.flip()
     world.sides[1].on_request = None
     drive.conclude()
@@ -919,6 +929,267 @@ def test_a_rollback_that_was_parked_writes_no_older_agreement(world: World) -> N
 
     assert world.at() == everywhere(THREE)
     assert world.agreed() == THREE.digest
+
+
+# -- what a decision may have replaced -----------------------------------------------------------------
+
+
+DENIED, AWAY = ErrorReply(403, "DENIED", "no"), ErrorReply(503, "UNAVAILABLE", "not now")
+
+
+def decided(world: World, *pushed: Image) -> Drive:
+    """A run that is about to move the sides to what was pushed at the first one, which is preferred."""
+    world.push(0, ONE)
+    world.run()
+    for side, image in enumerate(pushed):
+        world.push(side, image)
+    world.spec = replace(world.spec, rule="prefer", prefer=world.names[0])
+    drive = Drive(world.engine, world.spec)
+    for step in (drive.resolve, drive.land, drive.finalize):
+        step()
+    return drive
+
+
+def killed_after_its_puts(drive: Drive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of its flip the ledger has what was written before the first PUT."""
+
+    def die(*_: object, **__: object) -> None:
+        raise LedgerError("killed")
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Stage, "end", die)
+        with pytest.raises(LedgerError):
+            drive.flip("eu")
+
+
+def closed(*_: str) -> None:
+    raise DENIED
+
+
+def lost(world: World) -> list[tuple[str, str | None, str | None]]:
+    """By the record: which run has replaced what at the second side, and by what; the newest first."""
+    return [(one.run, one.sides[world.names[1]], one.took) for one in world.settled()]
+
+
+@pytest.mark.parametrize("is_concluded", [True, False])
+def test_what_a_killed_run_has_replaced_is_on_record_although_a_newer_one_moves_the_tag_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_concluded: bool
+) -> None:
+    first = decided(world, TWO, THREE)
+    killed_after_its_puts(first, monkeypatch)
+    assert world.at() == everywhere(TWO)
+    world.push(0, FOUR)
+    second = Drive(world.engine, world.spec)
+    for step in (second.resolve, second.land, second.finalize, second.flip):
+        step()
+    if is_concluded:
+        second.conclude()
+    first.flip()
+    first.conclude()
+    second.conclude()
+
+    assert first.states("v1") == ["current", "superseded", "superseded"]
+    assert world.at() == everywhere(FOUR)
+    assert (first.run, THREE.digest, TWO.digest) in lost(world)
+
+
+def test_so_it_is_where_the_run_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive = decided(world, TWO, THREE)
+    killed_after_its_puts(drive, monkeypatch)
+    decide.give_up(world.engine, drive.batches[0], "it was sent too often")
+
+    assert world.at() == everywhere(TWO)
+    assert lost(world) == [(drive.run, THREE.digest, TWO.digest)]
+
+
+@pytest.mark.parametrize("when", ["before it looks", "after it has looked"])
+def test_so_it_is_where_somebody_pushes_before_the_run_goes_on(
+    world: World, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = decided(world, TWO, THREE)
+    killed_after_its_puts(drive, monkeypatch)
+    if when == "before it looks":
+        world.push(1, FOUR)
+    else:
+        world.sides[1].on_request = pushing_at_the_second_look(world, FOUR)
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, FOUR.digest, ONE.digest]
+    assert lost(world) == [(drive.run, THREE.digest, TWO.digest)]
+
+
+def test_so_it_is_where_the_side_cannot_be_looked_at_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive = decided(world, TWO, THREE, TWO)
+    killed_after_its_puts(drive, monkeypatch)
+    world.sides[1].on_request = closed
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert drive.states("v1") == ["current", "failed", "current"]
+    assert lost(world) == [(drive.run, THREE.digest, TWO.digest)]
+
+
+def test_what_a_run_that_was_overtaken_has_not_moved_is_on_record_once(world: World) -> None:
+    first = decided(world, TWO, THREE)
+    second = world.run()
+    first.flip()
+    first.conclude()
+
+    assert first.states("v1") == ["current", "superseded", "superseded"]
+    assert [run for run, *_ in lost(world)] == [second.run]
+
+
+@pytest.mark.parametrize("is_second_attempt", [False, True])
+def test_a_run_whose_journal_is_written_and_that_is_overtaken_then_has_replaced_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_second_attempt: bool
+) -> None:
+    first, promised = decided(world, TWO, THREE), list[Outcomes]()
+    confirm = world.engine.ledger.confirm
+    if is_second_attempt:
+        killed_after_its_puts(first, monkeypatch)
+        world.push(1, THREE)
+        world.push(2, ONE)
+
+    def overtake(on: Any) -> list[Any]:
+        written = confirm(on)
+        if not promised:
+            promised.append(world.engine.ledger.batches.outcomes(first.batches[0]))
+            world.run()
+        return written
+
+    monkeypatch.setattr(world.engine.ledger, "confirm", overtake)
+    first.flip("eu")
+    first.conclude()
+    first.flip("us")
+    first.conclude()
+
+    assert promised[0]["v1", world.names[1]].may_have_moved
+    assert first.states("v1") == ["current", "superseded", "superseded"]
+    assert first.run not in [run for run, *_ in lost(world)]
+
+
+def moving_it_all_the_same(
+    world: World, *, push: Image = TWO, error: Exception = DENIED
+) -> Callable[[str, str], None]:
+    """The second side takes the tag and says that it does not; or somebody has pushed there by then."""
+    tried = list[str]()
+
+    def hear(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/v1"):
+            if not tried:
+                tried.append(path)
+                world.push(1, push)
+            raise error
+
+    return hear
+
+
+@pytest.mark.parametrize("error", [DENIED, AWAY])
+def test_what_a_move_that_failed_has_replaced_is_on_record(world: World, error: ErrorReply) -> None:
+    drive = decided(world, TWO, THREE, TWO)
+    world.sides[1].on_request = moving_it_all_the_same(world, error=error)
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == everywhere(TWO)
+    assert drive.states("v1") == ["current", "failed", "current"]
+    assert lost(world) == [(drive.run, THREE.digest, TWO.digest)]
+
+
+def test_so_it_is_where_a_move_may_be_under_way_still(world: World) -> None:
+    """Its connection breaks: the registry may yet do what it was told to."""
+    drive = decided(world, TWO, THREE, TWO)
+    world.sides[1].on_request = moving_it_all_the_same(world, push=THREE, error=Cut())
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert drive.states("v1") == ["current", "failed", "current"]
+    assert world.at()[1] == THREE.digest
+    assert lost(world) == [(drive.run, THREE.digest, TWO.digest)]
+
+
+@pytest.mark.parametrize("has_moved", [True, False])
+def test_what_is_at_its_place_when_the_others_go_back_was_not_replaced(
+    world: World, *, has_moved: bool
+) -> None:
+    drive = decided(world, TWO, THREE)
+    world.sides[1].on_request = moving_it_all_the_same(world, push=TWO if has_moved else THREE, error=Cut())
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, THREE.digest, ONE.digest]
+    assert (HAD_MOVED in drive.tags["v1"].targets[1].reason) == has_moved
+    assert lost(world) == []
+
+
+@pytest.mark.parametrize("error", [DENIED, AWAY])
+def test_what_a_registry_has_kept_as_it_says_is_not_on_record_as_replaced(
+    world: World, error: ErrorReply
+) -> None:
+    drive = decided(world, TWO, THREE, TWO)
+    world.sides[1].on_request = moving_it_all_the_same(world, push=THREE, error=error)
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, THREE.digest, TWO.digest]
+    assert lost(world) == []
+
+
+def test_what_was_replaced_before_somebody_pushed_again_is_on_record(world: World) -> None:
+    drive = decided(world, TWO, THREE, TWO)
+    world.sides[1].on_request = moving_it_all_the_same(world, push=FOUR, error=AWAY)
+    drive.flip()
+    world.sides[1].on_request = None
+    drive.conclude()
+
+    assert world.at() == [TWO.digest, FOUR.digest, TWO.digest]
+    assert lost(world) == [(drive.run, THREE.digest, TWO.digest)]
+    assert world.conflicts()["v1"].sides[world.names[1]] == FOUR.digest
+
+
+def test_what_somebody_pushed_before_the_move_has_not_been_replaced(world: World) -> None:
+    drive = decided(world, TWO, THREE, TWO)
+    world.push(1, FOUR)
+    drive.flip()
+    drive.conclude()
+
+    assert (world.at()[1], lost(world)) == (FOUR.digest, [])
+
+
+@pytest.mark.parametrize("then", ["taken back", "pushed at", "split"])
+def test_what_was_replaced_and_could_not_be_taken_back_is_on_record(
+    world: World, then: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decide, "MAX_ROLLS", 0)
+    drive = decided(world, TWO, THREE)
+
+    def refuse(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/manifests/v1"):
+            raise ErrorReply(403, "DENIED", "no")
+
+    world.sides[2].on_request = refuse
+    drive.flip()
+    assert world.at() == [TWO.digest, TWO.digest, ONE.digest]
+    if then == "pushed at":
+        world.push(1, FOUR)
+    if then == "split":
+        world.sides[1].on_request = refuse
+    drive.conclude()
+    for side in world.sides:
+        side.on_request = None
+
+    left = {"taken back": THREE, "pushed at": FOUR, "split": TWO}[then]
+    assert world.at()[1] == left.digest
+    assert lost(world) == ([] if then == "taken back" else [(drive.run, THREE.digest, TWO.digest)])
 
 
 # -- decided by hand, on what is on record -------------------------------------------------------------
