@@ -290,6 +290,18 @@ def test_a_source_that_breaks_off_in_the_middle_of_a_blob_is_made_up_for(world: 
     assert blobs(world.eu) >= 1
 
 
+def test_each_repository_of_a_registry_stands_in_for_what_it_holds(world: World) -> None:
+    spec = world.spec("eu")
+    both = tuple(Target(f"{world.us.host}/{name}", "us") for name in ("app", "empty"))
+    source = world.engine.open_repository(spec.source)
+    world.us.hold("app", IMAGE, "1")
+    world.source.stop()
+
+    for targets in (both, both[::-1]):
+        found = backed(world.engine, replace(spec, targets=(*spec.targets, *targets)), "eu", source)
+        assert found.manifest(IMAGE.digest).digest == IMAGE.digest
+
+
 def spoiled(size: int) -> bytes:
     return b"x" * size
 
