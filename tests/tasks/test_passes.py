@@ -170,6 +170,16 @@ def test_beat_sends_each_living_region_one_pass_a_slot(rig: Rig) -> None:
     assert rig.sent[1:] == [("eu", str(slot + 60))]
 
 
+def test_a_pass_whose_message_is_lost_is_sent_again_after_three_slots(rig: Rig) -> None:
+    rig.rt.ledger.workers.beat("eu", "worker")
+    probing, slot = Probing(rig.rt), int(rig.rt.ledger.now() // 60 * 60)
+
+    for later in range(0, 241, 60):
+        probing.run_due(rig.fleet, float(slot + later))
+
+    assert rig.sent == [("eu", str(slot)), ("eu", str(slot + 180))]
+
+
 def test_without_every_nothing_is_sent_and_what_was_measured_stays(rig: Rig) -> None:
     rig.rt.ledger.workers.beat("eu", "worker")
     rig.go()
