@@ -296,8 +296,7 @@ def _flip_companions(stage: Stage, outcomes: Outcomes) -> Outcomes:
     for (tag, name), outcome in _of_region(stage, outcomes).items():
         if outcome.state not in {"ready", "current"}:
             continue
-        was_current = outcome.state == "current" and stage.spec.kind != "repair"
-        may_be_there = stage.spec.two_way or was_current
+        may_be_there = stage.spec.two_way or (outcome.state == "current" and stage.spec.kind != "repair")
         for one in (one for one in found.get(tag, ()) if one.tag):
             try:
                 with forgiving(stage, one, stage.targets[name]):
@@ -317,8 +316,7 @@ def _take_back(stage: Stage, pair: Pair, outcome: Outcome, failed: Outcome) -> O
     with stage.engine.ledger.turns.take_back(name, tag):
         try:
             if not _restore(stage, pair, outcome.previous):
-                reason = "somebody else has moved this tag since"
-                return replace(outcome, state="superseded", reason=reason)
+                return replace(outcome, state="superseded", reason="somebody else has moved this tag since")
         except RegistryError as error:
             reason = f"split: it moved here and could not be taken back ({error}) {because}"
             return replace(outcome, state="split", reason=reason, kind=failed.kind)
@@ -358,12 +356,17 @@ def _is_ours(stage: Stage, pair: Pair, held: str | None) -> bool:
 def _restore(stage: Stage, pair: Pair, previous: str | None) -> bool:
     """Put the tag where it was. False where it is not ours to move, which is asked before each attempt."""
     tag, target, patience = pair[0], stage.targets[pair[1]], stage.engine.patience
+
+    def is_settled(held: str | None) -> bool:
+        return held == previous or not _is_ours(stage, pair, held)
+
+    if is_settled(held := tags.held(stage, *pair)):
+        return held == previous  # done before, and cut short before it was written down
     manifest = patience.attempt(lambda: target.manifest(previous)) if previous else None
 
     def put() -> bool:
-        held = tags.at(target, tag)
-        if held == previous or not _is_ours(stage, pair, held):
-            return held == previous  # done before, and cut short before it was written down
+        if is_settled(held := tags.at(target, tag)):
+            return held == previous
         if manifest:
             target.put_manifest(tag, manifest)
         else:

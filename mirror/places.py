@@ -56,8 +56,8 @@ def backed(engine: Engine, spec: MirrorSpec, region: str, source: Source) -> Sou
     hosts = [host for host in (*found.before, *found.after) if host != source.host]
     if not hosts:
         return source
-    by_host = {name.partition("/")[0]: name for name in near_first(engine.near, spec, region)}
-    others = [by_host[host] for host in hosts]
+    names = near_first(engine.near, spec, region)
+    others = [name for host in hosts for name in names if name.partition("/")[0] == host]
 
     def holders(digest: str) -> list[str]:
         seen = engine.ledger.content.seen

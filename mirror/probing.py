@@ -11,7 +11,7 @@ from mirror.graph import MAX_DEPTH, is_foreign
 from mirror.ledger.probes import Measurement
 from mirror.places import counts
 from registry.descriptor import Descriptor, Platform
-from registry.errors import Denied, RegistryError, Throttled, Transient, Unauthorized
+from registry.errors import Denied, Misconfigured, RegistryError, Throttled, Transient, Unauthorized
 from registry.exchange import Registry
 from registry.manifest import Manifest
 from registry.repository import Source
@@ -55,6 +55,7 @@ def probe(
 
     Raises:
         Throttled: the registry is to be left alone; that is no outage, and nothing was measured.
+        Misconfigured: our own terms for it are wrong, which says nothing about the registry.
     """
     watch = Stopwatch(registries.registry(host), subject.repository.partition("/")[2])
     one = Measurement(region, host, engine.ledger.now(), up=True, repository=subject.repository)
@@ -65,6 +66,8 @@ def probe(
         if watch.hello_s is None:
             raise
         one = replace(one, error=str(error))
+    except Misconfigured:
+        raise
     except RegistryError as error:
         one = replace(one, up=_is_up(watch, error), error=str(error))
     return replace(

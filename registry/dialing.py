@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import httpx
 
 from registry.endpoint import Endpoint
-from registry.errors import Refused
+from registry.errors import Misconfigured
 from registry.reference import is_loopback
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
@@ -85,8 +85,8 @@ def host_of(name: str) -> str:
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
     """The system's authorities and ``ca_file`` besides: redirects to public storage must go on working.
 
-    Expensive (tens of milliseconds): make one for an endpoint and share it. Raises Refused where a file of
-    the endpoint cannot be used.
+    Expensive (tens of milliseconds): make one for an endpoint and share it. Raises Misconfigured
+    where a file of the endpoint cannot be used.
     """
     system = ssl.get_default_verify_paths()
     context = ssl.create_default_context() if system.cafile or system.capath else httpx.create_ssl_context()
@@ -98,7 +98,8 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext:
             context.load_cert_chain(*endpoint.client_cert)
     except OSError as error:
         files = ", ".join(filter(None, (endpoint.ca_file, *(endpoint.client_cert or ()))))
-        raise Refused(endpoint.host, "", f"cannot use its certificate files {files}: {error}") from error
+        reason = f"cannot use its certificate files {files}: {error}"
+        raise Misconfigured(endpoint.host, "", reason) from error
     return context
 
 

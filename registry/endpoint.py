@@ -63,6 +63,8 @@ class Endpoint:
     max_connections: int = 16
     transport: Literal["direct", "httpx"] = "direct"
     timeouts: Timeouts = field(default_factory=Timeouts)
+    fault: str = ""
+    """Why these terms cannot be used: whatever is asked fails by it. Empty: they can."""
 
     @property
     def is_plain(self) -> bool:

@@ -10,7 +10,8 @@ RegistryError
     ├── Denied             the credentials are right and the right is missing
     ├── Refused            the registry will not take or give this content: quota, ...
     │   ├── TagImmutable   ... because nobody may move or delete this tag
-    │   └── CannotDelete   ... because it deletes nothing by this API
+    │   ├── CannotDelete   ... because it deletes nothing by this API
+    │   └── Misconfigured  ... and was not even asked: what is said of how to reach it cannot be used
     ├── DigestMismatch     the bytes are not what their digest or size says
     ├── Unsupported        content that is never copied: schema 1, unknown kinds
     └── Unsafe             the other end asks for what a client must not do (design, section 7)
@@ -94,6 +95,10 @@ class TagImmutable(Refused):
 
 class CannotDelete(Refused):
     """The registry deletes no tags by the registry protocol, at least not as it is set up."""
+
+
+class Misconfigured(Refused):
+    """Our own terms for the registry cannot be used, so nobody has asked it."""
 
 
 class DigestMismatch(Permanent):

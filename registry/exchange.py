@@ -16,7 +16,7 @@ from registry.auth import Authorizer
 from registry.credentials import CredentialSource
 from registry.dialing import tls_context
 from registry.endpoint import Endpoint
-from registry.errors import Refused, RegistryError, Transient, Unsafe
+from registry.errors import Misconfigured, Refused, RegistryError, Transient, Unsafe
 from registry.gate import Admission, Answer, Asking, Gate
 from registry.locations import ForbiddenLocation, is_same_origin, redirected
 from registry.ratelimits import rate_limits
@@ -268,10 +268,11 @@ class Registry:
         return response
 
     def _is_ours(self, call: Call, error: Exception) -> bool:
-        """Whether the registry has no part in it: its content failed, or no connection was free."""
+        """Whether the registry has no part in it: its content failed, no connection was free, wrong terms."""
         if error is call.body.failure:
             return not (isinstance(error, RegistryError) and error.end == self.host)
-        return isinstance(error.__cause__, httpx.PoolTimeout | httpx.LocalProtocolError)
+        own = httpx.PoolTimeout | httpx.LocalProtocolError
+        return isinstance(error, Misconfigured) or isinstance(error.__cause__, own)
 
     def _redirected(self, call: Call, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         response = self._kept(call, response)

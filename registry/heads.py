@@ -25,6 +25,10 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTINUE = 100
 
 
+class TooLong(TimeoutError):
+    """The answer comes, and takes longer than the whole of it may."""
+
+
 class _Incoming(io.RawIOBase):
     """What a socket receives, asked for without the layers of ``makefile``: TLS brings 16 KiB at a time."""
 
@@ -38,15 +42,20 @@ class _Incoming(io.RawIOBase):
         return True
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        if self._until is not None:
-            self._hurry(self._until - time.monotonic())
-        if isinstance(self._sock, ssl.SSLSocket):
-            return self._sock.read(len(memoryview(buffer)), buffer)  # type: ignore[return-value]
-        return self._sock.recv_into(buffer)
+        try:
+            if self._until is not None:
+                self._hurry(self._until - time.monotonic())
+            if isinstance(self._sock, ssl.SSLSocket):
+                return self._sock.read(len(memoryview(buffer)), buffer)  # type: ignore[return-value]
+            return self._sock.recv_into(buffer)
+        except TimeoutError as error:
+            if self._until is not None and time.monotonic() >= self._until:
+                raise TooLong("the answer takes too long") from error
+            raise
 
     def _hurry(self, left_s: float) -> None:
         if left_s <= 0:
-            raise TimeoutError("the answer takes too long")
+            raise TimeoutError
         usual_s = self._sock.gettimeout()
         self._sock.settimeout(left_s if usual_s is None else min(usual_s, left_s))
 

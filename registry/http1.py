@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import httpx
 
 from registry.dialing import ORDERLY
-from registry.heads import Answer, Reader
+from registry.heads import Answer, Reader, TooLong
 from registry.repository import BLOCK
 
 _MAX_FRAMING_BYTES = 8 * BLOCK
@@ -264,6 +264,8 @@ def _translated(read: Callable[[], int | None]) -> int:
     """Run ``read``; its failures as httpx spells them."""
     try:
         return read() or 0
+    except TooLong as error:
+        raise httpx.ReadTimeout(str(error)) from error
     except TimeoutError as error:
         raise httpx.ReadTimeout("silence in the middle of an answer") from error
     except OSError as error:

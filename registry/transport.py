@@ -14,6 +14,7 @@ import httpx
 
 from registry.dialing import ABANDON, AddressGuard, dial
 from registry.endpoint import Endpoint
+from registry.errors import Misconfigured
 from registry.heads import Answer
 from registry.http1 import Body, Connection, NoAnswer, Origin, Phases, body_length, counted
 from registry.repository import BLOCK
@@ -132,12 +133,30 @@ class StockTransport(httpx.HTTPTransport):
         return super().handle_request(request)
 
 
+class _Unusable(httpx.BaseTransport):
+    """For an endpoint that was set up wrongly: who opens it need not ask it, and must not fail by that."""
+
+    def __init__(self, fault: Misconfigured) -> None:
+        self._fault = fault
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:  # noqa: ARG002 - none is sent
+        raise Misconfigured(*self._fault.args)
+
+
 def transport_for(endpoint: Endpoint, tls: TlsSource) -> httpx.BaseTransport:
-    """The transport that ``endpoint`` asks for; ``tls`` gives the context that all of an endpoint's share."""
+    """The transport that ``endpoint`` asks for; ``tls`` gives the context that all of an endpoint's share.
+
+    Of terms that cannot be used one that raises Misconfigured, whatever it is to send.
+    """
     guard = AddressGuard.of(endpoint)
-    if endpoint.transport == "httpx" or endpoint.proxy:
+    if endpoint.fault:
+        return _Unusable(Misconfigured(endpoint.host, "", endpoint.fault))
+    if endpoint.transport != "httpx" and not endpoint.proxy:
+        return DirectTransport(guard, tls, endpoint.max_connections)
+    try:
         return StockTransport(guard, tls, endpoint.max_connections, proxy=endpoint.proxy)
-    return DirectTransport(guard, tls, endpoint.max_connections)
+    except Misconfigured as fault:
+        return _Unusable(fault)
 
 
 class _Counted(httpx.SyncByteStream):

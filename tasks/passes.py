@@ -20,9 +20,10 @@ from tasks import canvas
 from tasks.runtime import Runtime, regions_of
 from tasks.watched import specs_of
 
-FRESH_SLOTS, LOST_SLOTS = 3, 10
-LEAST_LOST_S = 600.0
-"""A pass that nobody has begun is sent again after this long, or LOST_SLOTS slots."""
+FRESH_SLOTS, LOST_SLOTS = 3, 3
+LEAST_LOST_S = 60.0
+"""A pass that nobody has begun is sent again after this long, or LOST_SLOTS slots: its message may be lost.
+Where the region is only busy, the one that was sent before does nothing."""
 
 logger = logging.getLogger(__name__)
 

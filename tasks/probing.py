@@ -20,7 +20,7 @@ from mirror.probing import Registries, Subject, probe
 from mirror.retry import Patience
 from mirror.spec import MirrorSpec, one_of
 from mirror.threads import carrying
-from registry.errors import Throttled
+from registry.errors import Misconfigured, Throttled
 from registry.reference import LAYOUT
 from tasks.passes import fresh_s, probed
 from tasks.runtime import Runtime, connections_of, fleet_of, runtime
@@ -137,7 +137,7 @@ class Pass:
             change = probes.record(one, self.name, fresh_s(self.fleet), rules.failures)
         except Throttled as error:
             return error.reason
-        except FleetError as error:
+        except Misconfigured as error:
             logger.warning("%s is not probed: %s", host, error, extra={"registry": host})
             return str(error)
         finally:

@@ -42,9 +42,11 @@ class FleetFile:
         self._settings = settings
         self._seen: tuple[int, ...] | None = None
         self._fleet = Fleet()
+        self.was_right = False
+        """Whether it ever was: before, nobody knows what the fleet has, and nothing may be forgotten."""
 
     def latest(self) -> Fleet:
-        """As it is now; where it is wrong or gone, as it was before."""
+        """As it is now; where it is wrong or gone, as it was before, or an empty one."""
         seen = _signature(self._settings.fleet_file)
         if seen != self._seen:
             was_there, self._seen = bool(seen or self._seen), seen
@@ -54,7 +56,7 @@ class FleetFile:
             except FleetError as error:
                 logger.error("the fleet file is wrong, so what it said before holds: %s", error)  # noqa: TRY400 - whoever wrote it needs no trace
             else:
-                self._fleet = fleet
+                self._fleet, self.was_right = fleet, True
         return self._fleet
 
 
@@ -82,6 +84,8 @@ class Schedules:
         ``now_s`` is the server's time. LedgerError where Redis is away: then this may be asked again.
         """
         fleet, began = self._file.latest(), time.monotonic()
+        if not self._file.was_right:
+            return LONGEST_S
         if fleet is not self._fleet:
             self._know(fleet)
         for one in scheduled(fleet):

@@ -72,10 +72,14 @@ def check_fleet(fleet: Fleet) -> None:
 
 
 def endpoint_of(fleet: Fleet, settings: Settings, host: str, whole_s: float | None = None) -> Endpoint:
-    """How ``host``, spelled as in references, is reached. FleetError if its proxy's variable is missing."""
+    """How ``host``, spelled as in references, is reached; a proxy whose variable is not set is its fault."""
     key, config = _registry(fleet, host)
     pair = (config.client_cert, config.client_key)
-    proxy = looked_up(fleet, ("registries", key, "proxy"), config.proxy) if config.proxy else None
+    proxy, fault = None, ""
+    try:
+        proxy = looked_up(fleet, ("registries", key, "proxy"), config.proxy) if config.proxy else None
+    except FleetError as error:  # where the registry is not asked, nobody needs its proxy
+        fault = str(error)
     return Endpoint(
         host=host,
         plain_http=config.plain_http,
@@ -89,6 +93,7 @@ def endpoint_of(fleet: Fleet, settings: Settings, host: str, whole_s: float | No
         timeouts=Timeouts(
             settings.connect_timeout_s, settings.read_timeout_s, settings.commit_timeout_s, whole_s
         ),
+        fault=fault,
     )
 
 

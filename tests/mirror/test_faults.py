@@ -238,6 +238,35 @@ def test_a_tag_that_somebody_else_moved_meanwhile_is_not_taken_back(world: World
     assert run.states("1.0") == ["superseded", "failed"]
 
 
+def test_a_tag_that_somebody_else_has_moved_is_theirs_though_what_it_was_is_gone(world: World) -> None:
+    """Some registries lose what no tag names any more, at once."""
+    old, new, theirs = image("old"), image("new"), image("theirs")
+    for registry in (world.source, world.us, world.eu):
+        registry.hold("app", old, "1.0")
+    world.source.hold("app", new, "1.0")
+    run = world.drive("1.0")
+    run.resolve()
+    run.land()
+    run.finalize()
+    run.flip("us")
+    world.us.hold("app", theirs, "1.0")
+    world.us.on_request = lacking(old.digest)
+    world.eu.on_request = refusing_tags
+    run.flip("eu")
+    run.conclude()
+
+    assert world.us.tag("app", "1.0") == theirs.digest
+    assert run.states("1.0") == ["superseded", "failed"]
+
+
+def lacking(digest: str) -> Callable[[str, str], None]:
+    def hear(_: str, path: str) -> None:
+        if path.endswith(f"/manifests/{digest}"):
+            raise ErrorReply(404, "MANIFEST_UNKNOWN", "it was collected")
+
+    return hear
+
+
 def test_a_tag_that_reads_back_as_something_else_is_not_called_updated(world: World) -> None:
     new, theirs = image("new"), image("theirs")
     world.source.hold("app", new, "1.0")

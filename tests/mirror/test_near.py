@@ -13,6 +13,9 @@ from mirror.ledger.probes import Measurement
 from mirror.near import BELIEVED_S, Near, Order, near_first, order
 from mirror.places import backed
 from mirror.spec import MirrorSpec, ReadFrom, Target
+from registry.connections import Connections
+from registry.credentials import ChainedCredentials
+from registry.endpoint import Endpoint
 from registry.images import build_image, random_layer
 from registry.memory import Cut, ErrorReply, MemoryRegistry, PullLimits
 from tests.support.budget import ALL
@@ -149,6 +152,19 @@ def test_the_ledger_is_asked_every_few_seconds_and_not_for_each_blob(world: Worl
     assert near.reaches("us", [world.us.host])[0].last is not None
 
 
+def test_a_registry_that_this_region_cannot_ask_for_its_own_fault_holds_nobody_up(world: World) -> None:
+    """Say, its proxy is set, or its certificate file there, for the workers of its own region alone."""
+    wrong = Endpoint(world.us.host, ca_file="/nowhere/ca.pem", proxy="http://127.0.0.1:9")
+    connections = Connections({world.us.host: wrong}, ChainedCredentials(()))
+    run = Drive(replace(world.engine, open_repository=connections.open), world.spec("eu", "us"))
+    run.resolve()
+
+    run.land("eu")
+
+    connections.close()
+    assert world.eu.holds_blob("app", LAYER.digest)
+
+
 # -- what is read ------------------------------------------------------------------------------------------
 
 
@@ -272,6 +288,18 @@ def test_a_source_that_breaks_off_in_the_middle_of_a_blob_is_made_up_for(world: 
     assert asked, "it was tried"
     assert len(asked) == len(set(asked)), "no blob twice"
     assert blobs(world.eu) >= 1
+
+
+def test_each_repository_of_a_registry_stands_in_for_what_it_holds(world: World) -> None:
+    spec = world.spec("eu")
+    both = tuple(Target(f"{world.us.host}/{name}", "us") for name in ("app", "empty"))
+    source = world.engine.open_repository(spec.source)
+    world.us.hold("app", IMAGE, "1")
+    world.source.stop()
+
+    for targets in (both, both[::-1]):
+        found = backed(world.engine, replace(spec, targets=(*spec.targets, *targets)), "eu", source)
+        assert found.manifest(IMAGE.digest).digest == IMAGE.digest
 
 
 def spoiled(size: int) -> bytes:

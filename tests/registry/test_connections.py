@@ -9,7 +9,7 @@ import pytest
 
 from registry.connections import Connections
 from registry.endpoint import Endpoint
-from registry.errors import NotFound, Refused, RegistryError
+from registry.errors import Misconfigured, NotFound, RegistryError
 from registry.exchange import Registry
 from registry.reference import MalformedReference, Reference
 from tests.support.opening import QUICK, Nobody
@@ -114,13 +114,23 @@ def in_child(works: Callable[[], bool]) -> None:
         os._exit(code)
 
 
-def test_a_certificate_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    missing = tmp_path / "ca.pem"
-    endpoint = Endpoint("127.0.0.1:9", plain_http=False, ca_file=str(missing))
-    connections = Connections({endpoint.host: endpoint}, Nobody())
+@pytest.mark.parametrize(
+    ("terms", "named"),
+    [
+        (Endpoint("127.0.0.1:9", plain_http=False, ca_file="/nowhere/ca.pem"), r"/nowhere/ca\.pem"),
+        (Endpoint("127.0.0.1:9", ca_file="/nowhere/ca.pem", proxy="http://127.0.0.1:9"), r"/nowhere/ca\.pem"),
+        (Endpoint("127.0.0.1:9", fault="PROXY is not set"), "PROXY is not set"),
+    ],
+)
+def test_what_is_set_up_wrongly_can_be_opened_and_is_named_when_it_is_asked(
+    terms: Endpoint, named: str
+) -> None:
+    connections = Connections({terms.host: terms}, Nobody())
+    repository = connections.open("127.0.0.1:9/team/app")
 
-    with pytest.raises(Refused, match=r"ca\.pem"):
-        connections.open("127.0.0.1:9/team/app").resolve("1.0")
+    for _ in range(2):
+        with pytest.raises(Misconfigured, match=named):
+            repository.resolve("1.0")
     connections.close()
 
 

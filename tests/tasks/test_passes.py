@@ -104,15 +104,25 @@ def test_a_registry_that_is_paused_is_left_out_and_is_no_outage(rig: Rig) -> Non
     assert "left alone" in rig.rt.ledger.probes.ended("by-hand-0")["eu"][rig.source.host]
 
 
-def test_a_registry_that_is_set_up_wrongly_is_left_out_by_name_and_the_others_are_measured(rig: Rig) -> None:
+@pytest.mark.parametrize(
+    ("terms", "why"),
+    [
+        ("proxy: env:NO_SUCH_PROXY", "NO_SUCH_PROXY is not set"),
+        ("ca_file: nowhere.pem, plain_http: false", "cannot use its certificate files"),
+        ("ca_file: nowhere.pem, proxy: 'http://127.0.0.1:9'", "cannot use its certificate files"),
+    ],
+)
+def test_a_registry_that_is_set_up_wrongly_is_left_out_by_name_and_the_others_are_measured(
+    rig: Rig, terms: str, why: str
+) -> None:
     text = FLEET.format(source=rig.source.host, target=rig.target.host)
-    wrong = parse_fleet(f'registries: {{"{rig.source.host}": {{proxy: env:NO_SUCH_PROXY}}}}\n{text}')
+    wrong = parse_fleet(f'registries: {{"{rig.source.host}": {{{terms}}}}}\n{text}')
 
     Pass(rig.rt, wrong, "eu", "by-hand-1").go()
 
     assert rig.reach("eu", rig.target).standing == "up"
-    left_out = rig.rt.ledger.probes.ended("by-hand-1")["eu"]
-    assert "NO_SUCH_PROXY is not set" in left_out[rig.source.host]
+    assert why in rig.rt.ledger.probes.ended("by-hand-1")["eu"][rig.source.host]
+    assert rig.reach("eu", rig.source).last is None, "nothing was learnt about the registry"
 
 
 def test_while_a_pass_is_under_way_the_regions_next_one_does_nothing(rig: Rig) -> None:
@@ -158,6 +168,16 @@ def test_beat_sends_each_living_region_one_pass_a_slot(rig: Rig) -> None:
     assert rig.rt.ledger.probes.begin_slot("eu", slot)
     probing.run_due(rig.fleet, now + 60)
     assert rig.sent[1:] == [("eu", str(slot + 60))]
+
+
+def test_a_pass_whose_message_is_lost_is_sent_again_after_three_slots(rig: Rig) -> None:
+    rig.rt.ledger.workers.beat("eu", "worker")
+    probing, slot = Probing(rig.rt), int(rig.rt.ledger.now() // 60 * 60)
+
+    for later in range(0, 241, 60):
+        probing.run_due(rig.fleet, float(slot + later))
+
+    assert rig.sent == [("eu", str(slot)), ("eu", str(slot + 180))]
 
 
 def test_without_every_nothing_is_sent_and_what_was_measured_stays(rig: Rig) -> None:

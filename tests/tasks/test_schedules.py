@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from config.fleet import Fleet
 from config.settings import Settings
 from mirror.ledger import Ledger
+from mirror.ledger.probes import Measurement
 from tasks import canvas, schedules
 from tasks.schedules import FleetFile, Schedules
 from tests.support.valkey import ValkeyServer
@@ -183,6 +184,22 @@ def test_a_mirror_whose_schedule_redis_refuses_holds_up_no_other(
     beat.ledger._redis.delete(beat.ledger.keys.schedule("app"))
     beat.runs_at("12:01")
     assert len(beat.runs_at("13:00")) == 2
+
+
+def test_a_beat_that_begins_with_a_wrong_fleet_file_forgets_nothing(beat: Beat) -> None:
+    beat.ledger.probes.record(Measurement("eu", "src.example", beat.ledger.now(), up=True), "one")
+    beat.runs_at("11:30")
+    begun = beat.again()
+    right = beat.file.read_text()
+    beat.file.write_text(right.replace("eu.example/app", "not a repository"))
+
+    begun.run_due(at("12:00"))
+
+    assert beat.ledger.probes.places() == [("eu", "src.example")]
+    assert beat.sent == []
+    beat.file.write_text(right)
+    begun.run_due(at("12:00:05"))
+    assert len(beat.sent) == 1
 
 
 def test_a_fleet_file_that_is_wrong_changes_nothing_and_is_told_once(
