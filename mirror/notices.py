@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -131,11 +130,15 @@ def harmless(text: str, longest: int) -> str:
 
 
 def notices(events: Iterable[Event]) -> list[Notice]:
-    """One for each kind and mirror (or registry, or region), in the order of their first events."""
-    groups: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
+    """One for each kind and mirror (or registry, or region), in the order of their last events.
+
+    So what holds now is said after what is over.
+    """
+    groups: dict[tuple[str, str, str], list[Event]] = {}
     for one in events:
         subject = one.mirror or str(one.more.get("registry") or one.more.get("region") or "")
-        groups[one.name, subject, str(one.more.get("kind") or "")].append(one)
+        key = (one.name, subject, str(one.more.get("kind") or ""))
+        groups[key] = [*groups.pop(key, ()), one]
     return [_notice(name, several) for (name, *_), several in groups.items()]
 
 
@@ -172,9 +175,11 @@ def trial(name: str) -> Message:
 
 def _notice(name: str, events: Sequence[Event]) -> Notice:
     about = _About(harmless(events[0].mirror, LONGEST_NAME), events)
-    title, sentence, todo, handbook = _WORDS.get(name, _unknown)(about)
-    level, count = _LEVEL.get(name, "info"), max(about.count, len(events))
-    return Notice(title, sentence, todo, handbook, level, count)
+    level = _LEVEL.get(name, "info")
+    try:
+        return Notice(*_WORDS.get(name, _unknown)(about), level, max(about.count, len(events)))
+    except (TypeError, ValueError):  # a newer version says it in other ways: all else is told
+        return Notice(*_unknown(about), level, len(events))
 
 
 def _failed(one: _About) -> tuple[str, str, str, str]:

@@ -154,6 +154,16 @@ class MirrorSpec:
         return self.name.removesuffix(f"/{self.rest}") if self.rest else self.name
 
     @property
+    def known_as(self) -> str:
+        """As what events and totals have it: the mirror, or what no fleet file has by what it writes.
+
+        That is never a mirror's name, which holds no slash.
+        """
+        if not self.ad_hoc:
+            return self.mirror
+        return above(self.targets[0].repository, self.rest).removesuffix(f"/{ANY}")
+
+    @property
     def has_many(self) -> bool:
         """Whether a run has a list of repositories, and each batch its own."""
         return self.is_wildcard or bool(self.given)

@@ -31,6 +31,9 @@ ANYWHERE = 4
 """Parts of an address that are so long are hidden wherever they are, shorter ones as words."""
 _DELIMITERS = re.compile(r"[/:@?&=,+;#\s]+")
 _LONGEST = 200
+_MOST_LAYERS = 8
+"""Of percent-encoding that are taken off a text to find an address in it."""
+_REFUSED = "it was refused"
 
 
 class NotReached(Exception):
@@ -61,7 +64,7 @@ def send(fleet: Fleet, receiver: Receiver, message: Message) -> None:
         return
     if done.timeout_count:
         raise NotReached(f"no answer within {SEND_S:.0f} s")
-    said = next((entry.message for result in done for entry in result.logs()), "it was refused")
+    said = next((entry.message for result in done for entry in result.logs()), _REFUSED)
     raise NotReached(_without_secrets(said, receiver, url))
 
 
@@ -140,7 +143,10 @@ def _without_secrets(text: str, receiver: Receiver, url: str) -> str:
     if is_indirect(receiver.to):
         parts = filter(None, _DELIMITERS.split(_decoded(url.partition("://")[2])))
         found = "|".join(_pattern(part) for part in sorted(parts, key=len, reverse=True))
-        text = re.sub(found, HIDDEN, _decoded(text), flags=re.IGNORECASE) if found else text
+        plain = _decoded(text)
+        if plain != unquote(plain):
+            return _REFUSED
+        text = re.sub(found, HIDDEN, plain, flags=re.IGNORECASE) if found else text
     return harmless(redacted(text), _LONGEST)
 
 
@@ -150,9 +156,9 @@ def _pattern(part: str) -> str:
 
 
 def _decoded(text: str) -> str:
-    """However often it was percent-encoded."""
-    while (plain := unquote(text)) != text:
-        text = plain
+    """However often it was percent-encoded, up to _MOST_LAYERS times."""
+    for _ in range(_MOST_LAYERS):
+        text = unquote(text)
     return text
 
 

@@ -42,8 +42,8 @@ class Unserved:
         for region in sorted(regions):
             if region in alive:
                 ledger.events.has_workers(region)
-            else:
-                ledger.events.no_workers(region, _mirrors_of(fleet, region))
+            elif mirrors := _mirrors_of(fleet, region):  # else the fleet file needs it no more
+                ledger.events.no_workers(region, mirrors)
 
 
 def _mirrors_of(fleet: Fleet, region: str) -> list[str]:

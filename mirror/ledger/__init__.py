@@ -51,13 +51,13 @@ from mirror.ledger.terms import KNOWN_RUNS, Terms
 from mirror.ledger.totals import Totals
 from mirror.ledger.traffic import Traffic
 from mirror.ledger.turns import Turns
-from mirror.ledger.values import UnknownRun, View, done_of, is_taken
+from mirror.ledger.values import NewerRun, UnknownRun, View, done_of, is_taken
 from mirror.ledger.verified import Verified
 from mirror.ledger.workforce import Workforce
 from mirror.report import RunReport, TagReport
 from mirror.spec import Lane, MirrorSpec
 
-__all__ = ["Ledger", "LedgerError", "NotConfirmed", "UnknownRun"]
+__all__ = ["Ledger", "LedgerError", "NewerRun", "NotConfirmed", "UnknownRun"]
 
 LedgerError = redis.RedisError
 """Redis is away or refuses: nothing can be recorded now."""
@@ -144,7 +144,7 @@ class Ledger:
         return self.beginnings.begin(run, *self._terms.of(run))
 
     def spec(self, run: str) -> MirrorSpec:
-        """What the run is about; UnknownRun."""
+        """What the run is about; UnknownRun, NewerRun."""
         return self._terms.of(run)[0]
 
     def spec_of(self, batch: str, repository: str | None = None) -> MirrorSpec:
@@ -368,7 +368,7 @@ class Ledger:
         row = {k.decode(): v.decode() for k, v in fields.items()}
         if not row:
             raise UnknownRun(run)
-        spec = self._terms.keep(run, row["spec"], row["lane"])[0]
+        spec = self._terms.shown(run, row["spec"], row["lane"])
         extra = self._redis.hgetall(self.keys.extra_tags(run)) if spec.verifies else {}
         progress, failures = rest
         return report_of(run, row, spec, progress, failures, extra)

@@ -352,7 +352,7 @@ class Batches:
         own = [keys.batch(batch), keys.run(run), keys.flight(run), keys.open, keys.parked, keys.ended(batch)]
         own += [keys.failures(run), keys.behind(run)]
         words = [batch, run, expected, KEEP_S, packed(resolved, outcomes), MOST_REASONS, OTHER, MOST_EXAMPLES]
-        words += [counts(totals_of(spec, reports)), spec.mirror, lags_of(resolved, reports)]
+        words += [counts(totals_of(spec, reports)), spec.known_as, lags_of(resolved, reports)]
         kept = self._remembered.of(run, resolved, outcomes, spec)
         told = json.dumps(of_tags(keys, run, spec, kept, outcomes))
         words += [lasting.rows(kept), told, *self._remembered.lagging(reports, spec)]

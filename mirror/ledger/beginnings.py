@@ -16,14 +16,13 @@ from typing import Any, NamedTuple
 from mirror.ledger import scripts, verify_scripts
 from mirror.ledger.keys import Client, Keys
 from mirror.ledger.passes import pass_of
-from mirror.ledger.sources import Staged
+from mirror.ledger.sources import MOST_NAMED, Staged
 from mirror.plan import cut
 from mirror.spec import Lane, MirrorSpec
 
 KEEP_PLAN_S = 7 * 86400
 """How long a plan can be begun: what it knows of the source's list grows old."""
 PORTION = 1000
-MOST_LABELS = 100
 _EPOCH = 1_700_000_000
 _PLANNED = "planned"
 
@@ -158,10 +157,10 @@ class Beginnings:
             fields["repairs"] = "wanted"
         if spec.kind in {"verify", "repair", "rollback"}:
             fields["kind"] = spec.kind
-        if spec.rest:
-            fields["rest"] = spec.rest
-        if spec.rest or spec.refs:
-            fields["about"] = "\n".join(_labels(spec))
+        if spec.known_as != spec.name:
+            fields["known_as"] = spec.known_as
+        if (about := _about(spec, staged)) is not None:
+            fields["about"] = "\n".join(about)
         flat = [part for pair in fields.items() for part in pair]
         run = f"{int(time.time()) - _EPOCH:07x}{secrets.token_hex(2)}"
         lists = [self._keys.repositories(run), self._keys.staged(staged.token if staged else "")]
@@ -170,7 +169,16 @@ class Beginnings:
         return Proposal(run, keys, words)
 
 
-def _labels(spec: MirrorSpec) -> list[str]:
-    """What a run of some tags or of one repository is about, as reports call it: the first MOST_LABELS."""
-    tags = [tag for tag, _ in spec.refs[:MOST_LABELS]]
-    return [":".join(part for part in (spec.rest, tag) if part) for tag in tags or ("",)]
+def _about(spec: MirrorSpec, staged: Staged | None) -> list[str] | None:
+    """What a run of some tags or repositories is about, as reports call it; nothing where that is too much.
+
+    None: all that the mirror has. A list that no fleet file has is that, too.
+    """
+    if not (spec.rest or spec.refs or staged):
+        return None
+    named = [(spec.rest_of(repository), tag) for repository, tag in staged.named] if staged else []
+    named = named or [(spec.rest, tag) for tag, _ in spec.refs] or [(spec.rest, "")]
+    labels = [":".join(part for part in pair if part) for pair in named]
+    if len(labels) > MOST_NAMED:
+        return None if spec.ad_hoc else []
+    return labels

@@ -36,10 +36,11 @@ local function lines(text)
   for one in string.gmatch(text or '', '[^\\n]+') do table.insert(found, one) end
   return found
 end
--- Where not all tags that failed are known by name it is what the run was about, or the whole mirror ('').
+-- Where not all tags that failed are known by name it is what the run was about, or the whole mirror (''): of
+-- a run of too many to be named, too.
 local function mark(failing, run, names, count)
   if redis.call('HLEN', failing) >= MOST_MARKS then names = {''}
-  elseif count == 0 or #names ~= count then names = run.about or {''} end
+  elseif count == 0 or #names ~= count then names = run.about and #run.about > 0 and run.about or {''} end
   for _, one in ipairs(names) do redis.call('HSET', failing, 'tag:' .. one, '1') end
 end
 local function unmark(failing, about)
@@ -102,9 +103,9 @@ local function tell_failed(root, run_key, run)
   tell(root .. 'events', told, signature, REMIND_S, 'damage', run.mirror, more)
 end
 local function tell_ended(run_key, root, run_id, state)
-  local r = redis.call('HMGET', run_key, 'mirror', 'rest', 'kind', 'about', 'lane', 'error', 'error_kind',
+  local r = redis.call('HMGET', run_key, 'known_as', 'mirror', 'kind', 'about', 'lane', 'error', 'error_kind',
     'n:failed', 'd:failed', 'tags', 'n:updated', 'repairs')
-  local mirror = string.sub(r[1] or '', 1, r[2] and -#r[2] - 2 or -1)
+  local mirror = r[1] or r[2] or ''
   local kind, tags = r[3] or nil, tonumber(r[10] or 0)
   local run = {id = run_id, mirror = mirror, kind = kind, subject = kind and mirror .. '/' .. kind or mirror,
     about = r[4] and lines(r[4]), error = r[6] or '', error_kind = r[7] or '', tags = tags,

@@ -106,14 +106,14 @@ def of_tags(
     if conflicts:
         found.append(_told("conflict", run, spec, conflicts) | {"unless": place, "place": spec.name})
     if split:
-        subject = sha256("\n".join([spec.name, *split]).encode()).hexdigest()[:16]
+        subject = sha256("\n".join([spec.known_as, spec.rest, *split]).encode()).hexdigest()[:16]
         found.append(_told("split", run, spec, split) | {"subject": subject})
     return found
 
 
 def _told(event: Name, run: str, spec: MirrorSpec, tags: Sequence[str]) -> dict[str, Any]:
     prefix = f"{spec.rest}:" if spec.rest else ""
-    own = {"event": event, "run": run, "mirror": spec.mirror, "tags": list(tags), "prefix": prefix}
+    own = {"event": event, "run": run, "mirror": spec.known_as, "tags": list(tags), "prefix": prefix}
     return own | {"subject": "", "unless": ""}
 
 

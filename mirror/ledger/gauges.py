@@ -79,11 +79,11 @@ class Gauges:
     def _runs(self, oldest: list[tuple[str, float]], now_s: float) -> list[OpenRun]:
         pipe = self._redis.pipeline(transaction=False)
         for run, _ in oldest:
-            pipe.hmget(self._keys.run(run), "mirror", "lane", "paused", "waits_until")
+            pipe.hmget(self._keys.run(run), "known_as", "mirror", "lane", "paused", "waits_until")
         answers = pipe.execute() if oldest else []
         return [
-            OpenRun(mirror.decode(), lane.decode(), _state(paused, until, now_s), started)
-            for (_, started), (mirror, lane, paused, until) in zip(oldest, answers, strict=True)
+            OpenRun((known_as or mirror).decode(), lane.decode(), _state(paused, until, now_s), started)
+            for (_, started), (known_as, mirror, lane, paused, until) in zip(oldest, answers, strict=True)
             if mirror and lane
         ]
 

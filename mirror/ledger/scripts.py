@@ -65,8 +65,8 @@ _WATCH_RUNS = (
     + """
 local function beside(open_key, name) return string.sub(open_key, 1, -5) .. name end
 local function count_run(run_key, open_key, name, labels)
-  local r = redis.call('HMGET', run_key, 'mirror', 'lane')
-  local series = name .. '\\nmirror=' .. (r[1] or '') .. '\\nlane=' .. (r[2] or '') .. labels
+  local r = redis.call('HMGET', run_key, 'known_as', 'mirror', 'lane')
+  local series = name .. '\\nmirror=' .. (r[1] or r[2] or '') .. '\\nlane=' .. (r[3] or '') .. labels
   count(beside(open_key, 'totals'), cjson.encode({{series, '1'}}))
 end
 local function note_begun(run_key, open_key, run_id)

@@ -31,6 +31,8 @@ AHEAD = 100
 """Repositories that are read at once."""
 MOST_REFS = 256
 """Given tags of a repository that are taken at once."""
+MOST_NAMED = 100
+"""Tags and repositories that a run is known to be about by name."""
 _COMPLETE = ""
 """Beside digest tags: there are no others in that repository."""
 
@@ -104,6 +106,8 @@ class Staged(NamedTuple):
     token: str
     digest: str
     """What it says, so that the same list is known to be the same."""
+    named: Sequence[tuple[str, str]]
+    """Its first (repository, tag), beyond MOST_NAMED where there are more; no tag: all of the repository."""
 
 
 class Sources:
@@ -124,14 +128,16 @@ class Sources:
     def stage(self, entries: Iterable[Entry]) -> Staged:
         """Write a list of any length, portion by portion, for a run that is about to be created."""
         token, digest = secrets.token_hex(8), sha256()
-        key = self._keys.staged(token)
+        key, named = self._keys.staged(token), list[tuple[str, str]]()
         for portion in cut(_portions(entries), AHEAD):
+            if len(named) <= MOST_NAMED:
+                named += [(one.repository, tag) for one in portion for tag, _ in one.refs or (("", ""),)]
             texts = [entry.text() for entry in portion]
             digest.update("".join(f"{text}\n" for text in texts).encode())
             pipe = self._redis.pipeline(transaction=False)
             pipe.rpush(key, *texts).expire(key, STAGED_S)
             pipe.execute()
-        return Staged(token, digest.hexdigest())
+        return Staged(token, digest.hexdigest(), named)
 
     def position(self, run: str, *, is_given: bool) -> Position:
         """Where the run is; ``is_given``: its repositories are no pages to be read."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from mirror.ledger.lagging import Lagging, lagging_of
 from mirror.ledger.lasting import Lasting
 from mirror.ledger.reports import report_of
 from mirror.ledger.terms import Terms
-from mirror.ledger.values import Outcomes, Resolved, outcomes_of, resolved_of, tag_reports, unpacked
+from mirror.ledger.values import NewerRun, Outcomes, Resolved, outcomes_of, resolved_of, tag_reports, unpacked
 from mirror.report import RunReport, TagReport
 from mirror.spec import MirrorSpec
 
@@ -119,7 +120,9 @@ class Standings:
         for at, run in enumerate(runs):
             fields, progress, failures, extra = answers[4 * at : 4 * at + 4]
             row = {key.decode(): value.decode() for key, value in fields.items()}
-            if "spec" in row:  # else it is forgotten
+            if "spec" not in row:  # it is forgotten
+                continue
+            with suppress(NewerRun):  # as if there were none: how a mirror stands is not guessed from it
                 spec = self._terms.keep(run, row["spec"], row["lane"])[0]
                 report = report_of(run, row, spec, progress, failures, extra)
                 found[run] = _Run(report, spec, int(row["batches"]))

@@ -56,6 +56,16 @@ class UnknownRun(LookupError):
         return f"no run {self.args[0]!r} in the ledger; `sealift runs` lists them"
 
 
+class NewerRun(LookupError):
+    """A run is on terms that this version does not know; ``args[0]`` is its name."""
+
+    def __str__(self) -> str:
+        return (
+            f"run {self.args[0]} was begun by a newer version of Sealift, on terms that this one does not "
+            "know: use that version"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class AsRead:
     """What the ledger had of a tag of a two-way mirror when it was looked at, word for word.

@@ -83,9 +83,9 @@ def found_of(spec: MirrorSpec, reports: Iterable[TagReport]) -> Counter[str]:
 def totals_of(spec: MirrorSpec, reports: Iterable[TagReport]) -> Series:
     """What the fleet's totals count of a batch: tags in targets by what became of them or was found."""
     if not spec.verifies:
-        return tags_of(spec.mirror, reports)
+        return tags_of(spec.known_as, reports)
     return Counter(
-        series("verify", mirror=spec.mirror, registry=host_of(target.repository), result=result_of(target))
+        series("verify", mirror=spec.known_as, registry=host_of(target.repository), result=result_of(target))
         for report in reports
         for target in report.targets
     )

@@ -6,12 +6,12 @@ from __future__ import annotations
 # A pass over bytes ends with a run of it that was not stopped by how many it may read. What is owed stays.
 NOTE_VERIFIED = """
 local function note_verified(run_key, open_key)
-  local names = {'verifies', 'mirror', 'error', 'deep_pass', 'pass_began', 'read_short'}
+  local names = {'verifies', 'known_as', 'error', 'deep_pass', 'pass_began', 'read_short', 'mirror'}
   local r = redis.call('HMGET', run_key, unpack(names))
   if r[3] and r[3] ~= '' then return end
   if r[1] then
-    local totals = beside(open_key, 'totals')
-    redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. r[2]), math.floor(now))
+    local totals, mirror = beside(open_key, 'totals'), r[2] or r[7]
+    redis.call('HSET', totals, bounded_series(totals, 'verified\\nmirror=' .. mirror), math.floor(now))
   end
   if not r[4] or r[6] then return end
   local pass = beside(open_key, 'deep-pass:' .. r[4])

@@ -14,7 +14,7 @@ MOST = 50
 MOST_EVENTS_READ, MOST_CHANGES_READ = 500, 200
 _TITLES = {
     "split": "{mirror}: registries hold different images",
-    "conflict": "{mirror}: tags were moved apart",
+    "conflict": "{mirror}: tags are not the same everywhere",
     "damage": "{mirror}: images are damaged or missing",
 }
 

@@ -16,7 +16,8 @@ from mirror.ledger.budgets import Answered, Budgets, Wanted
 from mirror.ledger.event_scripts import KEEP_S, MOST_EVENTS, MOST_MARKS, MOST_NAMES, REMIND_S
 from mirror.ledger.events import Event, Name
 from mirror.ledger.measured import Measurement
-from mirror.spec import ALL_TARGETS, TARGETS, Lane, MirrorSpec, Target, Verification
+from mirror.ledger.sources import MOST_NAMED, Entry
+from mirror.spec import ALL_TARGETS, EVERYWHERE, TARGETS, Lane, MirrorSpec, Target, Verification
 from registry.images import build_image
 from registry.memory import ErrorReply, MemoryRegistry
 from registry.ratelimits import RateLimits
@@ -89,6 +90,12 @@ def _not(*tags: str) -> Callable[[str, str], None]:
             _no_tags(method, path)
 
     return check
+
+
+def end(ledger: Ledger, run: str) -> None:
+    """It has found nothing to do."""
+    ledger.add_batches(run, "", "1", [], listed=True)
+    assert ledger.run_report(run).state == "done"
 
 
 def _nothing(_method: str, _path: str) -> None:
@@ -231,6 +238,75 @@ def test_one_repository_of_a_wildcard_is_told_of_by_the_mirrors_name(world: Worl
     assert (told.name, told.mirror) == ("failed", "all")
     for repository in ("team/app", "team/base"):
         world.run(spec.of(f"{world.source.host}/{repository}"))
+    assert world.names() == ["failed", "recovered"]
+
+
+def test_a_run_that_no_fleet_file_has_begins_and_ends_nothing_of_a_mirror_of_its_name(world: World) -> None:
+    """``sealift mirror host/app --to …`` is called ``app``, as a mirror may be that does something else."""
+    world.source.hold("app", ONE, "1.0")
+    typed, place = replace(world.spec, ad_hoc=True), f"{world.us.host}/app"
+    world.eu.on_request = _no_tags
+    world.run(typed)
+    world.run()
+    assert [(one.name, one.mirror) for one in world.told()] == [("failed", place), ("failed", "app")]
+
+    world.eu.on_request = None
+    world.run(typed)
+    assert [(one.name, one.mirror) for one in world.told()[2:]] == [("recovered", place)]
+    world.run()
+    assert [(one.name, one.mirror) for one in world.told()[3:]] == [("recovered", "app")]
+
+
+def test_runs_that_were_typed_for_many_repositories_are_known_by_where_they_go() -> None:
+    targets = (Target("eu.example/copies/*"), Target("us.example/*"))
+    every = MirrorSpec("images", EVERYWHERE, targets, ad_hoc=True)
+    assert every.known_as == "eu.example/copies"
+    assert every.of("docker.io/library/alpine").known_as == "eu.example/copies"
+    assert replace(every, ad_hoc=False).of("docker.io/library/alpine").known_as == "images"
+
+
+def test_a_list_of_what_failed_ends_that_and_no_more(world: World) -> None:
+    """As ``sealift retry`` has it of a wildcard."""
+    spec = replace(world.spec, name="all", source=f"{world.source.host}/*", targets=(Target("eu.example/*"),))
+
+    def given(*repositories: str) -> str:
+        refs = (("v1", "v1"),)
+        entries = [Entry(f"{world.source.host}/{one}", refs) for one in repositories]
+        staged = world.ledger.sources.stage(entries)
+        return world.ledger.create_run(replace(spec, given=staged.digest), "release", staged)
+
+    for names in (["a", "b"], ["c"]):
+        assert world.ledger.fail_run(given(*names), "no", "Denied")
+    end(world.ledger, given("a", "b", "d"))
+    assert world.names() == ["failed"]
+    end(world.ledger, given("c"))
+    assert world.names() == ["failed", "recovered"]
+
+
+def test_a_long_list_that_was_typed_is_well_again_when_all_of_it_went_well(world: World) -> None:
+    spec = MirrorSpec("images", EVERYWHERE, (Target("eu.example/*"),), ad_hoc=True)
+    entries = [Entry(f"docker.io/app-{number}", (("v1", "v1"),)) for number in range(2 * MOST_NAMED)]
+
+    def again() -> str:
+        staged = world.ledger.sources.stage(entries)
+        return world.ledger.create_run(replace(spec, given=staged.digest), "backfill", staged)
+
+    assert world.ledger.fail_run(again(), "no", "Denied")
+    end(world.ledger, again())
+    assert world.names()[:2] == ["failed", "recovered"]
+
+
+@pytest.mark.parametrize("tags", [MOST_NAMED + 1, 2 * MOST_NAMED])
+def test_what_a_long_list_is_about_is_not_taken_for_its_beginning(world: World, tags: int) -> None:
+    def run(*names: str) -> str:
+        refs = tuple((name, name) for name in names)
+        return world.ledger.create_run(replace(world.spec, refs=refs), "release")
+
+    names = [f"v{number}" for number in range(tags)]
+    assert world.ledger.fail_run(run(*names), "no", "Denied")
+    end(world.ledger, run(*names[:MOST_NAMED]))
+    assert world.names() == ["failed"]
+    end(world.ledger, world.ledger.create_run(world.spec, "release"))
     assert world.names() == ["failed", "recovered"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mirror.damage import Part
-from mirror.ledger import Ledger
+from mirror.ledger import Ledger, NewerRun
 from mirror.ledger.conflicts import Conflict
 from mirror.ledger.measured import Change, Measurement
 from mirror.ledger.newer import own_fields
@@ -31,6 +31,7 @@ from mirror.ledger.values import (
 from mirror.report import Deletion, Moved
 from mirror.spec import MirrorSpec, Target, Verification
 from tests.support.valkey import ValkeyServer
+from workers.cli.exits import Exit, explained
 
 SPEC = MirrorSpec("app", "src.example/app", (Target("eu.example/app"),))
 
@@ -141,3 +142,41 @@ def test_terms_read_as_they_were_written(spec: MirrorSpec) -> None:
 def test_a_term_that_is_not_known_is_not_guessed() -> None:
     with pytest.raises(TypeError):
         MirrorSpec.parse(newer(SPEC.document()))
+
+
+def newer_run(ledger: Ledger) -> str:
+    """As a newer version has begun it."""
+    run = ledger.create_run(replace(SPEC, verification=Verification()), "release")
+    ledger._redis.hset(ledger.keys.run(run), "spec", text_of(SPEC.document()))
+    ledger._terms._known.clear()
+    return run
+
+
+def test_runs_are_listed_with_those_that_a_newer_version_has_begun(ledger: Ledger) -> None:
+    run, own = newer_run(ledger), ledger.create_run(SPEC, "release")
+    assert {(one.run, one.mirror, one.state) for one in ledger.runs()} == {
+        (run, "app", "open"),
+        (own, "app", "open"),
+    }
+    assert ledger.run_report(run).source == "src.example/app"
+
+
+def test_nobody_acts_on_terms_that_are_not_known_nor_after_they_were_shown(ledger: Ledger) -> None:
+    run = newer_run(ledger)
+    ledger.runs()
+    with pytest.raises(NewerRun) as told:
+        ledger.spec(run)
+    stop = explained(told.value)
+    assert stop is not None
+    assert stop.code == Exit.CONFIGURATION
+    assert str(stop) == (
+        f"run {run} was begun by a newer version of Sealift, on terms that this one does not know: "
+        "use that version"
+    )
+
+
+def test_how_mirrors_stand_is_read_without_runs_that_a_newer_version_has_begun(ledger: Ledger) -> None:
+    run, own = newer_run(ledger), ledger.create_run(SPEC, "release")
+    assert [one.run for one in ledger.standings.open_runs()] == [own]
+    ledger._redis.hset(ledger.keys.standing, "app\nall", run)
+    assert ledger.standings.of([SPEC])["app"].runs == []

@@ -89,9 +89,29 @@ def test_a_notice_says_what_kind_of_run_it_was(name: str, kind: str, title: str)
     assert one.title == title
 
 
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [
+        (["registry_down", "registry_back"], ["a.example: down", "a.example: back"]),
+        (["registry_down", "registry_back", "registry_down"], ["a.example: back", "a.example: down"]),
+        (["failed", "recovered", "failed"], ["app: well again", "app: 2 runs failed"]),
+    ],
+)
+def test_what_holds_now_is_told_last(names: list[str], titles: list[str]) -> None:
+    assert [one.title for one in notices(event(name) for name in names)] == titles
+
+
+@pytest.mark.parametrize("more", [{"count": "many"}, {"runs": [1]}, {"run": None, "names": 3}])
+def test_an_event_that_says_things_in_other_ways_keeps_no_other_from_being_told(more: dict[str, Any]) -> None:
+    """As a newer version might."""
+    said = message([event("failed", **more), event("conflict")])
+    assert "app: news. Another version of Sealift wrote this." in said.body
+    assert "app: conflict." in said.body
+
+
 def test_kinds_of_runs_are_notices_of_their_own() -> None:
     told = notices([event("failed"), event("failed", kind="verify"), event("failed", run="r2")])
-    assert [one.title for one in told] == ["app: 2 runs failed", "app: verification failed"]
+    assert [one.title for one in told] == ["app: verification failed", "app: 2 runs failed"]
 
 
 @pytest.mark.parametrize(

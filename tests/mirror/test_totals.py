@@ -158,6 +158,26 @@ def test_repositories_of_a_wildcard_count_for_their_mirror(ledger: Ledger) -> No
     assert told(ledger, "runs_ended") == {("all", "backfill", "failed"): 1}
 
 
+def test_a_run_of_one_repository_of_a_wildcard_counts_for_the_mirror(ledger: Ledger) -> None:
+    wildcard = MirrorSpec("all", "src.example/*", (Target("eu.example/*", "eu"),))
+    ledger.fail_run(ledger.create_run(wildcard.of("src.example/team/app"), "release"), "no", "Denied")
+    assert told(ledger, "runs_started") == {("all", "release"): 1}
+    assert told(ledger, "runs_ended") == {("all", "release", "failed"): 1}
+
+
+def test_what_no_fleet_file_has_counts_for_no_mirror_of_its_name(ledger: Ledger) -> None:
+    spec = MirrorSpec("app", "src.example/app", (Target("eu.example/app", "eu"),), ad_hoc=True)
+    run = ledger.create_run(spec, "release")
+    ledger.add_batches(run, "", "1", [[("1", "1")]], listed=True)
+    ledger.open_window(run, 1)
+    ledger.batches.set_resolved(f"{run}.0", [Resolved("1", "1", AT)])
+    ledger.batches.record(f"{run}.0", {("1", "eu.example/app"): Outcome("updated")})
+    assert ledger.batches.conclude(f"{run}.0", "resolving", spec)
+
+    assert told(ledger, "tags") == {("eu.example/app", "eu", "updated"): 1}
+    assert told(ledger, "runs_ended") == {("eu.example/app", "release", "done"): 1}
+
+
 # -- blobs ---------------------------------------------------------------------------------------------
 
 LAYER, SHARED = random_layer(300_000, seed=1), random_layer(200_000, seed=2)

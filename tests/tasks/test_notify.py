@@ -383,6 +383,13 @@ def test_parts_of_a_secret_address_are_hidden_in_any_case_and_encoding_and_howev
     assert receivers._without_secrets(said, receiver, url) == left
 
 
+@pytest.mark.timeout(60)
+def test_what_was_encoded_without_end_is_not_shown_and_holds_nobody_up() -> None:
+    receiver = parse_fleet("notify:\n  - {name: team, to: 'env:T'}\n").notify[0]
+    said = f"no answer of %{'25' * 500_000}41bc"
+    assert receivers._without_secrets(said, receiver, "json://h.example/Abc") == "it was refused"
+
+
 LONG = [f"line {number} of what is told" for number in range(300)]
 
 

@@ -323,6 +323,13 @@ def test_a_slot_whose_region_has_no_worker_is_told_once_and_not_at_once(beat: Be
     assert [one.name for one in beat.ledger.events.recent(10)] == ["no_workers"] * 2
 
 
+def test_a_region_that_no_mirror_needs_any_more_is_not_told(beat: Beat) -> None:
+    beat.runs_at("11:30", "12:00")
+    beat.file.write_text("mirrors: []\n")
+    beat.runs_at("12:01", "13:01")
+    assert beat.ledger.events.recent(10) == []
+
+
 def test_a_region_without_worker_is_told_with_all_mirrors_that_run_by_a_schedule_there(beat: Beat) -> None:
     with beat.file.open("a") as file:
         for name, region, more in (

@@ -43,7 +43,7 @@ def explained(error: BaseException) -> Stop | None:
 
 def _by_type(error: BaseException) -> Stop | None:
     from config.problems import FleetError
-    from mirror.ledger import UnknownRun
+    from mirror.ledger import NewerRun, UnknownRun
     from registry.credentials import CredentialError
     from registry.errors import Denied, RegistryError, Unauthorized
     from registry.reference import MalformedReference
@@ -57,7 +57,10 @@ def _by_type(error: BaseException) -> Stop | None:
     codes: tuple[tuple[tuple[type[BaseException], ...], Exit], ...] = (
         ((NothingFailed,), Exit.DONE),
         ((MalformedReference, UnknownRun, UnderWay), Exit.USAGE),
-        ((FleetError, CredentialError, StateBusy, NoServer, NoBroker, WrongBroker), Exit.CONFIGURATION),
+        (
+            (FleetError, CredentialError, StateBusy, NoServer, NoBroker, WrongBroker, NewerRun),
+            Exit.CONFIGURATION,
+        ),
         ((Unauthorized, Denied), Exit.AUTHENTICATION),
         ((BrokerUnreachable, ServerFailed), Exit.BROKER),
         ((RegistryError,), Exit.FAILED),
