@@ -76,8 +76,8 @@ def _take_behind(found: Mapping[str, Currency], behind: Lagging, spec: MirrorSpe
 
 def _under_way(ledger: Ledger, spec: MirrorSpec, but: Collection[str]) -> list[RunReport]:
     """Open runs about the mirror: what they wait for has moved at the source."""
-    found = [run for run in ledger.standings.open_runs() if run.run not in but and run.kind != "verify"]
-    return [run for run in found if ledger.spec(run.run).mirror == spec.mirror]
+    found = ledger.standings.open_runs().get(spec.mirror, ())
+    return [run for run in found if run.run not in but and run.kind != "verify"]
 
 
 def _take_ended(ledger: Ledger, covered: Sequence[Currency], run: RunReport) -> None:

@@ -91,10 +91,14 @@ class Standings:
         self._read_tags(found, self._read_runs(found, of_each))
         return found
 
-    def open_runs(self, limit: int = 200) -> list[RunReport]:
-        """Runs of the fleet file's mirrors that are under way, the oldest first; two exchanges."""
+    def open_runs(self, limit: int = 200) -> dict[str, list[RunReport]]:
+        """Runs of the fleet file's mirrors that are under way, by mirror, the oldest first; two exchanges."""
         runs = [run.decode() for run in self._redis.zrange(self._keys.underway, 0, limit - 1)]
-        return [one.report for one in self._reports(runs).values() if not one.spec.ad_hoc]
+        found: dict[str, list[RunReport]] = {}
+        for one in self._reports(runs).values():
+            if not one.spec.ad_hoc:
+                found.setdefault(one.spec.mirror, []).append(one.report)
+        return found
 
     def _read_runs(
         self, found: Mapping[str, Standing], rows: Mapping[str, Sequence[bytes | None]]
@@ -145,7 +149,7 @@ class Standings:
 
 
 def standing_of(keys: Keys, run: str, spec: MirrorSpec) -> Iterator[Lasting]:
-    """What a batch that is being concluded leaves: which run dealt with the mirror."""
+    """What a batch that is being concluded leaves: which run dealt with the mirror. ``spec``: the run's."""
     if spec.ad_hoc:
         return
     if spec.verifies:

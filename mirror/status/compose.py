@@ -76,9 +76,7 @@ def compose(ledger: Ledger, specs: Sequence[MirrorSpec], shown: Shown, probed: S
     asked = [place for place in probed if place[1] in hosts]
     said = shown.said(specs)
     registries = registries_of(ledger, asked, hosts, shown.requests_per_minute, said, now)
-    under_way: dict[str, list[RunReport]] = {}
-    for run in ledger.standings.open_runs():
-        under_way.setdefault(run.mirror, []).append(run)
+    under_way = ledger.standings.open_runs()
     by_host = {one.host: one for one in registries}
     mirrors: list[MirrorStatus] = []
     for at in range(0, len(own), BLOCK):
