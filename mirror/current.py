@@ -45,6 +45,8 @@ def currencies(ledger: Ledger, spec: MirrorSpec) -> dict[str, Currency]:
     standing = ledger.standings.of([replace(spec, name=spec.mirror)])[spec.mirror]
     was_everywhere = bool(ledger.probes.samples.of([spec.mirror]))
     _take_behind(found, standing.behind, spec)
+    for name, known in found.items():
+        known.wrong = standing.wrong.get(spec.place_of(name), {})
     for run in (*standing.runs, *_under_way(ledger, spec, {run.run for run in standing.runs})):
         names = {target.repository for target in ledger.spec(run.run).targets}
         covered = [known for name, known in found.items() if spec.place_of(name) in names]
@@ -76,22 +78,18 @@ def _take_behind(found: Mapping[str, Currency], behind: Lagging, spec: MirrorSpe
 
 def _under_way(ledger: Ledger, spec: MirrorSpec, but: Collection[str]) -> list[RunReport]:
     """Open runs about the mirror: what they wait for has moved at the source."""
-    found = [run for run in ledger.standings.open_runs() if run.run not in but and run.kind != "verify"]
-    return [run for run in found if ledger.spec(run.run).mirror == spec.mirror]
+    found = ledger.standings.open_runs().get(spec.mirror, ())
+    return [run for run in found if run.run not in but and run.kind != "verify"]
 
 
 def _take_ended(ledger: Ledger, covered: Sequence[Currency], run: RunReport) -> None:
     terms = ledger.spec(run.run)
     is_through = run.listed and not _OPEN & run.states.keys()
     for known in covered:
-        if run.kind == "repair" and run.state == "done":
-            known.wrong = {}
         if terms.is_whole:
             known.is_unsure = not is_through and (known.is_unsure or not known.is_known)
         if terms.is_whole and run.state == "done":
             known.is_known = True
-            if not terms.trust_s:  # it has asked
-                known.wrong = {word: count for word, count in known.wrong.items() if word == "damaged"}
 
 
 def _take_open(
@@ -132,13 +130,6 @@ def _take_verified(found: Mapping[str, Currency], run: RunReport, one: FoundRepo
     for name, known in found.items():
         if spec.place_of(name) != one.repository:
             continue
-        counts = {
-            "missing": one.missing,
-            "different": one.different,
-            "damaged": one.damaged,
-            "behind": one.behind,
-        }
-        known.wrong = {word: count for word, count in counts.items() if count}
-        is_clean = not (known.wrong or one.unchecked or one.held)
+        is_clean = not (one.wrong or one.unchecked or one.held)
         if run.ended and one.verified and is_clean:
             known.is_known, known.is_unsure = True, False

@@ -155,6 +155,12 @@ class FoundReport:
     extras_left: int = 0
     """How many such repositories there are beside these."""
 
+    @property
+    def wrong(self) -> dict[str, int]:
+        """How many tags are not what they are to be, by what is wrong with them."""
+        counts = {"missing": self.missing, "different": self.different, "damaged": self.damaged}
+        return {word: count for word, count in {**counts, "behind": self.behind}.items() if count}
+
 
 @dataclass(frozen=True, slots=True)
 class DeepReport:

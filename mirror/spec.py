@@ -134,8 +134,11 @@ class MirrorSpec:
 
     @property
     def is_whole(self) -> bool:
-        """Whether a run is about all tags of the mirror, or a sample of them; else about some by name."""
-        return not (self.refs or self.given or self.kind in {"rollback", "repair"})
+        """Whether a run on these terms is about all tags of the mirror, or a sample of them.
+
+        Else it is about some by name, or one of a wildcard's repositories, as a batch of any run is.
+        """
+        return not (self.refs or self.given or self.rest or self.kind in {"rollback", "repair"})
 
     @property
     def looks_for_extra(self) -> bool:

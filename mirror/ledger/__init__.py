@@ -93,7 +93,7 @@ class Ledger:
         self._terms = Terms(client, self.keys)
         self.beginnings = Beginnings(client, self.keys)
         self.pins = Pins(client, self.keys)
-        self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, flips_kept))
+        self.batches = Batches(client, self.keys, Remembered(self.keys, self.pins, self._terms, flips_kept))
         self.history, self.keeps = History(client, self.keys), Keeps(client, self.keys)
         self.conflicts, self.pushes = Conflicts(client, self.keys), Pushes(client, self.keys, self.beginnings)
         self.sources, self.fixed = Sources(client, self.keys), Fixed(client, self.keys)

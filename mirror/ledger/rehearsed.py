@@ -25,6 +25,7 @@ from mirror.ledger.proofs import Proofs
 from mirror.ledger.questions import Question
 from mirror.ledger.remembered import Remembered
 from mirror.ledger.sources import Listed, Sources
+from mirror.ledger.terms import Terms
 from mirror.ledger.turns import Turns
 from mirror.ledger.values import Outcomes, Resolved
 from mirror.report import TagReport
@@ -269,7 +270,7 @@ class _NothingRemembered(Remembered):
 
 class _RehearsedBatches(Batches):
     def __init__(self, client: Client, keys: Keys, known: Batches) -> None:
-        super().__init__(client, keys, _NothingRemembered(keys, Pins(client, keys), 0))
+        super().__init__(client, keys, _NothingRemembered(keys, Pins(client, keys), Terms(client, keys), 0))
         self._known = known
 
     def record(

@@ -13,6 +13,7 @@ from mirror.ledger.lasting import Lasting
 from mirror.ledger.pins import Pins
 from mirror.ledger.samples import sample_of
 from mirror.ledger.standing import standing_of
+from mirror.ledger.terms import Terms
 from mirror.ledger.values import Outcomes, Resolved
 from mirror.report import TagReport
 from mirror.spec import MirrorSpec
@@ -24,6 +25,7 @@ class Remembered:
 
     keys: Keys
     pins: Pins
+    terms: Terms
     flips_kept: int
     """How many moves of each tag stay in the history; 0: none."""
 
@@ -35,7 +37,7 @@ class Remembered:
             *self.pins.settled(run, resolved, outcomes, spec),
             *agreements_of(self.keys, run, resolved, outcomes, spec),
             *sample_of(self.keys, resolved, outcomes, spec),
-            *standing_of(self.keys, run, spec),
+            *standing_of(self.keys, run, self.terms.of(run)[0]),
         ]
 
     def lagging(self, reports: Sequence[TagReport], spec: MirrorSpec) -> list[str | int]:

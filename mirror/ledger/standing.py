@@ -7,7 +7,7 @@ MOST_BATCHES and on what is behind, never on how many tags or runs there are.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -41,7 +41,8 @@ class Standing:
     """By run: those of the batches that are read, as far as they are remembered (seven days)."""
     behind: Lagging = field(default_factory=Lagging)
     """Whichever runs were about it."""
-    conflicts: int = 0
+    wrong: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By target as the mirror has it: what the last verification found and nothing has mended since."""
 
     @property
     def verified(self) -> RunReport | None:
@@ -80,11 +81,11 @@ class Standings:
         pipe = self._redis.pipeline(transaction=False)
         pipe.hmget(self._keys.standing, [f"{one.name}\n{what}" for one in mirrors for what in _WHATS])
         for one in mirrors:
-            pipe.hlen(self._keys.conflicts(one.name)).hgetall(self._keys.lagging(one.name))
-        rows, *more = pipe.execute()
+            pipe.hgetall(self._keys.lagging(one.name))
+        rows, *behind = pipe.execute()
         found = {
-            one.name: Standing(behind=lagging_of(behind), conflicts=conflicts)
-            for one, conflicts, behind in zip(mirrors, more[::2], more[1::2], strict=True)
+            one.name: Standing(behind=lagging_of(lagging))
+            for one, lagging in zip(mirrors, behind, strict=True)
         }
         of_each = {
             one.name: rows[at : at + 3] for one, at in zip(mirrors, range(0, len(rows), 3), strict=True)
@@ -92,10 +93,14 @@ class Standings:
         self._read_tags(found, self._read_runs(found, of_each))
         return found
 
-    def open_runs(self, limit: int = 200) -> list[RunReport]:
-        """Runs of the fleet file's mirrors that are under way, the oldest first; two exchanges."""
+    def open_runs(self, limit: int = 200) -> dict[str, list[RunReport]]:
+        """Runs of the fleet file's mirrors that are under way, by mirror, the oldest first; two exchanges."""
         runs = [run.decode() for run in self._redis.zrange(self._keys.underway, 0, limit - 1)]
-        return [one.report for one in self._reports(runs).values() if not one.spec.ad_hoc]
+        found: dict[str, list[RunReport]] = {}
+        for one in self._reports(runs).values():
+            if not one.spec.ad_hoc:
+                found.setdefault(one.spec.mirror, []).append(one.report)
+        return found
 
     def _read_runs(
         self, found: Mapping[str, Standing], rows: Mapping[str, Sequence[bytes | None]]
@@ -106,6 +111,7 @@ class Standings:
             reports = [known[run].report for run in runs if run in known]
             whole = (rows[name][0] or b"").decode()
             found[name].runs = _in_order(reports, whole)
+            found[name].wrong = _wrong_of([known[run.run] for run in found[name].runs])
             if whole in known and known[whole].report.state == "done":
                 found[name].behind = found[name].behind.without(known[whole].report.started_s)
         return known
@@ -148,7 +154,7 @@ class Standings:
 
 
 def standing_of(keys: Keys, run: str, spec: MirrorSpec) -> Iterator[Lasting]:
-    """What a batch that is being concluded leaves: which run dealt with the mirror."""
+    """What a batch that is being concluded leaves: which run dealt with the mirror. ``spec``: the run's."""
     if spec.ad_hoc:
         return
     if spec.verifies:
@@ -172,6 +178,22 @@ def _in_order(runs: Sequence[RunReport], whole: str) -> list[RunReport]:
     since = next((run.started_s for run in runs if run.run == whole), 0.0)
     newer = [run for run in runs if run.started_s >= since or run.kind == "verify"]
     return sorted(newer, key=lambda run: run.started_s)
+
+
+def _wrong_of(runs: Iterable[_Run]) -> dict[str, dict[str, int]]:
+    """Of runs in their order. A run that finds a tag at its digest has not looked at what that promises."""
+    wrong: dict[str, dict[str, int]] = {}
+    for run, spec, _ in runs:
+        if spec.verifies:
+            wrong |= {one.repository: one.wrong for one in run.found}
+            continue
+        for target in spec.targets if run.state == "done" else ():
+            left = wrong.pop(target.repository, {})
+            if spec.kind != "repair":
+                has_asked = spec.is_whole and not spec.trust_s
+                left = {word: count for word, count in left.items() if word == "damaged" or not has_asked}
+                wrong |= {target.repository: left} if left else {}
+    return {target: words for target, words in wrong.items() if words}
 
 
 def _some_of(batches: int) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -76,16 +77,16 @@ def compose(ledger: Ledger, specs: Sequence[MirrorSpec], shown: Shown, probed: S
     asked = [place for place in probed if place[1] in hosts]
     said = shown.said(specs)
     registries = registries_of(ledger, asked, hosts, shown.requests_per_minute, said, now)
-    under_way: dict[str, list[RunReport]] = {}
-    for run in ledger.standings.open_runs():
-        under_way.setdefault(run.mirror, []).append(run)
-    by_host = {one.host: one for one in registries}
+    under_way = ledger.standings.open_runs()
+    by_host, conflicts = {one.host: one for one in registries}, Counter[str]()
+    for name, count in ledger.conflicts.counts().items():  # of a wildcard each repository has its own
+        conflicts[name.partition("/")[0]] += count
     mirrors: list[MirrorStatus] = []
     for at in range(0, len(own), BLOCK):
         block = own[at : at + BLOCK]
         standings = ledger.standings.of(block)
         for spec in block:
-            page = _Page(spec, shown, shown.said([spec]), by_host, now)
+            page = _Page(spec, shown, shown.said([spec]), by_host, conflicts[spec.name], now)
             mirrors.append(page.mirror(standings[spec.name], under_way.get(spec.name, ())))
     names = {spec.name for spec in own}
     incidents = incidents_of(ledger, names, set(hosts), said)
@@ -100,6 +101,7 @@ class _Page:
     shown: Shown
     said: Said
     registries: dict[str, RegistryStatus]
+    conflicts: int
     now: float
 
     def mirror(self, standing: Standing, open_runs: Sequence[RunReport]) -> MirrorStatus:
@@ -109,7 +111,9 @@ class _Page:
         tags = tags_of(standing, targets, self.said, has_source=has_source)
         places = self._places(standing, tags)
         behind = [one.behind_since for one in tags if one.behind_since is not None]
-        state, why = verdict(standing, tags, places, self.registries, self.said)
+        hosts = dict.fromkeys(place.host for place in places if place.host)
+        down = [host for host in hosts if self.registries[host].standing == "down"]
+        state, why = verdict(standing, tags, targets, self.said, down=down, conflicts=self.conflicts)
         mirrored = standing.mirrored
         known = max([len(tags), *(run.tags for run in standing.runs)])
         verified = standing.verified
@@ -124,7 +128,7 @@ class _Page:
             lag_s=max(0.0, self.now - min(behind)) if behind else None,
             platforms=spec.platforms,
             signatures=spec.referrers,
-            conflicts=standing.conflicts,
+            conflicts=self.conflicts,
             last=self._last(mirrored) if mirrored else None,
             verified=_verified(verified) if verified else None,
             open=tuple(self._open(run) for run in open_runs),

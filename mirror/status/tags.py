@@ -66,7 +66,12 @@ class _Known:
             at = _position(target.repository, report.rest, repositories)
             if at is None:
                 continue
-            self.held[at] = _held(target, report, self.held.get(at), said)
+            before = self.held.get(at)
+            held = _held(target, report, before, said)
+            is_seen_only = run.kind not in {"verify", "repair"} and target.state == "current"
+            if before and before.state == "damaged" and is_seen_only and before.digest == held.digest:
+                held = before  # the digest that it promises was seen, and not what is there of it
+            self.held[at] = held
             for places, is_so in (
                 (self.there, target.state in THERE),
                 (self.lacking, is_over and target.state in LACKING),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from mirror.ledger.standing import Standing
 from mirror.status.tags import Said
-from mirror.status.values import Place, RegistryStatus, State, TagStatus
+from mirror.status.values import State, TagStatus
 
 _WRONG = frozenset({"unsigned", "different", "missing", "damaged"})
 
@@ -14,20 +14,24 @@ _WRONG = frozenset({"unsigned", "different", "missing", "damaged"})
 def verdict(
     standing: Standing,
     tags: Sequence[TagStatus],
-    places: Sequence[Place],
-    registries: Mapping[str, RegistryStatus],
+    targets: Sequence[str],
     said: Said,
+    *,
+    down: Sequence[str],
+    conflicts: int,
 ) -> tuple[State, str]:
-    """The worst that is known: down before differs before behind."""
-    hosts = dict.fromkeys(place.host for place in places if place.host)
-    down = [host for host in hosts if registries[host].standing == "down"]
+    """The worst that is known: down before differs before behind.
+
+    ``targets``: those that are shown, as the mirror has them; ``down``: hosts.
+    """
     if down:
         return "down", f"{', '.join(down)} cannot be reached"
-    if wrong := _differs(standing, tags, places):
+    if wrong := _differs(standing, tags, targets, conflicts):
         return "differs", wrong
-    if behind := [one.tag for one in tags if one.behind_since is not None]:
-        count = len(behind) + max(standing.behind.more.values(), default=0)
-        return "behind", f"{_tags(count)} moved at the source and not everywhere yet"
+    behind = sum(one.behind_since is not None for one in tags)
+    behind += max((standing.behind.more.get(name, 0) for name in targets), default=0)
+    if behind:
+        return "behind", f"{_tags(behind)} moved at the source and not everywhere yet"
     if not standing.runs or not tags:
         error = next((said(run.error) for run in reversed(standing.runs) if run.error), "")
         return "unknown", f"the last run failed: {error}" if error else "no run of the last 7 days is known"
@@ -36,27 +40,18 @@ def verdict(
     return "in step", "every registry holds the same"
 
 
-def _differs(standing: Standing, tags: Sequence[TagStatus], places: Sequence[Place]) -> str:
-    if standing.conflicts:
-        return f"{_tags(standing.conflicts)} moved on several sides: somebody has to decide"
+def _differs(standing: Standing, tags: Sequence[TagStatus], targets: Sequence[str], conflicts: int) -> str:
+    if conflicts:
+        return f"{_tags(conflicts)} moved on several sides: somebody has to decide"
     apart = [
         one for one in tags if one.behind_since is None and any(held.state in _WRONG for held in one.held)
     ]
     if apart:
         return f"{_tags(len(apart))} not the same everywhere"
-    wrong = sum(place.checked.wrong for place in places if place.checked)
-    if wrong and not _is_mended(standing):
+    found = [standing.wrong.get(name, {}) for name in targets]
+    if wrong := sum(count for one in found for word, count in one.items() if word != "behind"):
         return f"verifying found {_tags(wrong)} missing, different or damaged"
     return ""
-
-
-def _is_mended(standing: Standing) -> bool:
-    """Whether a run since has dealt with the mirror's tags and was through with all."""
-    verified = standing.verified
-    return verified is not None and any(
-        run.state == "done" and run.started_s > verified.started_s and run.kind != "verify"
-        for run in standing.runs
-    )
 
 
 def _tags(count: int) -> str:

@@ -240,6 +240,22 @@ def test_repositories_of_a_wildcard_that_cannot_be_listed_stay_as_they_are(rig: 
     assert rig.behind == {}
 
 
+def test_a_run_about_one_repository_of_a_wildcard_says_nothing_of_the_others(rig: Rig) -> None:
+    for name in ("one", "two"):
+        rig.source.hold(f"all/{name}", ONE, "v1")
+    rig.spec = MirrorSpec("app", f"{rig.source.host}/all/*", (Target(f"{rig.target.host}/mirrored/*"),))
+    rig.target.on_request = refuse("v1")
+    whole = rig.run()
+    rig.target.on_request = None
+    only = rig.spec.of(f"{rig.source.host}/all/one")
+    some = Drive(rig.engine, only).all().run
+    assert set(rig.behind) == {"two:v1"}
+    assert [one.run for one in rig.standing.runs] == [whole, some]
+    Drive(rig.engine, only)
+    (under_way,) = rig.engine.ledger.standings.open_runs()["app"]
+    assert under_way.mirror == "app/one"
+
+
 def test_of_very_many_the_first_are_named_and_the_others_counted(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,7 +311,7 @@ def test_of_a_run_that_no_fleet_file_has_nothing_is_kept(rig: Rig) -> None:
     assert rig.standing.runs == [last], "a mirror of the same name stands as it stood"
     assert set(rig.behind) == {"v1"}
     rig.engine.ledger.create_run(replace(rig.spec, ad_hoc=True), "release")
-    assert rig.engine.ledger.standings.open_runs() == []
+    assert rig.engine.ledger.standings.open_runs() == {}
 
 
 def test_what_no_fleet_file_has_is_forgotten(rig: Rig) -> None:

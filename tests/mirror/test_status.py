@@ -15,7 +15,7 @@ from mirror.ledger.lagging import Lag, Lagging, row_of
 from mirror.ledger.probes import Measurement
 from mirror.ledger.standing import Standing
 from mirror.report import RunReport, RunState, TagReport, TargetReport
-from mirror.spec import MirrorSpec, Target, Verification
+from mirror.spec import ALL_TARGETS, MirrorSpec, Target, Verification
 from mirror.status.compose import NOT_SHOWN, Shown, compose
 from mirror.status.tags import tags_of
 from mirror.status.texts import place_name, plain
@@ -262,6 +262,64 @@ def test_what_verifying_finds_differs_until_it_is_mended(rig: Rig) -> None:
     assert (checked[rig.eu.host].missing, checked[rig.us.host].different) == (1, 1)
     rig.run()
     assert rig.mirror.state == "in step"
+
+
+def test_what_verifying_finds_differs_until_a_run_has_asked_for_all(rig: Rig) -> None:
+    hold(rig.source, ONE, *(f"v{number}" for number in range(8)))
+    Drive(rig.engine, rig.spec, batch_tags=1).all()
+    rig.eu.untag("app", "v2")
+    verifying = replace(rig.spec, kind="verify", verification=Verification())
+    Drive(rig.engine, verifying, batch_tags=1).all()
+    rig.run(refs=(("v1", "v1"),))
+    assert (rig.mirror.state, rig.mirror.why) == (
+        "differs",
+        "verifying found 1 tag missing, different or damaged",
+    ), "its batch is not read, and a run about another tag mends nothing"
+    rig.shown = Shown(hidden=(rig.eu.host,))
+    assert rig.mirror.state == "in step"
+    rig.shown = Shown()
+    rig.run()
+    assert rig.mirror.state == "in step"
+
+
+def test_what_is_damaged_is_so_until_it_is_repaired_whoever_finds_the_tag_at_its_digest(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.run()
+    del rig.eu.blobs[ONE.manifest.blobs[-1].digest]
+    rig.run(kind="verify", verification=Verification())
+    rig.run()
+    assert [one.state for one in rig.mirror.tags[0].held] == ["same", "same", "damaged"]
+    assert rig.mirror.state == "differs"
+    rig.run(kind="repair", verification=Verification(), refs=(("v1", "v1"),))
+    assert rig.mirror.state == "in step"
+
+
+def test_what_is_behind_and_only_counted_is_behind(rig: Rig) -> None:
+    hold(rig.source, ONE, "v1")
+    rig.run()
+    key, (us, eu) = rig.engine.ledger.keys.lagging("app"), rig.spec.targets
+    later = rig.engine.ledger.now() + 1
+    row = {row_of("", eu.repository): f"{later:.0f} {later:.3f} 7"}
+    rig.engine.ledger.together().hset(key, mapping=row).execute()
+    assert (rig.mirror.state, rig.mirror.why[:6]) == ("behind", "7 tags")
+    rig.shown = Shown(hidden=(rig.eu.host,))
+    assert rig.mirror.state == "in step", f"in {us.repository}"
+
+
+def test_conflicts_of_a_wildcards_repositories_are_counted(rig: Rig) -> None:
+    rig.us.hold("all/one", ONE, "v1")
+    sides = Target(f"{rig.us.host}/all/*", "us"), Target(f"{rig.eu.host}/all/*", "eu")
+    spec = MirrorSpec("many", ALL_TARGETS, sides, kind="two_way", two_way=True)
+    Drive(rig.engine, spec).all()
+    rig.us.hold("all/one", TWO, "v1")
+    rig.eu.hold("all/one", build_image({"app": b"three"}), "v1")
+    Drive(rig.engine, spec).all()
+    (mirror,) = compose(rig.engine.ledger, [spec], Shown(), []).mirrors
+    assert (mirror.conflicts, mirror.state, mirror.why) == (
+        1,
+        "differs",
+        "1 tag moved on several sides: somebody has to decide",
+    )
 
 
 def test_a_tag_is_signed_or_unsigned_as_the_last_run_that_looked_has_found(rig: Rig) -> None:
