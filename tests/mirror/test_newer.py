@@ -177,6 +177,6 @@ def test_nobody_acts_on_terms_that_are_not_known_nor_after_they_were_shown(ledge
 
 def test_how_mirrors_stand_is_read_without_runs_that_a_newer_version_has_begun(ledger: Ledger) -> None:
     run, own = newer_run(ledger), ledger.create_run(SPEC, "release")
-    assert [one.run for one in ledger.standings.open_runs()] == [own]
+    assert [one.run for runs in ledger.standings.open_runs().values() for one in runs] == [own]
     ledger._redis.hset(ledger.keys.standing, "app\nall", run)
     assert ledger.standings.of([SPEC])["app"].runs == []
