@@ -46,23 +46,17 @@ def judge_probes(fleet: ChaosFleet, outages: Outages) -> list[str]:
 def unseen(
     outages: Iterable[Outage], changes: Sequence[Change], places: Iterable[tuple[str, str]]
 ) -> list[str]:
-    """Registries that were away for long, and no region was told so.
-
-    One region alone may miss it: while a registry refuses, what is tried again can hold all slots of a
-    worker, and probes wait for one like any other task.
-    """
-    told, seers = defaultdict(list), defaultdict(list)
+    """Registries that were away for long without being told to be so, as seen from some region."""
+    told = defaultdict(list)
     for one in changes:
         told[one.region, one.host].append(one)
-    for region, host in places:
-        seers[host].append(region)
     return [
-        f"probes: {one.host} was away from {one.begun:.3f} to {one.ended:.3f}, "
-        f"unseen from {' and '.join(seers[one.host])}"
-        for one in outages
-        if one.ended - one.begun >= SEEN_WITHIN_S
-        and seers[one.host]
-        and not any(_is_down_within(told[region, one.host], one) for region in seers[one.host])
+        f"probes: {host} was away from {outage.begun:.3f} to {outage.ended:.3f}, unseen from {region}"
+        for outage in outages
+        for region, host in places
+        if host == outage.host
+        and outage.ended - outage.begun >= SEEN_WITHIN_S
+        and not _is_down_within(told[region, host], outage)
     ]
 
 
