@@ -23,7 +23,7 @@ from tasks.watched import specs_of
 FRESH_SLOTS, LOST_SLOTS = 3, 3
 LEAST_LOST_S = 60.0
 """A pass that nobody has begun is sent again after this long, or LOST_SLOTS slots: its message may be lost.
-Where the region is only busy, the one that was sent before does nothing."""
+Where the region is only busy, the first that is begun probes for all that were sent."""
 
 logger = logging.getLogger(__name__)
 

@@ -144,8 +144,10 @@ return 1
 BEGIN_SLOT = """
 -- KEYS slots; ARGV region, slot
 local row = redis.call('HGET', KEYS[1], ARGV[1]) or '0 0 begun'
-local held, sent = string.match(row, '^(%d+) (%d+)')
-if tonumber(held) ~= tonumber(ARGV[2]) then return 0 end
+local held, sent, state = string.match(row, '^(%d+) (%d+) (%a+)$')
+local slot = tonumber(ARGV[2])
+local in_place = slot < tonumber(held) and state == 'sent' -- of the last one, whose message waits behind it
+if slot ~= tonumber(held) and not in_place then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1], held .. ' ' .. sent .. ' begun')
 return 1
 """

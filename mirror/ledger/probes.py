@@ -116,7 +116,11 @@ class Probes:
         return bool(self._send([self._keys.probe_slots], words))
 
     def begin_slot(self, region: str, slot: int) -> bool:
-        """Whether the pass of that slot is still the region's last one; it is begun then."""
+        """Whether the region is to be probed now: its last pass is begun then.
+
+        By that one's own message, or by an older one that waited as long for a worker: else a region that is
+        busy for longer than ``lost_after_s`` would never be, since each message is overtaken before its turn.
+        """
         return bool(self._begin([self._keys.probe_slots], [region, slot]))
 
     def end_pass(self, probe: str, region: str, left_out: Mapping[str, str]) -> None:

@@ -284,9 +284,20 @@ def test_a_pass_that_waits_to_be_begun_keeps_the_next_back_until_it_must_be_lost
     assert not probes.send_slot("eu", slot + 60, now + 60, 600)
     assert probes.send_slot("eu", slot + 660, now + 660, 600)
 
-    assert not probes.begin_slot("eu", slot), "its message came late"
     assert probes.begin_slot("eu", slot + 660)
     assert probes.begin_slot("eu", slot + 660), "a worker that was killed has it begun again"
+    assert not probes.begin_slot("eu", slot), "its message came late"
+
+
+def test_of_passes_that_waited_for_a_busy_worker_the_first_probes_for_all(rig: Rig) -> None:
+    probes, slot, now = rig.ledger.probes, int(rig.now), rig.now
+    for later in (0, 61, 122, 183):
+        assert probes.send_slot("eu", slot + later, now + later, 60)
+
+    assert probes.begin_slot("eu", slot), "it would be overtaken for as long as the worker is busy"
+    assert not probes.begin_slot("eu", slot + 61)
+    assert not probes.begin_slot("eu", slot + 122)
+    assert probes.send_slot("eu", slot + 240, now + 240, 60)
 
 
 def test_what_is_probed_no_more_is_forgotten(rig: Rig) -> None:
