@@ -101,8 +101,11 @@ def send_prune(ledger: Ledger, run: str, region: str) -> None:
 
 
 def send_probe(region: str, name: str, mirrors: Sequence[str] = ()) -> None:
-    """Between the lanes: it must not wait for a whole backfill, and takes a slot for seconds."""
-    _task("probe", [region, name, list(mirrors)], region, f"probe from {region}", "release").delay()
+    """Before all else, for seconds.
+
+    Behind flips, which go first and are tried again while a registry is away, nobody would learn that it is.
+    """
+    _task("probe", [region, name, list(mirrors)], region, f"probe from {region}", "first").delay()
 
 
 def land_everywhere(ledger: Ledger, batch: str) -> None:
