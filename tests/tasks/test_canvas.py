@@ -87,3 +87,16 @@ def test_messages_are_kept_until_done_and_results_are_not_kept() -> None:
     assert not conf["worker_deduplicate_successful_tasks"], "it makes chords hang"
     assert not conf["worker_cancel_long_running_tasks_on_connection_loss"]
     assert json.dumps({key: value for key, value in conf.items() if key != "task_queues"})
+
+
+def test_a_probe_waits_for_no_flip_that_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[canvas.Turn] = []
+
+    def catch(*words: Any) -> SimpleNamespace:
+        return SimpleNamespace(delay=lambda: turns.append(words[-1]))
+
+    monkeypatch.setattr(canvas, "_task", catch)
+    canvas.send_probe("eu", "1")
+
+    (turn,) = turns
+    assert canvas.PRIORITY[turn] == min(canvas.PRIORITY.values())

@@ -237,14 +237,6 @@ def test_a_batch_that_has_begun_to_flip_comes_before_its_lane(worker: Worker) ->
     assert [message.priority for message in worker.sent] == [9, 0]
 
 
-def test_a_probe_is_behind_no_flip_that_is_tried_again(worker: Worker) -> None:
-    batch = worker.begin()
-    canvas.send_mirror(worker.engine.ledger, batch, first=True)
-    canvas.send_probe("eu", "1")
-
-    assert worker.sent[-1].priority <= worker.sent[-2].priority
-
-
 def test_a_batch_that_kills_its_process_while_landing_is_ended_by_name(worker: Worker) -> None:
     worker.source.hold("app", image("new"), "1.0")
     batch = worker.begin()
