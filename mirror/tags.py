@@ -30,10 +30,8 @@ def read_back(stage: Stage, target: Repository, tag: str, digest: str) -> None:
     """Transient where the tag is not where it was put; replicas may need a moment to say so."""
 
     def read() -> None:
-        found = target.resolve(tag).digest
-        if found != digest:
-            raise Transient(
-                target.host, f"{target.name}:{tag}", f"was put at {digest} and reads back as {found}"
-            )
+        if (found := at(target, tag)) != digest:
+            reason = f"was put at {digest} and reads back as {found or 'nothing (404)'}"
+            raise Transient(target.host, f"{target.name}:{tag}", reason)
 
     stage.engine.patience.attempt(read)

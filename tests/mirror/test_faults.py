@@ -286,6 +286,26 @@ def test_a_tag_that_reads_back_as_something_else_is_not_called_updated(world: Wo
     assert "reads back as" in run.tags["1.0"].targets[1].reason
 
 
+def test_a_tag_that_a_replica_has_not_heard_of_yet_is_read_back_again(world: World) -> None:
+    new = image("new")
+    world.source.hold("app", new, "1.0")
+    put, told = threading.Event(), threading.Event()
+
+    def lag(method: str, path: str) -> None:
+        if path.endswith("/manifests/1.0") and method == "PUT":
+            put.set()
+        elif path.endswith("/manifests/1.0") and put.is_set() and not told.is_set():
+            told.set()
+            raise ErrorReply(404, "MANIFEST_UNKNOWN", "no replica has it yet")
+
+    world.eu.hold("app", image("old"), "1.0")
+    world.eu.on_request = lag
+    run = world.drive("1.0").to_end()
+
+    assert told.is_set()
+    assert {one.state for one in run.tags["1.0"].targets} == {"updated"}
+
+
 @pytest.mark.parametrize("before", ["old", ""])
 def test_a_move_that_was_made_but_could_not_be_read_back_is_taken_back_with_the_others(
     world: World, before: str
@@ -303,7 +323,7 @@ def test_a_move_that_was_made_but_could_not_be_read_back_is_taken_back_with_the_
                 put.set()
             elif method == "HEAD" and put.is_set() and not denied.is_set():
                 denied.set()
-                raise ErrorReply(404, "MANIFEST_UNKNOWN", "not there")
+                raise ErrorReply(403, "DENIED", "not for you")
 
     world.eu.on_request = deny_the_next_look
     run = world.drive("1.0").all()
